@@ -1,0 +1,17 @@
+//! S3 and SQS as Lectern uses them, and the one place that knows the AWS SDK.
+//!
+//! Connecting never touches the network: a pod starts while its server is away, and every operation says for itself
+//! whether trying again can help ([`FailureKind::is_transient`]).
+
+mod bucket;
+mod client;
+mod failure;
+mod objects;
+mod place;
+mod queue;
+pub mod testing;
+
+pub use failure::{FailureKind, PutIfError, QueueError, StorageError};
+pub use objects::{Etag, Object, Objects, Precondition};
+pub use place::{BucketAt, Keys, QueueAt};
+pub use queue::{Delivery, Queue, Receipt};

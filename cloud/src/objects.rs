@@ -1,0 +1,253 @@
+//! Objects in a bucket.
+
+use crate::client::{settings, timeouts};
+use crate::failure::{FailureKind, PutIfError, StorageError, status_of};
+use crate::place::{BucketAt, Keys};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{Builder, Config, retry::RetryConfig};
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use bytes::Bytes;
+use lectern_contract::keys;
+use std::fmt;
+use std::time::Duration;
+
+/// What an attempt may take besides the time for its bytes. The facts say 1 s on a machine with nothing else to do; a
+/// timeout that fires on a server that is merely busy adds to its load, so there is room for one such second.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// All attempts together.
+const OPERATION: Duration = Duration::from_secs(5);
+/// The slowest upload that is waited for, in bytes a second.
+const SLOWEST: u64 = 2 * 1024 * 1024;
+/// A body that stops arriving for this long is given up.
+const BODY: Duration = Duration::from_secs(10);
+const ATTEMPTS_OF_PUT_IF: u32 = 3;
+const BACKOFF_OF_PUT_IF: Duration = Duration::from_millis(75);
+/// DeleteObjects takes no more (S3 API reference).
+const DELETE_AT_ONCE: usize = 1000;
+
+/// The version of an object as its server names it; opaque, quotes included.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Etag(pub String);
+
+impl fmt::Display for Etag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An object as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its bytes.
+    pub body: Bytes,
+    /// Its version.
+    pub etag: Etag,
+    /// Its media type.
+    pub content_type: String,
+}
+
+/// What must hold for a conditional write to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// No object has the key (`If-None-Match: *`).
+    Absent,
+    /// The object is still this version (`If-Match`).
+    Matches(Etag),
+}
+
+/// A bucket's objects. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    pub(crate) client: Client,
+    pub(crate) at: BucketAt,
+}
+
+impl Objects {
+    /// A handle on the bucket, with credentials from the SDK's default chain. Does no I/O and cannot fail.
+    pub async fn connect(at: &BucketAt) -> Self {
+        Self::build(at, None).await
+    }
+
+    /// Like [`Objects::connect`], with credentials given outright.
+    pub async fn connect_with(at: &BucketAt, keys: &Keys) -> Self {
+        Self::build(at, Some(keys)).await
+    }
+
+    async fn build(at: &BucketAt, keys: Option<&Keys>) -> Self {
+        let shared = settings(&at.region, at.endpoint.as_deref(), keys).await;
+        let config = Builder::from(&shared)
+            .force_path_style(at.endpoint.is_some())
+            .timeout_config(timeouts(ATTEMPT, OPERATION))
+            .build();
+        Self { client: Client::from_conf(config), at: at.clone() }
+    }
+
+    /// Where the objects are.
+    pub fn at(&self) -> &BucketAt {
+        &self.at
+    }
+
+    /// The object at `key`; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`FailureKind::NotFound`] means that the bucket itself is missing. AWS answers `Denied` for a missing key where
+    /// the credentials may not list the bucket.
+    pub async fn get(&self, key: &str) -> Result<Option<Object>, StorageError> {
+        let what = || self.what("get", key);
+        let answer = match self.client.get_object().bucket(&self.at.name).key(key).send().await {
+            Ok(answer) => answer,
+            Err(error) if error.code() != Some("NoSuchBucket") && status_of(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(StorageError::of(what(), error)),
+        };
+        let etag = answer.e_tag.ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag"))?;
+        let body = tokio::time::timeout(BODY, answer.body.collect())
+            .await
+            .map_err(|late| StorageError::new(FailureKind::Unreachable, what(), late))?
+            .map_err(|broken| StorageError::new(FailureKind::Unreachable, what(), broken))?
+            .into_bytes();
+        let content_type = answer.content_type.unwrap_or_else(|| keys::content_type(key).to_owned());
+        Ok(Some(Object { body, etag: Etag(etag), content_type }))
+    }
+
+    /// Writes `body` to `key`, whatever is there, with the media type and cache rule of [`keys`].
+    ///
+    /// # Errors
+    /// After a transient one the object may be there all the same; writing it again does no harm.
+    pub async fn put(&self, key: &str, body: Bytes) -> Result<(), StorageError> {
+        let size = body.len();
+        self.put_request(key, body)
+            .customize()
+            .config_override(for_upload(size))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| StorageError::of(self.what("put", key), error))
+    }
+
+    /// Writes `body` to `key` if `precondition` holds, atomically; the new version.
+    ///
+    /// An attempt whose answer was lost may have been carried out, and its repetition then fails the precondition. So a
+    /// conflict after such an attempt is checked against what is there: these very bytes are taken for this writer's
+    /// own. Writers that compete must therefore write different bytes (a head names its owner and epoch).
+    ///
+    /// # Errors
+    /// [`PutIfError::Conflict`] is final. After a transient `Storage` error the write may or may not have happened.
+    pub async fn put_if(&self, key: &str, body: Bytes, precondition: Precondition) -> Result<Etag, PutIfError> {
+        let mut lost_answer = false;
+        let mut attempt = 1;
+        loop {
+            let error = match self.put_if_once(key, body.clone(), &precondition).await {
+                Ok(etag) => return Ok(etag),
+                Err(error) => error,
+            };
+            match error {
+                PutIfError::Conflict { .. } if lost_answer => return self.claim_own(key, &body, error).await,
+                PutIfError::Storage(ref failure) if failure.is_transient() && attempt < ATTEMPTS_OF_PUT_IF => {
+                    lost_answer |= failure.kind == FailureKind::Unreachable;
+                    tokio::time::sleep(BACKOFF_OF_PUT_IF * 2u32.pow(attempt - 1)).await;
+                    attempt += 1;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn put_if_once(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<Etag, PutIfError> {
+        let what = || self.what("conditional put", key);
+        let size = body.len();
+        let request = match precondition {
+            Precondition::Absent => self.put_request(key, body).if_none_match("*"),
+            Precondition::Matches(etag) => self.put_request(key, body).if_match(&etag.0),
+        };
+        // The SDK must not repeat it unseen: whether an answer was lost decides what a conflict means.
+        let once = for_upload(size).retry_config(RetryConfig::disabled());
+        match request.customize().config_override(once).send().await {
+            Ok(answer) => answer
+                .e_tag
+                .map(Etag)
+                .ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag").into()),
+            Err(error) => Err(match status_of(&error) {
+                Some(412) => PutIfError::Conflict { what: what() },
+                // 409: another conditional write of the key was under way (S3 user guide, "Conditional writes"): ask again.
+                Some(409) => StorageError::new(FailureKind::Throttled, what(), error).into(),
+                // 404: the version to match is gone, unless it is the bucket that is missing.
+                Some(404) if error.code() != Some("NoSuchBucket") => PutIfError::Conflict { what: what() },
+                _ => StorageError::of(what(), error).into(),
+            }),
+        }
+    }
+
+    async fn claim_own(&self, key: &str, body: &Bytes, conflict: PutIfError) -> Result<Etag, PutIfError> {
+        match self.get(key).await? {
+            Some(there) if there.body == *body => Ok(there.etag),
+            _ => Err(conflict),
+        }
+    }
+
+    /// All keys that begin with `prefix`, in the server's order (S3: by bytes).
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        let mut pages = self.client.list_objects_v2().bucket(&self.at.name).prefix(prefix).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| StorageError::of(self.what("list", prefix), error))?;
+            found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
+        }
+        Ok(found)
+    }
+
+    /// Deletes every object whose key begins with `prefix`; how many were deleted.
+    ///
+    /// # Errors
+    /// What was deleted before the error stays deleted. An empty prefix is refused: nothing here owns a whole bucket.
+    pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, StorageError> {
+        let what = || self.what("delete", prefix);
+        if prefix.is_empty() {
+            return Err(StorageError::new(FailureKind::Other, what(), "an empty prefix means the whole bucket"));
+        }
+        let mut deleted = 0;
+        for some in self.list(prefix).await?.chunks(DELETE_AT_ONCE) {
+            let names = some.iter().map(|key| ObjectIdentifier::builder().key(key).build()).collect::<Result<Vec<_>, _>>();
+            let delete = names
+                .and_then(|names| Delete::builder().set_objects(Some(names)).quiet(true).build())
+                .map_err(|error| StorageError::new(FailureKind::Other, what(), error))?;
+            let answer = self
+                .client
+                .delete_objects()
+                .bucket(&self.at.name)
+                .delete(delete)
+                .customize()
+                .config_override(Config::builder().timeout_config(timeouts(BODY, BODY * 3)))
+                .send()
+                .await
+                .map_err(|error| StorageError::of(what(), error))?;
+            if let Some(first) = answer.errors().first() {
+                let text = format!("{} objects stay, the first because of {first:?}", answer.errors().len());
+                return Err(StorageError::new(FailureKind::Other, what(), text));
+            }
+            deleted += some.len() as u64;
+        }
+        Ok(deleted)
+    }
+
+    pub(crate) fn what(&self, operation: &str, key: &str) -> String {
+        format!("{operation} of {key} in {}", self.at)
+    }
+
+    fn put_request(&self, key: &str, body: Bytes) -> aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder {
+        self.client
+            .put_object()
+            .bucket(&self.at.name)
+            .key(key)
+            .content_type(keys::content_type(key))
+            .cache_control(keys::cache_control(key))
+            .body(ByteStream::from(body))
+    }
+}
+
+/// An upload's timeouts grow with its size.
+fn for_upload(bytes: usize) -> Builder {
+    let transfer = Duration::from_millis(bytes as u64 * 1000 / SLOWEST);
+    Config::builder().timeout_config(timeouts(ATTEMPT + transfer, OPERATION + transfer * 2))
+}

@@ -1,0 +1,231 @@
+//! A queue of jobs. Delivery is at least once and visibility is a liveness hint: ownership is decided in S3.
+
+use crate::client::{settings, timeouts};
+use crate::failure::{FailureKind, QueueError};
+use crate::place::{Keys, QueueAt};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::{Builder, Config};
+use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+const ATTEMPT: Duration = Duration::from_secs(2);
+const OPERATION: Duration = Duration::from_secs(5);
+/// The longest that SQS waits for a message (SQS API reference, WaitTimeSeconds).
+const LONG_POLL: Duration = Duration::from_secs(20);
+/// A receive that finds nothing answers after [`LONG_POLL`]; these come on top.
+const AFTER_POLL: Duration = Duration::from_secs(5);
+/// Fail-overs count as receives, so a job that is merely unlucky gets this many.
+const MAX_RECEIVES: u32 = 10;
+/// Two weeks, the longest that SQS keeps a message: a dead letter waits for a person.
+const DEAD_LETTER_SECONDS: u32 = 1_209_600;
+
+/// What names a delivery to its queue: good until the message is delivered again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt(pub String);
+
+/// A message as it was delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The text that was sent.
+    pub body: String,
+    /// Extends or deletes this delivery.
+    pub receipt: Receipt,
+    /// How often the message was delivered, this time included; about right (SQS counts loosely).
+    pub received: u32,
+}
+
+/// A queue. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    client: Client,
+    at: QueueAt,
+    /// Looked up when first needed, so that a queue can be made after the pods that use it.
+    url: Arc<RwLock<Option<String>>>,
+}
+
+impl Queue {
+    /// A handle on the queue, with credentials from the SDK's default chain. Does no I/O and cannot fail.
+    pub async fn connect(at: &QueueAt) -> Self {
+        Self::build(at, None).await
+    }
+
+    /// Like [`Queue::connect`], with credentials given outright.
+    pub async fn connect_with(at: &QueueAt, keys: &Keys) -> Self {
+        Self::build(at, Some(keys)).await
+    }
+
+    async fn build(at: &QueueAt, keys: Option<&Keys>) -> Self {
+        let shared = settings(&at.region, at.endpoint.as_deref(), keys).await;
+        let config = Builder::from(&shared).timeout_config(timeouts(ATTEMPT, OPERATION)).build();
+        Self { client: Client::from_conf(config), at: at.clone(), url: Arc::default() }
+    }
+
+    /// Where the queue is.
+    pub fn at(&self) -> &QueueAt {
+        &self.at
+    }
+
+    /// Makes sure that the queue is there and gives its URL. With `create`, a missing queue is made, with a second one
+    /// named `{name}-dead` that takes what was delivered ten times in vain. A queue that is there is left as it is.
+    ///
+    /// # Errors
+    /// [`FailureKind::NotFound`] where the queue is missing and may not be created.
+    pub async fn ensure(&self, create: bool) -> Result<String, QueueError> {
+        self.forget();
+        match self.url().await {
+            Err(error) if create && error.kind == FailureKind::NotFound => {}
+            found => return found,
+        }
+        let dead_name = format!("{}-dead", self.at.name);
+        let kept = [(QueueAttributeName::MessageRetentionPeriod, DEAD_LETTER_SECONDS.to_string())];
+        let dead = self.create(&dead_name, kept).await?;
+        let redrive = serde_json::json!({ "deadLetterTargetArn": self.arn(&dead).await?, "maxReceiveCount": MAX_RECEIVES });
+        let url = self.create(&self.at.name, [(QueueAttributeName::RedrivePolicy, redrive.to_string())]).await?;
+        self.remember(url.clone());
+        Ok(url)
+    }
+
+    /// Sends `body`.
+    ///
+    /// # Errors
+    /// After a transient one the message may have been sent all the same.
+    pub async fn send(&self, body: &str) -> Result<(), QueueError> {
+        let url = self.url().await?;
+        let answer = self.client.send_message().queue_url(url).message_body(body).send().await;
+        answer.map(drop).map_err(|error| self.failed("send", error))
+    }
+
+    /// The next message, waited for up to 20 s; nobody else gets it for `visibility` (whole seconds, at most 12 h).
+    ///
+    /// Never cancel it: a long poll that is cut off still takes a message away for its visibility. To soften what
+    /// cannot be helped, the poll itself goes on when this future is dropped, and gives back at once what it got; only
+    /// the end of the process hides a message.
+    pub async fn receive(&self, visibility: Duration) -> Result<Option<Delivery>, QueueError> {
+        self.receive_within(visibility, LONG_POLL).await
+    }
+
+    /// Like [`Queue::receive`], waiting for `wait` (whole seconds, at most 20).
+    pub async fn receive_within(&self, visibility: Duration, wait: Duration) -> Result<Option<Delivery>, QueueError> {
+        let (hand_over, arrival) = tokio::sync::oneshot::channel();
+        let queue = self.clone();
+        tokio::spawn(async move {
+            let result = queue.poll(visibility, wait.min(LONG_POLL)).await;
+            if let Err(Ok(Some(unwanted))) = hand_over.send(result)
+                && let Err(error) = queue.extend(&unwanted.receipt, Duration::ZERO).await
+            {
+                tracing::warn!(%error, "a message that nobody waits for any more could not be given back");
+            }
+        });
+        let lost = |gone| QueueError::new(FailureKind::Other, self.what("receive"), gone);
+        arrival.await.map_err(lost)?
+    }
+
+    async fn poll(&self, visibility: Duration, wait: Duration) -> Result<Option<Delivery>, QueueError> {
+        let url = self.url().await?;
+        let patience = timeouts(wait + AFTER_POLL, wait + AFTER_POLL * 2);
+        let answer = self
+            .client
+            .receive_message()
+            .queue_url(url)
+            .max_number_of_messages(1)
+            .visibility_timeout(seconds(visibility))
+            .wait_time_seconds(seconds(wait))
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .customize()
+            .config_override(Config::builder().timeout_config(patience))
+            .send()
+            .await
+            .map_err(|error| self.failed("receive", error))?;
+        Ok(answer.messages.unwrap_or_default().into_iter().next().and_then(|message| {
+            let counts = message.attributes.unwrap_or_default();
+            let received = counts.get(&MessageSystemAttributeName::ApproximateReceiveCount).and_then(|n| n.parse().ok());
+            // SQS always gives both; a message without a receipt could be neither kept nor deleted.
+            Some(Delivery { body: message.body?, receipt: Receipt(message.receipt_handle?), received: received.unwrap_or(1) })
+        }))
+    }
+
+    /// Keeps the delivery from others for `visibility` from now; zero gives it back at once.
+    ///
+    /// # Errors
+    /// [`FailureKind::Other`] or `NotFound` where the receipt is void: the message was delivered again or deleted.
+    pub async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
+        let url = self.url().await?;
+        let request = self.client.change_message_visibility().queue_url(url).receipt_handle(&receipt.0);
+        let answer = request.visibility_timeout(seconds(visibility)).send().await;
+        answer.map(drop).map_err(|error| self.failed("extension", error))
+    }
+
+    /// Deletes the delivered message for good. Safe to repeat.
+    pub async fn delete(&self, receipt: &Receipt) -> Result<(), QueueError> {
+        let url = self.url().await?;
+        let answer = self.client.delete_message().queue_url(url).receipt_handle(&receipt.0).send().await;
+        answer.map(drop).map_err(|error| self.failed("deletion", error))
+    }
+
+    async fn url(&self) -> Result<String, QueueError> {
+        let known = self.url.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        if let Some(url) = known {
+            return Ok(url);
+        }
+        let answer = self.client.get_queue_url().queue_name(&self.at.name).send().await;
+        let url = answer
+            .map_err(|error| self.failed("look-up", error))?
+            .queue_url
+            .ok_or_else(|| QueueError::new(FailureKind::Other, self.what("look-up"), "the answer has no URL"))?;
+        self.remember(url.clone());
+        Ok(url)
+    }
+
+    fn remember(&self, url: String) {
+        *self.url.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(url);
+    }
+
+    fn forget(&self) {
+        *self.url.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+    }
+
+    async fn create(
+        &self,
+        name: &str,
+        attributes: impl IntoIterator<Item = (QueueAttributeName, String)>,
+    ) -> Result<String, QueueError> {
+        let request = self.client.create_queue().queue_name(name);
+        let request = attributes.into_iter().fold(request, |request, (key, value)| request.attributes(key, value));
+        let answer = request.send().await.map_err(|error| self.failed("creation", error))?;
+        answer.queue_url.ok_or_else(|| QueueError::new(FailureKind::Other, self.what("creation"), "the answer has no URL"))
+    }
+
+    async fn arn(&self, url: &str) -> Result<String, QueueError> {
+        let request = self.client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::QueueArn);
+        let answer = request.send().await.map_err(|error| self.failed("look-up", error))?;
+        answer
+            .attributes
+            .and_then(|mut all| all.remove(&QueueAttributeName::QueueArn))
+            .ok_or_else(|| QueueError::new(FailureKind::Other, self.what("look-up"), "the answer has no ARN"))
+    }
+
+    fn what(&self, operation: &str) -> String {
+        format!("{operation} at {}", self.at)
+    }
+
+    fn failed<E>(
+        &self,
+        operation: &str,
+        error: aws_sdk_sqs::error::SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
+    ) -> QueueError
+    where
+        E: aws_sdk_sqs::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let error = QueueError::of(self.what(operation), error);
+        if error.kind == FailureKind::NotFound {
+            self.forget(); // deleted and made anew, it may have another URL
+        }
+        error
+    }
+}
+
+/// Whole seconds, rounded up: half a second of visibility must not become none.
+fn seconds(span: Duration) -> i32 {
+    i32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,77 @@
+//! What Lectern asks of an SQS.
+#![allow(clippy::unwrap_used)]
+
+use lectern_cloud::testing::Backend;
+use lectern_cloud::{FailureKind, Queue};
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_secs(2);
+const LONG: Duration = Duration::from_secs(60);
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[tokio::test]
+async fn a_message_that_nobody_deletes_comes_again() {
+    let backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    queue.send("work").await.unwrap();
+    let first = queue.receive(SHORT).await.unwrap().unwrap();
+    assert_eq!((first.body.as_str(), first.received), ("work", 1));
+    assert_eq!(queue.receive_within(SHORT, secs(1)).await.unwrap(), None, "it is invisible");
+    let again = queue.receive_within(SHORT, secs(5)).await.unwrap().unwrap();
+    assert_eq!((again.body.as_str(), again.received), ("work", 2));
+}
+
+#[tokio::test]
+async fn an_extended_message_stays_away_and_a_deleted_one_never_comes() {
+    let backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    queue.send("work").await.unwrap();
+    let delivery = queue.receive(SHORT).await.unwrap().unwrap();
+    queue.extend(&delivery.receipt, LONG).await.unwrap();
+    assert_eq!(queue.receive_within(SHORT, secs(4)).await.unwrap(), None, "it was extended");
+    queue.extend(&delivery.receipt, Duration::ZERO).await.unwrap();
+    let again = queue.receive_within(SHORT, secs(2)).await.unwrap().unwrap();
+    queue.delete(&again.receipt).await.unwrap();
+    assert_eq!(queue.receive_within(SHORT, secs(4)).await.unwrap(), None, "it was deleted");
+}
+
+#[tokio::test]
+async fn a_poll_that_is_dropped_gives_its_message_back() {
+    let backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    let dropped = tokio::time::timeout(Duration::from_millis(300), queue.receive_within(LONG, secs(10))).await;
+    assert!(dropped.is_err(), "nothing was there to receive");
+    queue.send("work").await.unwrap();
+    let since = Instant::now();
+    let delivery = queue.receive_within(LONG, secs(15)).await.unwrap().expect("the dropped poll kept the message");
+    assert_eq!(delivery.body, "work");
+    assert!(since.elapsed() < secs(15));
+}
+
+#[tokio::test]
+async fn a_queue_made_after_its_users_is_found() {
+    let backend = Backend::ministack().await.unwrap();
+    let early = Queue::connect_with(&backend.queue_at("jobs"), &backend.keys()).await;
+    assert_eq!(early.ensure(false).await.unwrap_err().kind, FailureKind::NotFound);
+    assert_eq!(early.send("lost").await.unwrap_err().kind, FailureKind::NotFound);
+    let url = early.clone().ensure(true).await.unwrap();
+    assert_eq!(early.ensure(true).await.unwrap(), url, "ensuring twice makes one queue");
+    early.send("work").await.unwrap();
+    assert_eq!(early.receive(SHORT).await.unwrap().unwrap().body, "work");
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_unreachable_until_it_is_back() {
+    let mut backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    backend.kill();
+    assert_eq!(queue.send("lost").await.unwrap_err().kind, FailureKind::Unreachable);
+    assert_eq!(queue.receive(SHORT).await.unwrap_err().kind, FailureKind::Unreachable);
+    backend.restart().await.unwrap();
+    queue.ensure(true).await.unwrap(); // MiniStack forgets its queues
+    queue.send("work").await.unwrap();
+    assert_eq!(queue.receive(SHORT).await.unwrap().unwrap().body, "work");
+}

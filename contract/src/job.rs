@@ -1,0 +1,32 @@
+//! The message that sends a run to a transcoder, through SQS.
+
+use crate::{Ladder, RunId, SegmentDuration, StreamRef, WallMillis, keys::RunPrefix};
+use serde::{Deserialize, Serialize};
+
+/// Work for a transcoder: take the run's feed, encode it, publish it. Delivered at least once; the head of the run
+/// decides who may act on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveJob {
+    /// The LiveStream, for reports and logs.
+    pub stream: StreamRef,
+    /// What is shown of it: the LiveStream's title.
+    pub title: String,
+    /// The run to work for.
+    pub run: RunId,
+    /// Which dispatch of the run this is, counted from 1; a report carries it back, so that the operator knows which of
+    /// its messages was answered.
+    pub attempt: u32,
+    /// Wall-clock time of tick zero of the run's timeline.
+    pub anchor: WallMillis,
+    /// Where the feed is served: `host:port` of the owning shard.
+    pub feed: String,
+    /// What to encode.
+    pub ladder: Ladder,
+    /// The length of every segment.
+    pub segment_duration: SegmentDuration,
+    /// Where the run's objects go.
+    pub prefix: RunPrefix,
+    /// How long the source may be silent before the job ends as idle, in milliseconds.
+    pub idle_after_ms: u64,
+}

@@ -1,0 +1,139 @@
+//! Object keys: `{h}/{namespace}/{name}/{run}/…`, the same in S3, at the origin and behind the CDN.
+
+use crate::{RunId, SegmentNumber, StreamRef};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// The prefix of every object of one run, without a slash at its end.
+///
+/// It opens with two hex digits of a hash, because S3 splits its request limits by prefix (3,500 PUT a second each).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunPrefix(String);
+
+impl RunPrefix {
+    /// The prefix of `run` of `stream`.
+    pub fn of(stream: &StreamRef, run: &RunId) -> Self {
+        let tail = format!("{}/{}/{}", stream.namespace, stream.name, run);
+        let hash = Sha256::digest(tail.as_bytes());
+        Self(format!("{:02x}/{tail}", hash[0]))
+    }
+
+    /// Reads the prefix off an object key or a URL path without its leading slash: the first four of its five or more
+    /// parts. `None` where the shape is another, a part is empty, or a part could climb out (`..`).
+    pub fn of_key(key: &str) -> Option<(Self, &str)> {
+        let (at, _) = key.match_indices('/').nth(3)?;
+        let (prefix, rest) = (&key[..at], &key[at + 1..]);
+        let two_hex = |part: &str| part.len() == 2 && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let fine = |part: &str| !part.is_empty() && part != "." && part != "..";
+        let sound = prefix.split('/').next().is_some_and(two_hex) && prefix.split('/').all(fine) && rest.split('/').all(fine);
+        sound.then(|| (Self(prefix.to_owned()), rest))
+    }
+
+    /// As text, without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The run's name: the last part.
+    pub fn run(&self) -> RunId {
+        RunId(self.0.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
+    /// The key of the object that `name` stands for.
+    pub fn key(&self, name: &ObjectName) -> String {
+        format!("{}/{name}", self.0)
+    }
+}
+
+impl fmt::Display for RunPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An object of a run, by what it is. `Display` writes its path below the run's prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ObjectName {
+    /// Who owns the run: `head.json`.
+    Head,
+    /// The multivariant playlist: `live.m3u8`.
+    Multivariant,
+    /// A rendition's live playlist: `{rendition}/live.m3u8`.
+    MediaPlaylist(String),
+    /// A rendition's initialisation section (CMAF header): `{rendition}/init-{n}.mp4`.
+    Init(String, u32),
+    /// A media segment: `{rendition}/{segment}.m4s`.
+    Segment(String, SegmentNumber),
+    /// What was confirmed in one minute of the run's timeline: `ledger/{minute}.ledger.json`.
+    Ledger(u64),
+    /// Written last, once everything else is there: `ended.json`.
+    Ended,
+    /// The VOD's multivariant playlist: `vod.m3u8`.
+    Vod,
+    /// A rendition's VOD playlist: `{rendition}/vod.m3u8`.
+    VodMedia(String),
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head => f.write_str("head.json"),
+            Self::Multivariant => f.write_str("live.m3u8"),
+            Self::MediaPlaylist(rendition) => write!(f, "{rendition}/live.m3u8"),
+            Self::Init(rendition, n) => write!(f, "{rendition}/init-{n}.mp4"),
+            Self::Segment(rendition, number) => write!(f, "{rendition}/{number}.m4s"),
+            Self::Ledger(minute) => write!(f, "ledger/{minute}.ledger.json"),
+            Self::Ended => f.write_str("ended.json"),
+            Self::Vod => f.write_str("vod.m3u8"),
+            Self::VodMedia(rendition) => write!(f, "{rendition}/vod.m3u8"),
+        }
+    }
+}
+
+/// The media type of an object, by the end of its key (RFC 8216 §4, RFC 8259, ISO/IEC 23000-19).
+pub fn content_type(key: &str) -> &'static str {
+    match key.rsplit('.').next() {
+        Some("m3u8") => "application/vnd.apple.mpegurl",
+        Some("mpd") => "application/dash+xml",
+        Some("mp4" | "m4s") => "video/mp4",
+        Some("json") => "application/json",
+        _ => "application/octet-stream",
+    }
+}
+
+/// How long a cache may keep an object (facts: CDN cache rules). A segment and an init section never change; a live
+/// playlist holds for half a segment; a VOD playlist is rewritten only when a late ledger arrives.
+pub fn cache_control(key: &str) -> &'static str {
+    match key.rsplit('/').next() {
+        Some("live.m3u8") => "public, max-age=1",
+        Some("vod.m3u8") => "public, max-age=5",
+        Some(name) if name.ends_with(".m4s") || name.ends_with(".mp4") => "public, max-age=1209600, immutable",
+        _ => "no-store",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix() -> RunPrefix {
+        RunPrefix::of(&StreamRef { namespace: "school".into(), name: "algebra".into() }, &"r1".into())
+    }
+
+    #[test]
+    fn a_key_leads_back_to_its_run() {
+        let key = prefix().key(&ObjectName::Segment("360p".into(), SegmentNumber(42)));
+        let (back, rest) = RunPrefix::of_key(&key).unwrap();
+        assert_eq!((back, rest), (prefix(), "360p/42.m4s"));
+        assert_eq!(prefix().run(), RunId("r1".into()));
+    }
+
+    #[test]
+    fn a_path_that_is_no_key_is_refused() {
+        for path in ["", "favicon.ico", "zz/a/b/c/live.m3u8", "0a/a/b/c", "0a/a//c/live.m3u8", "0a/a/../c/live.m3u8", "0a/a/b/c/../../x"] {
+            assert_eq!(RunPrefix::of_key(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the packager notes of its confirmed objects, for the Lambda that makes VOD playlists of them.
+
+use crate::{Epoch, RunId, SegmentDuration, SegmentNumber, Ticks, WallMillis};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `ledger/{minute}.ledger.json`: the segments of one minute of the run's timeline that S3 has confirmed. Rewritten as a
+/// whole while its minute grows; a segment stands in exactly one ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ledger {
+    /// The run.
+    pub run: RunId,
+    /// Who wrote it.
+    pub epoch: Epoch,
+    /// Minutes since the run's epoch.
+    pub minute: u64,
+    /// By rendition name, each in the order of segment numbers.
+    pub segments: BTreeMap<String, Vec<LedgerSegment>>,
+}
+
+/// One confirmed segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerSegment {
+    /// Its number.
+    pub number: SegmentNumber,
+    /// Its real duration in ticks: shorter than the ladder's at the end of a run or before a gap.
+    pub duration: Ticks,
+    /// Its size.
+    pub bytes: u64,
+    /// Which `init-{n}.mp4` it needs.
+    pub init: u32,
+}
+
+/// `ended.json`: written once, after every ledger; it has all that the VOD playlists need besides the ledgers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    /// The run.
+    pub run: RunId,
+    /// Wall-clock time of tick zero.
+    pub anchor: WallMillis,
+    /// The ladder's segment duration.
+    pub segment_duration: SegmentDuration,
+    /// The minutes that have a ledger, ascending.
+    pub minutes: Vec<u64>,
+    /// The renditions as the multivariant playlist names them.
+    pub renditions: Vec<EndedRendition>,
+}
+
+/// A rendition of an ended run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedRendition {
+    /// Its name, the folder of its objects.
+    pub name: String,
+    /// RFC 6381 codec string.
+    pub codec: String,
+    /// Average bits a second as configured.
+    pub bitrate: u64,
+    /// Width, height and frames a second; `None` for audio.
+    pub picture: Option<Picture>,
+}
+
+/// The picture of a video rendition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Picture {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Frames a second.
+    pub frame_rate: u32,
+}

@@ -1,0 +1,98 @@
+//! The push: how a packager hands objects to origins the moment their last byte exists.
+//!
+//! An origin connects to the address in the run's head, sends one [`PushRequest`], and gets what a player needs now
+//! (playlists, init sections, the segments that the playlists name) and from then on every new object, each after the
+//! objects that it names. After [`PushFrame::Ended`] nothing follows.
+
+use crate::RunId;
+use crate::frame::{self, FrameError, Fields};
+use bytes::{Bytes, BytesMut};
+
+const REQUEST: u8 = 1;
+const OBJECT: u8 = 2;
+const ENDED: u8 = 3;
+const REFUSED: u8 = 4;
+
+/// What an origin asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushRequest {
+    /// The run.
+    pub run: RunId,
+}
+
+/// What an origin gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushFrame {
+    /// An object, whole: put it in the place of what had its name.
+    Object {
+        /// Its path below the run's prefix (see [`crate::keys::ObjectName`]).
+        name: String,
+        /// Its bytes.
+        body: Bytes,
+    },
+    /// The run has ended: what was pushed is final.
+    Ended,
+    /// This packager does not own that run (any more): read the head again.
+    Refused {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl PushRequest {
+    /// Appends the frame's bytes to `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        frame::put(out, REQUEST, &[&frame::text_field(&self.run.0)]);
+    }
+
+    /// Takes one request off `input`; `None` until it is whole.
+    pub fn decode(input: &mut BytesMut) -> Result<Option<Self>, FrameError> {
+        let Some((kind, body)) = frame::take(input)? else { return Ok(None) };
+        if kind != REQUEST {
+            return Err(FrameError::Kind(kind));
+        }
+        Ok(Some(Self { run: RunId(Fields::new(kind, body).text("run")?) }))
+    }
+}
+
+impl PushFrame {
+    /// Appends the frame's bytes to `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Object { name, body } => frame::put(out, OBJECT, &[&frame::text_field(name), body]),
+            Self::Ended => frame::put(out, ENDED, &[]),
+            Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
+        }
+    }
+
+    /// Takes one frame off `input`; `None` until it is whole.
+    pub fn decode(input: &mut BytesMut) -> Result<Option<Self>, FrameError> {
+        let Some((kind, body)) = frame::take(input)? else { return Ok(None) };
+        let mut fields = Fields::new(kind, body);
+        Ok(Some(match kind {
+            OBJECT => Self::Object { name: fields.text("name")?, body: fields.rest() },
+            ENDED => Self::Ended,
+            REFUSED => Self::Refused { reason: fields.text("reason")? },
+            other => return Err(FrameError::Kind(other)),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_comes_back() {
+        let frames = [
+            PushFrame::Object { name: "360p/1.m4s".into(), body: Bytes::from_static(b"moof") },
+            PushFrame::Refused { reason: "moved".into() },
+            PushFrame::Ended,
+        ];
+        let mut bytes = BytesMut::new();
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        for frame in frames {
+            assert_eq!(PushFrame::decode(&mut bytes), Ok(Some(frame)));
+        }
+    }
+}

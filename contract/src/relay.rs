@@ -1,0 +1,104 @@
+//! The relay: how a shard that accepted a publisher hands it on to the shard that owns the stream.
+//!
+//! The accepting shard connects to the owner's relay port, sends [`RelayFrame::Hello`], waits for the verdict, and then
+//! sends every FLV tag as it came. The owner treats it as a publisher of its own: only the owner rebases stamps.
+
+use crate::frame::{self, FrameError, Fields};
+use crate::{KeyHash, StreamRef};
+use bytes::{Bytes, BytesMut};
+
+const HELLO: u8 = 1;
+const ACCEPTED: u8 = 2;
+const REFUSED: u8 = 3;
+const TAG: u8 = 4;
+
+/// A frame of the relay, either way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayFrame {
+    /// First, from the accepting shard.
+    Hello {
+        /// The hash of the key that the publisher gave.
+        key: KeyHash,
+        /// The stream that the accepting shard's route names, to catch two shards with different routes.
+        stream: StreamRef,
+        /// The publisher's address, for reports.
+        remote: String,
+    },
+    /// From the owner: the publisher may publish.
+    Accepted,
+    /// From the owner: it may not, or no more; the reason is passed on to the publisher. Nothing follows.
+    Refused {
+        /// Why, for people.
+        reason: String,
+    },
+    /// From the accepting shard: one FLV tag body as it came.
+    Tag {
+        /// Message type: 8 audio, 9 video, 18 data (Adobe RTMP specification §7.1).
+        kind: u8,
+        /// The publisher's own stamp in milliseconds.
+        timestamp: u32,
+        /// The message's payload.
+        payload: Bytes,
+    },
+}
+
+impl RelayFrame {
+    /// Appends the frame's bytes to `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Hello { key, stream, remote } => frame::put(
+                out,
+                HELLO,
+                &[&key.0, &stream.namespace, &stream.name, remote].map(|text| frame::text_field(text)).each_ref().map(Vec::as_slice),
+            ),
+            Self::Accepted => frame::put(out, ACCEPTED, &[]),
+            Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
+            Self::Tag { kind, timestamp, payload } => frame::put(out, TAG, &[&[*kind], &timestamp.to_be_bytes(), payload]),
+        }
+    }
+
+    /// Takes one frame off `input`; `None` until it is whole.
+    pub fn decode(input: &mut BytesMut) -> Result<Option<Self>, FrameError> {
+        let Some((kind, body)) = frame::take(input)? else { return Ok(None) };
+        let mut fields = Fields::new(kind, body);
+        Ok(Some(match kind {
+            HELLO => Self::Hello {
+                key: KeyHash(fields.text("key")?),
+                stream: StreamRef { namespace: fields.text("namespace")?, name: fields.text("name")? },
+                remote: fields.text("remote")?,
+            },
+            ACCEPTED => Self::Accepted,
+            REFUSED => Self::Refused { reason: fields.text("reason")? },
+            TAG => {
+                let kind = fields.u8("type")?;
+                let timestamp = fields.u32("timestamp")?;
+                Self::Tag { kind, timestamp, payload: fields.rest() }
+            }
+            other => return Err(FrameError::Kind(other)),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_comes_back() {
+        let frames = [
+            RelayFrame::Hello {
+                key: KeyHash::of("k"),
+                stream: StreamRef { namespace: "a".into(), name: "b".into() },
+                remote: "10.0.0.1:5".into(),
+            },
+            RelayFrame::Accepted,
+            RelayFrame::Refused { reason: "no".into() },
+            RelayFrame::Tag { kind: 9, timestamp: 40, payload: Bytes::from_static(b"x") },
+        ];
+        let mut bytes = BytesMut::new();
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        for frame in frames {
+            assert_eq!(RelayFrame::decode(&mut bytes), Ok(Some(frame)));
+        }
+    }
+}

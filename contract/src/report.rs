@@ -1,0 +1,165 @@
+//! Reports: what a pod tells the operator, once a second and at once when something changed. `POST /v1/reports`, JSON.
+
+use crate::{Epoch, RunId, SegmentNumber, StreamRef, Ticks};
+use serde::{Deserialize, Serialize};
+
+/// The path of the operator's report endpoint.
+pub const PATH: &str = "/v1/reports";
+
+/// All that one pod has to say. A report replaces the pod's last one: a run that is missing from it is no longer there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The pod's name.
+    pub pod: String,
+    /// The pool that it belongs to.
+    pub pool: String,
+    /// What the pod is and how its runs do.
+    pub role: Role,
+}
+
+/// What a pod is, with what pods of its kind say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Role {
+    /// An ingest shard.
+    #[serde(rename_all = "camelCase")]
+    Ingest {
+        /// The runs that it owns and has seen a publisher for.
+        runs: Vec<IngestRun>,
+    },
+    /// A transcoder pod.
+    #[serde(rename_all = "camelCase")]
+    Transcoder {
+        /// Jobs that it can take in all.
+        slots: u32,
+        /// Running and lately ended jobs (an ended one is repeated for a minute).
+        runs: Vec<TranscoderRun>,
+    },
+}
+
+/// A run at its ingest shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngestRun {
+    /// The LiveStream.
+    pub stream: StreamRef,
+    /// The run.
+    pub run: RunId,
+    /// The publisher that is there now, or why none is.
+    pub publisher: Publisher,
+}
+
+/// A run's publisher, as its shard sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum Publisher {
+    /// Media arrives.
+    #[serde(rename_all = "camelCase")]
+    Publishing {
+        /// Its address.
+        remote: String,
+        /// RFC 6381 codec strings or names of what arrives: `avc1.64001f`, `mp4a.40.2`.
+        codecs: Vec<String>,
+        /// Pixels of the picture, if known.
+        picture: Option<(u32, u32)>,
+        /// Bits a second over the last seconds.
+        bitrate: u64,
+        /// The newest DTS on the run's timeline.
+        newest: Ticks,
+    },
+    /// The publisher is gone, and may come back.
+    #[serde(rename_all = "camelCase")]
+    Gone {
+        /// Why, for people: `the publisher closed the connection`.
+        reason: String,
+    },
+}
+
+/// A run at its transcoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TranscoderRun {
+    /// The LiveStream.
+    pub stream: StreamRef,
+    /// The run.
+    pub run: RunId,
+    /// The dispatch that it answers.
+    pub attempt: u32,
+    /// The epoch under which it writes; zero before the run is claimed.
+    pub epoch: Epoch,
+    /// How far it is.
+    pub state: TranscoderState,
+}
+
+/// How far a transcoder is with a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum TranscoderState {
+    /// The job is taken; no segment is complete yet.
+    #[serde(rename_all = "camelCase")]
+    Starting {
+        /// What it waits for, if anything is amiss: `S3 cannot be reached: …`.
+        waiting_for: Option<String>,
+    },
+    /// Segments come out.
+    #[serde(rename_all = "camelCase")]
+    Running {
+        /// The newest segment that S3 has confirmed in every rendition; `None` before the first.
+        confirmed: Option<SegmentNumber>,
+        /// The newest segment offered to origins.
+        live_edge: SegmentNumber,
+        /// How far encoding is behind the newest input.
+        lag: Ticks,
+        /// Bits a second that all renditions together put out over the last segments.
+        bitrate: u64,
+        /// What is amiss although segments come out: `S3 is slow: 12 segments wait`.
+        trouble: Option<String>,
+    },
+    /// The source was silent for longer than the job allows; a new job goes on when it returns.
+    Idle,
+    /// The run is complete: playlists closed, `ended.json` written.
+    #[serde(rename_all = "camelCase")]
+    Ended {
+        /// The first segment of the run, if any came out.
+        first: Option<SegmentNumber>,
+        /// The last segment of the run, if any came out.
+        last: Option<SegmentNumber>,
+    },
+    /// The job cannot be done; trying again would not help.
+    #[serde(rename_all = "camelCase")]
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Somebody else owns the run; this transcoder has stopped.
+    Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_reads_back_as_it_was_written() {
+        let report = Report {
+            pod: "lectern-ingest-0".into(),
+            pool: "default".into(),
+            role: Role::Ingest {
+                runs: vec![IngestRun {
+                    stream: StreamRef { namespace: "school".into(), name: "algebra".into() },
+                    run: "r1".into(),
+                    publisher: Publisher::Publishing {
+                        remote: "192.0.2.1:1234".into(),
+                        codecs: vec!["avc1.64001f".into()],
+                        picture: Some((1280, 720)),
+                        bitrate: 2_000_000,
+                        newest: Ticks(90_000),
+                    },
+                }],
+            },
+        };
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+}

@@ -1,0 +1,181 @@
+//! StreamPool: where streams run: shards, transcoders, origins, a queue and a bucket.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A pool that LiveStreams are placed in, like a StorageClass for volumes.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "lectern.video",
+    version = "v1alpha1",
+    kind = "StreamPool",
+    status = "PoolStatus",
+    shortname = "spool",
+    category = "lectern",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Shards", type_ = "integer", json_path = ".status.readyShards"),
+    printcolumn(name = "Transcoders", type_ = "integer", json_path = ".status.readyTranscoders"),
+    printcolumn(name = "Streams", type_ = "integer", json_path = ".status.streams"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamPoolSpec {
+    /// The pods' images.
+    pub images: PoolImages,
+    /// Ingest shards.
+    pub ingest: IngestSpec,
+    /// Transcoder pods.
+    pub transcoder: TranscoderSpec,
+    /// Origin pods.
+    pub origin: OriginSpec,
+    /// The queue of jobs.
+    pub queue: QueueSpec,
+    /// The bucket of objects.
+    pub bucket: BucketSpec,
+    /// A Secret in the operator's namespace whose keys become the environment of the pool's pods (AWS_ACCESS_KEY_ID, …).
+    /// Leave it out where pods get their identity from the platform (IRSA, Pod Identity).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret: Option<String>,
+}
+
+/// Container images, whole references.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolImages {
+    /// Of ingest shards.
+    pub ingest: String,
+    /// Of transcoders.
+    pub transcoder: String,
+    /// Of origins.
+    pub origin: String,
+    /// Always, IfNotPresent or Never.
+    #[serde(default = "if_not_present")]
+    pub pull_policy: String,
+}
+
+fn if_not_present() -> String {
+    "IfNotPresent".to_owned()
+}
+
+/// How a service of the pool is reached from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exposure {
+    /// ClusterIP, NodePort or LoadBalancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_type: Option<String>,
+    /// The port on every node, for NodePort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<i32>,
+}
+
+/// Ingest shards: a StatefulSet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IngestSpec {
+    /// How many.
+    #[schemars(range(min = 1, max = 1000))]
+    pub shards: i32,
+    /// Where lecturers publish, as it stands in `status.ingest.url`: `rtmp://ingest.school.example/live`.
+    #[x_kube(validation = kube::core::Rule::new("isURL(self) && url(self).getScheme() in ['rtmp', 'rtmps'] && url(self).getHostname() != ''").message("spec.ingest.publicUrl: write rtmp://host[:port]/live, as a lecturer types it into OBS"))]
+    pub public_url: String,
+    /// How shards are reached from outside.
+    #[serde(default)]
+    pub exposure: Exposure,
+}
+
+/// Transcoder pods: made and replaced by the operator one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TranscoderSpec {
+    /// How many pods stand ready.
+    #[schemars(range(min = 1, max = 1000))]
+    pub pods: i32,
+    /// How many jobs a pod takes at once.
+    #[schemars(range(min = 1, max = 64))]
+    pub slots: i32,
+}
+
+/// Origins: a Deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OriginSpec {
+    /// How many.
+    #[schemars(range(min = 1, max = 100))]
+    pub replicas: i32,
+    /// Where students watch, as it stands in `status.playback`: the CDN's address, or the origins' own.
+    #[x_kube(validation = kube::core::Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("spec.origin.publicUrl: write https://host[:port], as a student's browser reaches it"))]
+    pub public_url: String,
+    /// How origins are reached from outside.
+    #[serde(default)]
+    pub exposure: Exposure,
+}
+
+/// The SQS queue of jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueSpec {
+    /// The queue's name.
+    #[schemars(length(min = 1, max = 80), regex(pattern = "^[A-Za-z0-9_-]+$"))]
+    pub name: String,
+    /// AWS region.
+    pub region: String,
+    /// An endpoint instead of AWS's, for MiniStack and its like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Make the queue if it is not there.
+    #[serde(default = "yes")]
+    pub create: bool,
+}
+
+/// The S3 bucket of objects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BucketSpec {
+    /// The bucket's name.
+    #[schemars(length(min = 3, max = 63), regex(pattern = "^[a-z0-9][a-z0-9.-]+[a-z0-9]$"))]
+    pub name: String,
+    /// AWS region.
+    pub region: String,
+    /// An endpoint instead of AWS's, for MiniStack, SeaweedFS and their like (path-style addressing).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Make the bucket if it is not there.
+    #[serde(default = "yes")]
+    pub create: bool,
+    /// The ARN of the Lambda that makes VOD manifests; the operator wires the bucket's events to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_function_arn: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What the operator says of a pool.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolStatus {
+    /// The generation that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// QueueReady, BucketReady, Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Ingest shards that are ready.
+    #[serde(default)]
+    pub ready_shards: i32,
+    /// Transcoder pods that are ready.
+    #[serde(default)]
+    pub ready_transcoders: i32,
+    /// LiveStreams placed in the pool.
+    #[serde(default)]
+    pub streams: i32,
+    /// The queue's URL, once it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_url: Option<String>,
+}

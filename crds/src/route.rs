@@ -1,0 +1,52 @@
+//! RouteSlice: which shard owns which stream, in slices of at most 100 (as EndpointSlice does).
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A slice of a pool's routes. Made by the operator, watched by ingest shards, which can read nothing else: publishing
+/// works while the operator is down.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "lectern.video",
+    version = "v1alpha1",
+    kind = "RouteSlice",
+    namespaced,
+    category = "lectern",
+    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.poolName"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteSliceSpec {
+    /// The pool.
+    pub pool_name: String,
+    /// At most 100, in the order of their run ids.
+    #[schemars(length(max = 100))]
+    pub routes: Vec<Route>,
+}
+
+/// One stream's way in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// SHA-256 of the stream key, hexadecimal.
+    pub key_hash: String,
+    /// The LiveStream's namespace.
+    pub namespace: String,
+    /// The LiveStream's name.
+    pub name: String,
+    /// The run.
+    pub run_id: String,
+    /// The owning shard's pod name.
+    pub shard: String,
+    /// Grows by one each time the stream moves to another shard.
+    pub epoch: i64,
+    /// Wall-clock time of tick zero of the run's timeline, in milliseconds since 1970.
+    pub anchor_millis: i64,
+    /// The stream is ending: nobody may publish, readers of the feed are told that it is over.
+    #[serde(default)]
+    pub ended: bool,
+    /// The camera to pull from instead of waiting for a publisher: its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtsp_url: Option<String>,
+}

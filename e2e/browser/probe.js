@@ -1,0 +1,223 @@
+// What a student's eyes and ears do, inside the page: reads the counter that the publisher drew, the clock, the sound.
+// The pattern is e2e/src/pattern.rs: the lowest third of the picture holds 16 × 2 cells, black or white: 24 bits of a frame counter, the
+// highest first, then CRC-8 (polynomial 0x07) of its three bytes.
+window.probe = (() => {
+  const COLUMNS = 16, ROWS = 2, CELL = 10;
+  const canvas = document.createElement('canvas');
+  canvas.width = COLUMNS * CELL;
+  canvas.height = ROWS * CELL;
+  const pen = canvas.getContext('2d', { willReadFrequently: true });
+
+  const crc8 = (counter) => {
+    let crc = 0;
+    for (const byte of [(counter >> 16) & 255, (counter >> 8) & 255, counter & 255]) {
+      crc ^= byte;
+      for (let bit = 0; bit < 8; bit++) crc = ((crc << 1) ^ (crc & 128 ? 7 : 0)) & 255;
+    }
+    return crc;
+  };
+
+  // The counter in the picture that `video` shows now, and how clear its least clear cell is (0 to 127); counter null if it does not check.
+  const read = (video) => {
+    const { videoWidth: width, videoHeight: height } = video;
+    if (!width) return { counter: null, margin: 0 };
+    pen.drawImage(video, 0, (height * 2) / 3, width, height / 3, 0, 0, canvas.width, canvas.height);
+    const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
+    let bits = 0n, margin = 127;
+    for (let row = 0; row < ROWS; row++) {
+      for (let column = 0; column < COLUMNS; column++) {
+        let sum = 0;
+        for (let y = 3; y < 7; y++) for (let x = 3; x < 7; x++) sum += data[4 * ((row * CELL + y) * canvas.width + column * CELL + x) + 1];
+        const mean = sum / 16;
+        bits = (bits << 1n) | (mean > 127.5 ? 1n : 0n);
+        margin = Math.min(margin, Math.abs(mean - 127.5));
+      }
+    }
+    const counter = Number(bits >> 8n);
+    return { counter: crc8(counter) === Number(bits & 255n) ? counter : null, margin: Math.round(margin) };
+  };
+
+  const player = () => window.lectern;
+  const now = () => performance.timeOrigin + performance.now(); // milliseconds since 1970, as the publisher's clock
+
+  // Calls `look` at every shown frame until it returns something; throws after `withinMs` with what `seen()` says.
+  const atFrames = (video, withinMs, look, seen) => new Promise((resolve, reject) => {
+    let over = false;
+    const end = (how, what) => { over = true; clearTimeout(timer); how(what); };
+    const timer = setTimeout(() => end(reject, new Error(`not within ${withinMs} ms: ${seen()}`)), withinMs);
+    const frame = (_, meta) => {
+      if (over) return;
+      try {
+        const found = look({ at: now(), mediaTime: meta.mediaTime, ...read(video) });
+        if (found !== undefined) return end(resolve, found);
+      } catch (error) { return end(reject, error); }
+      video.requestVideoFrameCallback(frame);
+    };
+    video.requestVideoFrameCallback(frame);
+  });
+
+  // Calls `look` until it returns something; throws after `withinMs` with what `seen()` says.
+  const until = async (withinMs, look, seen) => {
+    const end = performance.now() + withinMs;
+    for (;;) {
+      const found = look();
+      if (found !== undefined) return found;
+      if (performance.now() > end) throw new Error(`not within ${withinMs} ms: ${seen()}`);
+      await new Promise((next) => setTimeout(next, 50));
+    }
+  };
+
+  const state = () => {
+    const { hls, video } = player() ?? {};
+    if (!video) return { player: false };
+    const ranges = (r) => Array.from({ length: r.length }, (_, i) => [r.start(i), r.end(i)]);
+    return {
+      currentTime: video.currentTime, readyState: video.readyState, paused: video.paused, ended: video.ended, error: video.error?.message ?? null,
+      size: [video.videoWidth, video.videoHeight], buffered: ranges(video.buffered), seekable: ranges(video.seekable),
+      level: hls?.currentLevel, levels: hls?.levels?.map((l) => `${l.width}x${l.height} ${l.codecSet ?? l.videoCodec}`), url: hls?.url,
+    };
+  };
+  const seen = () => JSON.stringify(state());
+
+  const dropped = (video) => video.getVideoPlaybackQuality().droppedVideoFrames;
+
+  // One AudioContext and one tap per media element: an element can be tapped once in its life.
+  const taps = new WeakMap();
+  let context;
+  const tap = async (element) => {
+    context ??= new AudioContext();
+    await context.resume();
+    element.muted = false;
+    element.volume = 1;
+    if (!taps.has(element)) {
+      const analyser = context.createAnalyser();
+      analyser.fftSize = 8192;
+      context.createMediaElementSource(element).connect(analyser);
+      analyser.connect(context.destination);
+      taps.set(element, analyser);
+    }
+    return taps.get(element);
+  };
+  const hear = async (element, withinMs) => {
+    const analyser = await tap(element);
+    const wave = new Float32Array(analyser.fftSize), spectrum = new Float32Array(analyser.frequencyBinCount);
+    let heard = { level: 0, hertz: 0 };
+    return until(withinMs, () => {
+      analyser.getFloatTimeDomainData(wave);
+      analyser.getFloatFrequencyData(spectrum);
+      const level = Math.sqrt(wave.reduce((sum, x) => sum + x * x, 0) / wave.length);
+      const peak = spectrum.indexOf(Math.max(...spectrum));
+      heard = { level, hertz: (peak * context.sampleRate) / analyser.fftSize };
+      return level > 0.01 && element.currentTime > 0 ? heard : undefined;
+    }, () => `heard ${JSON.stringify(heard)}, ${seen()}`);
+  };
+
+  return {
+    state,
+
+    // Waits for the first frame that carries a counter.
+    firstFrame: ({ withinMs }) => {
+      const { video } = player();
+      video.play().catch(() => {});
+      return atFrames(video, withinMs, (frame) => (frame.counter === null ? undefined : frame), seen);
+    },
+
+    // Waits until the picture has moved on for `steadyMs` without a seek or a stall.
+    playing: async ({ withinMs, steadyMs = 2000 }) => {
+      const { video } = player();
+      let since = { at: now(), time: video.currentTime };
+      const again = () => { since = { at: now(), time: video.currentTime }; };
+      for (const event of ['seeking', 'seeked', 'waiting', 'playing', 'loadeddata']) video.addEventListener(event, again);
+      video.play().catch(() => {});
+      try {
+        await until(withinMs, () => (video.currentTime - since.time > steadyMs / 1000 ? true : undefined), seen);
+      } finally {
+        for (const event of ['seeking', 'seeked', 'waiting', 'playing', 'loadeddata']) video.removeEventListener(event, again);
+      }
+      return state();
+    },
+
+    // Watches for `seconds`: every frame shown, the clocks at both ends, stalls and dropped frames between.
+    sample: async ({ seconds }) => {
+      const { video } = player();
+      const frames = [];
+      let stalls = 0;
+      const stall = () => { stalls += 1; };
+      video.addEventListener('waiting', stall);
+      const from = { at: now(), time: video.currentTime, dropped: dropped(video) };
+      try {
+        await atFrames(video, seconds * 1000 + 10_000, (frame) => {
+          frames.push([frame.at, frame.mediaTime, frame.counter, frame.margin]);
+          return frame.at - from.at >= seconds * 1000 ? true : undefined;
+        }, () => `${frames.length} frames came, ${seen()}`);
+      } finally {
+        video.removeEventListener('waiting', stall);
+      }
+      const to = { at: now(), time: video.currentTime, dropped: dropped(video) };
+      return {
+        rate: (to.time - from.time) / ((to.at - from.at) / 1000), seconds: (to.at - from.at) / 1000,
+        dropped: to.dropped - from.dropped, stalls, frames, level: player().hls?.currentLevel ?? null,
+      };
+    },
+
+    renditions: () => {
+      const { hls } = player();
+      return {
+        video: hls.levels.map((level, index) => ({ index, width: level.width, height: level.height, bitrate: level.bitrate, codecs: level.attrs?.CODECS ?? '' })),
+        audio: hls.audioTracks.map((track, index) => ({ index, name: track.name, url: track.url })),
+      };
+    },
+
+    // Switches to a rendition and waits for `frames` of its frames, each with a counter that is not less than the last.
+    select: async ({ index, frames = 30, withinMs }) => {
+      const { hls, video } = player();
+      const level = hls.levels[index];
+      hls.currentLevel = index;
+      video.play().catch(() => {});
+      let shown = [], unread = 0;
+      await atFrames(video, withinMs, (frame) => {
+        if (hls.currentLevel !== index || video.videoHeight !== level.height) { shown = []; unread = 0; return undefined; }
+        if (frame.counter === null) unread += 1; else shown.push(frame.counter);
+        return shown.length >= frames ? true : undefined;
+      }, () => `wanted ${level.width}x${level.height}, ${shown.length} frames came, ${unread} unread, ${seen()}`);
+      const ordered = shown.every((counter, i) => i === 0 || counter >= shown[i - 1]);
+      return { width: video.videoWidth, height: video.videoHeight, first: shown[0], last: shown.at(-1), unread, ordered };
+    },
+
+    automatic: () => { player().hls.currentLevel = -1; },
+
+    sound: ({ withinMs }) => hear(player().video, withinMs),
+
+    // Plays one playlist in an element of its own beside the player: for renditions without a picture.
+    listen: async ({ url, withinMs }) => {
+      const element = document.body.appendChild(document.createElement('video'));
+      const hls = new (player().hls.constructor)();
+      try {
+        hls.loadSource(url);
+        hls.attachMedia(element);
+        element.play().catch(() => {});
+        return await hear(element, withinMs);
+      } finally {
+        hls.destroy();
+        element.remove();
+      }
+    },
+
+    // Goes to `to` seconds after the earliest point and reads the picture there, without playing.
+    seek: async ({ to = 0, withinMs }) => {
+      const { video } = player();
+      await until(withinMs, () => (video.seekable.length > 0 && video.readyState >= 1 ? true : undefined), seen);
+      video.pause();
+      video.currentTime = video.seekable.start(0) + to;
+      const found = await until(withinMs, () => {
+        if (video.seeking || video.readyState < 2) return undefined;
+        const picture = read(video);
+        return picture.counter === null ? undefined : picture;
+      }, seen);
+      return { ...found, currentTime: video.currentTime, start: video.seekable.start(0), end: video.seekable.end(video.seekable.length - 1) };
+    },
+
+    // Waits for the end of what is played.
+    ended: ({ withinMs }) => until(withinMs, () => (player().video.ended ? state() : undefined), seen),
+  };
+})();

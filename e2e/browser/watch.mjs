@@ -1,0 +1,65 @@
+// A student: opens a player page in Chromium and does what its standard input asks, a JSON command a line, one JSON reply a line.
+// node watch.mjs LOGFILE; the commands and their fields are the functions of `commands` below. Ends with its standard input.
+import { createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import puppeteer from 'puppeteer-core';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const log = createWriteStream(process.argv[2] ?? '/dev/null', { flags: 'a' });
+const note = (kind, text) => log.write(`${new Date().toISOString()} ${kind}: ${text}\n`);
+const profile = mkdtempSync(join(tmpdir(), 'lectern-browser-'));
+
+const browser = await puppeteer.launch({
+  executablePath: process.env.LECTERN_CHROMIUM ?? '/usr/bin/chromium',
+  headless: true,
+  userDataDir: profile,
+  protocolTimeout: 300_000,
+  defaultViewport: { width: 1280, height: 800 },
+  args: [
+    '--no-sandbox', '--disable-gpu', '--autoplay-policy=no-user-gesture-required', '--disable-background-networking', '--disable-quic',
+    '--no-first-run', '--disable-component-update', '--disable-sync', '--disable-default-apps', '--disable-extensions',
+    '--disable-features=Translate,OptimizationHints,MediaRouter',
+  ],
+});
+const page = await browser.newPage();
+page.on('console', (message) => note(`console.${message.type()}`, message.text()));
+page.on('pageerror', (error) => note('pageerror', error.stack ?? String(error)));
+page.on('requestfailed', (request) => note('requestfailed', `${request.url()} ${request.failure()?.errorText}`));
+page.on('response', (response) => { if (response.status() >= 400) note('response', `${response.status()} ${response.url()}`); });
+await page.evaluateOnNewDocument(readFileSync(join(here, 'probe.js'), 'utf8'));
+
+const commands = {
+  // Opens a page and waits for its `window.lectern`; `source` replaces what the page plays.
+  async open({ url, source, withinMs }) {
+    const opened = Date.now();
+    const response = await page.goto(url, { waitUntil: 'domcontentloaded', timeout: withinMs });
+    if (!response.ok()) throw new Error(`${url} answers ${response.status()}`);
+    await page.waitForFunction('window.lectern && window.lectern.hls && window.lectern.video', { timeout: withinMs, polling: 50 });
+    if (source) await page.evaluate((from) => window.lectern.hls.loadSource(from), source);
+    return { openedAt: opened };
+  },
+  // Every other command is a function of probe.js, run in the page.
+  async screenshot({ path }) {
+    await page.screenshot({ path });
+    return { path };
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  let reply;
+  try {
+    const { do: name, ...fields } = JSON.parse(line);
+    const run = commands[name] ?? ((job) => page.evaluate((what, given) => window.probe[what](given), name, job));
+    reply = { ok: (await run(fields)) ?? null };
+  } catch (error) {
+    const state = await page.evaluate(() => window.probe?.state()).catch(() => null);
+    reply = { error: String(error.message ?? error), state };
+  }
+  note('command', `${line} -> ${JSON.stringify(reply).slice(0, 2000)}`);
+  process.stdout.write(`${JSON.stringify(reply)}\n`);
+}
+await browser.close();
+rmSync(profile, { recursive: true, force: true, maxRetries: 3 });

@@ -1,0 +1,299 @@
+//! A student in headless Chromium: commands to `e2e/browser/watch.mjs`, a JSON line each, and its answers.
+
+use crate::settings;
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+/// A running browser with one page. Dropping it ends it.
+pub struct Browser {
+    child: Child,
+    commands: ChildStdin,
+    replies: Lines<BufReader<ChildStdout>>,
+    out: PathBuf,
+}
+
+/// A frame as the page showed it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Frame {
+    /// Milliseconds since 1970 when it was shown.
+    pub at: f64,
+    /// Its time on the player's timeline, in seconds.
+    pub media_time: f64,
+    /// The counter that the publisher drew; `None` if it could not be read.
+    pub counter: Option<u32>,
+    /// How clear the least clear cell was, 0 to 127.
+    pub margin: f64,
+}
+
+/// What a page showed for a while.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sample {
+    /// Media seconds in a second of wall time.
+    pub rate: f64,
+    /// Wall time watched.
+    pub seconds: f64,
+    /// Frames that the browser dropped.
+    pub dropped: u32,
+    /// How often it had to wait for data.
+    pub stalls: u32,
+    /// All frames shown.
+    #[serde(deserialize_with = "frames")]
+    pub frames: Vec<Frame>,
+}
+
+fn frames<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Frame>, D::Error> {
+    let rows = Vec::<(f64, f64, Option<u32>, f64)>::deserialize(from).map_err(D::Error::custom)?;
+    Ok(rows.into_iter().map(|(at, media_time, counter, margin)| Frame { at, media_time, counter, margin }).collect())
+}
+
+impl Sample {
+    /// The counters that could be read, in the order shown.
+    pub fn counters(&self) -> Vec<u32> {
+        self.frames.iter().filter_map(|frame| frame.counter).collect()
+    }
+
+    /// What is wrong with the pictures: unread, out of order, not at their time, or never published.
+    ///
+    /// `at_their_time`: a picture's counter and its media time advance together, to two frames.
+    pub fn complaints(&self, published: &std::ops::Range<u32>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let read: Vec<_> = self.frames.iter().filter_map(|frame| frame.counter.map(|counter| (frame.media_time, counter))).collect();
+        let Some(&(start, first)) = read.first() else { return vec!["no picture could be read".to_owned()] };
+        if read.len() < self.frames.len() {
+            wrong.push(format!("{} of {} pictures could not be read", self.frames.len() - read.len(), self.frames.len()));
+        }
+        for pair in read.windows(2) {
+            if pair[1].1 < pair[0].1 {
+                wrong.push(format!("picture {} was shown after {}", pair[1].1, pair[0].1));
+            }
+        }
+        for (time, counter) in &read {
+            let expected = f64::from(first) + (time - start) * f64::from(crate::pattern::FRAME_RATE);
+            if (f64::from(*counter) - expected).abs() > 2.0 {
+                wrong.push(format!("picture {counter} was shown at {time:.3} s, where {expected:.1} belongs"));
+            }
+            if !published.contains(counter) {
+                wrong.push(format!("picture {counter} was shown, but {published:?} were published"));
+            }
+        }
+        wrong
+    }
+}
+
+/// The renditions that the player offers.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Renditions {
+    /// hls.js's levels.
+    pub video: Vec<Level>,
+    /// hls.js's audio tracks.
+    pub audio: Vec<Track>,
+}
+
+/// A video rendition.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Level {
+    /// hls.js's index.
+    pub index: u32,
+    /// Pixels, as the playlist says.
+    pub width: u32,
+    /// Pixels, as the playlist says.
+    pub height: u32,
+    /// CODECS, as the playlist says.
+    pub codecs: String,
+}
+
+/// An audio rendition.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Track {
+    /// NAME, as the playlist says.
+    pub name: String,
+    /// Its playlist.
+    pub url: String,
+}
+
+/// What a rendition showed after it was selected.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Selected {
+    /// Pixels, as decoded.
+    pub width: u32,
+    /// Pixels, as decoded.
+    pub height: u32,
+    /// Counter of the first picture.
+    pub first: u32,
+    /// Counter of the last picture.
+    pub last: u32,
+    /// Pictures whose code could not be read.
+    pub unread: u32,
+    /// No counter was less than the one before.
+    pub ordered: bool,
+}
+
+/// What was heard.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Heard {
+    /// Root mean square, 0 to 1.
+    pub level: f64,
+    /// Where the spectrum peaks.
+    pub hertz: f64,
+}
+
+/// The picture at a place that was sought.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sought {
+    /// Its counter.
+    pub counter: u32,
+    /// The earliest and the latest time that can be sought, in seconds.
+    pub start: f64,
+    /// See `start`.
+    pub end: f64,
+}
+
+impl Browser {
+    /// Starts Chromium. Its console goes to `{out}/browser.log`.
+    pub async fn start(out: &Path) -> Result<Self> {
+        let folder = tokio::task::spawn_blocking(installed).await??;
+        std::fs::create_dir_all(out)?;
+        let words = std::fs::File::options().create(true).append(true).open(out.join("browser-driver.log"))?;
+        let mut child = Command::new("node")
+            .arg(folder.join("watch.mjs"))
+            .arg(out.join("browser.log"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(words)
+            .spawn()
+            .context("node cannot be started; scripts/install test")?;
+        let commands = child.stdin.take().context("node's input")?;
+        let replies = BufReader::new(child.stdout.take().context("node's output")?).lines();
+        Ok(Self { child, commands, replies, out: out.to_owned() })
+    }
+
+    /// One command, one answer. The page's own bound, `withinMs`, gives the better message; ours catches a page that hangs.
+    async fn ask<T: DeserializeOwned>(&mut self, command: Value, within: Duration) -> Result<T> {
+        let text = format!("{command}\n");
+        let asked = async {
+            self.commands.write_all(text.as_bytes()).await?;
+            self.replies.next_line().await?.context("the browser's driver ended")
+        };
+        let line = match tokio::time::timeout(within + Duration::from_secs(45), asked).await {
+            Ok(line) => line.with_context(|| format!("{} (see {})", text.trim(), self.out.join("browser-driver.log").display()))?,
+            Err(_) => bail!("the browser does not answer: {}", text.trim()),
+        };
+        let reply: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+        if let Some(error) = reply.get("error") {
+            bail!("browser: {}: {error} (the player: {})", text.trim(), reply["state"]);
+        }
+        serde_json::from_value(reply["ok"].clone()).with_context(|| format!("{}: {line}", text.trim()))
+    }
+
+    /// Opens a page whose `window.lectern` is `{hls, video}`; `source` replaces the playlist that it plays.
+    pub async fn open(&mut self, url: &str, source: Option<&str>, within: Duration) -> Result<()> {
+        self.ask::<Value>(json!({"do": "open", "url": url, "source": source, "withinMs": millis(within)}), within).await.map(drop)
+    }
+
+    /// Waits for the first frame with a counter.
+    pub async fn first_frame(&mut self, within: Duration) -> Result<Frame> {
+        self.ask(json!({"do": "firstFrame", "withinMs": millis(within)}), within).await
+    }
+
+    /// Waits until the picture has moved on for two seconds without a seek or a stall.
+    pub async fn playing(&mut self, within: Duration) -> Result<()> {
+        self.ask::<Value>(json!({"do": "playing", "withinMs": millis(within)}), within).await.map(drop)
+    }
+
+    /// Watches for `seconds`.
+    pub async fn sample(&mut self, seconds: u32) -> Result<Sample> {
+        self.ask(json!({"do": "sample", "seconds": seconds}), Duration::from_secs(u64::from(seconds) + 10)).await
+    }
+
+    /// What can be selected.
+    pub async fn renditions(&mut self) -> Result<Renditions> {
+        self.ask(json!({"do": "renditions"}), Duration::ZERO).await
+    }
+
+    /// Selects a video rendition and waits for a second of its pictures.
+    pub async fn select(&mut self, index: u32, within: Duration) -> Result<Selected> {
+        self.ask(json!({"do": "select", "index": index, "withinMs": millis(within)}), within).await
+    }
+
+    /// Lets the player choose again.
+    pub async fn automatic(&mut self) -> Result<()> {
+        self.ask::<Value>(json!({"do": "automatic"}), Duration::ZERO).await.map(drop)
+    }
+
+    /// Listens to the player.
+    pub async fn sound(&mut self, within: Duration) -> Result<Heard> {
+        self.ask(json!({"do": "sound", "withinMs": millis(within)}), within).await
+    }
+
+    /// Listens to one playlist, beside the player.
+    pub async fn listen(&mut self, url: &str, within: Duration) -> Result<Heard> {
+        self.ask(json!({"do": "listen", "url": url, "withinMs": millis(within)}), within).await
+    }
+
+    /// Pauses, goes `to` seconds after the earliest time and reads the picture.
+    pub async fn seek(&mut self, to: f64, within: Duration) -> Result<Sought> {
+        self.ask(json!({"do": "seek", "to": to, "withinMs": millis(within)}), within).await
+    }
+
+    /// Waits until what plays has played to its end.
+    pub async fn ended(&mut self, within: Duration) -> Result<()> {
+        self.ask::<Value>(json!({"do": "ended", "withinMs": millis(within)}), within).await.map(drop)
+    }
+
+    /// Saves a picture of the page as `{out}/{name}.png`.
+    pub async fn screenshot(&mut self, name: &str) -> Result<PathBuf> {
+        let path = self.out.join(format!("{name}.png"));
+        self.ask::<Value>(json!({"do": "screenshot", "path": path}), Duration::from_secs(30)).await?;
+        Ok(path)
+    }
+
+    /// Closes the browser in order.
+    pub async fn close(mut self) -> Result<()> {
+        self.commands.shutdown().await?;
+        drop(self.commands);
+        match tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await {
+            Ok(status) => status.map(drop).context("the browser's driver"),
+            Err(_) => self.child.kill().await.context("the browser's driver"),
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The folder with the driver and its packages, copied into the cache and installed there when they changed.
+pub fn installed() -> Result<PathBuf> {
+    const FILES: [&str; 5] = ["package.json", "package-lock.json", "watch.mjs", "probe.js", "page.html"];
+    let source = settings::e2e_folder().join("browser");
+    let folder = settings::cache()?.join("browser");
+    std::fs::create_dir_all(&folder)?;
+    let lock = std::fs::File::options().create(true).write(true).truncate(false).open(folder.join(".lock"))?;
+    lock.lock()?; // until this function returns; other tests and benchmarks wait for it
+    let lockfile = std::fs::read(source.join("package-lock.json"))?;
+    let fresh = std::fs::read(folder.join(".installed")).is_ok_and(|done| done == lockfile);
+    for name in FILES {
+        let (from, to) = (std::fs::read(source.join(name))?, folder.join(name));
+        if !std::fs::read(&to).is_ok_and(|there| there == from) {
+            std::fs::write(&to, from)?;
+        }
+    }
+    if !fresh {
+        let npm = std::process::Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder).output();
+        let npm = npm.context("npm cannot be started; scripts/install test")?;
+        if !npm.status.success() {
+            bail!("npm ci in {}: {}", folder.display(), String::from_utf8_lossy(&npm.stderr));
+        }
+        std::fs::copy(folder.join("node_modules/hls.js/dist/hls.min.js"), folder.join("hls.min.js"))?;
+        std::fs::write(folder.join(".installed"), lockfile)?;
+    }
+    Ok(folder)
+}

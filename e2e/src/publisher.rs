@@ -1,0 +1,191 @@
+//! A lecturer: pictures drawn here, coded and sent by an ffmpeg of its own, in real time.
+
+use crate::pattern::{self, FRAME_RATE, Size};
+use anyhow::{Context as _, Result, bail};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The tone that is sent, in Hertz.
+pub const TONE: f64 = 880.0;
+
+/// What a publisher sends.
+#[derive(Debug, Clone)]
+pub struct Shot {
+    /// The counter of the first picture. A publisher that returns starts far from where it left, to be told apart.
+    pub first: u32,
+    /// The picture's size.
+    pub size: Size,
+    /// Code as OBS does, with two B-frames, so that decoding and showing order differ.
+    pub b_frames: bool,
+    /// Stop by itself after so many frames.
+    pub frames: Option<u32>,
+    /// Send as fast as it goes, for tests that want a file.
+    pub hurry: bool,
+}
+
+impl Default for Shot {
+    fn default() -> Self {
+        Self { first: 0, size: Size { width: 640, height: 360 }, b_frames: false, frames: None, hurry: false }
+    }
+}
+
+/// A running publisher. Dropping it kills it, and nothing else.
+pub struct Publisher {
+    child: Child,
+    pictures: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    next: Arc<AtomicU32>,
+    shot: Shot,
+    accepted: mpsc::Receiver<SystemTime>,
+    /// Where ffmpeg's words are.
+    pub log: PathBuf,
+}
+
+impl Publisher {
+    /// Publishes to `{url}/{key}` over RTMP; ffmpeg's words go to a file in `out`.
+    pub fn rtmp(out: &Path, url: &str, key: &str, shot: Shot) -> Result<Self> {
+        let target = format!("{}/{key}", url.trim_end_matches('/'));
+        Self::start(out, shot, &["-flvflags", "no_duration_filesize", "-f", "flv", &target])
+    }
+
+    /// Sends to whatever `output`, ffmpeg's output arguments, says.
+    pub fn start(out: &Path, shot: Shot, output: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(out)?;
+        let log = (1..).map(|n| out.join(format!("publisher-{n}.log"))).find(|path| !path.exists()).context("a free name")?;
+        let size = format!("{}x{}", shot.size.width, shot.size.height);
+        let rate = FRAME_RATE.to_string();
+        let tone = format!("sine=frequency={TONE}:beep_factor=2:sample_rate=48000");
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-hide_banner", "-nostats", "-loglevel", "info"]);
+        ffmpeg.args(["-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", &size, "-framerate", &rate, "-i", "pipe:0"]);
+        if !shot.hurry {
+            ffmpeg.arg("-re");
+        }
+        ffmpeg.args(["-f", "lavfi", "-i", &tone, "-map", "0:v", "-map", "1:a", "-shortest"]);
+        ffmpeg.args(["-c:v", "libx264", "-g", &rate, "-keyint_min", &rate, "-sc_threshold", "0", "-threads", "1", "-b:v", "800k", "-maxrate", "800k", "-bufsize", "800k"]);
+        match shot.b_frames {
+            true => ffmpeg.args(["-preset", "veryfast", "-bf", "2", "-profile:v", "high"]),
+            false => ffmpeg.args(["-preset", "ultrafast", "-tune", "zerolatency"]),
+        };
+        ffmpeg.args(["-c:a", "aac", "-b:a", "96k", "-ac", "2"]).args(output);
+        ffmpeg.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = ffmpeg.spawn().context("ffmpeg cannot be started; scripts/install test")?;
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let next = Arc::new(AtomicU32::new(shot.first));
+        let stdin = child.stdin.take().context("ffmpeg's input")?;
+        let pictures = {
+            let (stop, next, shot) = (stop.clone(), next.clone(), shot.clone());
+            std::thread::spawn(move || draw_all(stdin, &shot, &next, &stop))
+        };
+        let words = BufReader::new(child.stderr.take().context("ffmpeg's words")?);
+        let mut file = std::fs::File::create(&log)?;
+        let (tell, accepted) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in words.split(b'\n').map_while(Result::ok) {
+                // ffmpeg opens the connection, publish command included, before it names its output.
+                if line.starts_with(b"Output #0") {
+                    tell.send(SystemTime::now()).ok();
+                }
+                file.write_all(&line).and_then(|()| file.write_all(b"\n")).ok();
+            }
+        });
+        Ok(Self { child, pictures: Some(pictures), stop, next, shot, accepted, log })
+    }
+
+    /// When the server accepted the publish command, as ffmpeg noticed; at most `within` from now.
+    pub fn accepted(&self, within: Duration) -> Result<SystemTime> {
+        self.accepted.recv_timeout(within).with_context(|| format!("the server did not accept the publisher within {within:?}: {}", self.words()))
+    }
+
+    /// The counters drawn so far.
+    pub fn published(&self) -> std::ops::Range<u32> {
+        self.shot.first..self.next.load(Ordering::Acquire)
+    }
+
+    /// True until ffmpeg has ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The lecturer stops: the connection is closed in order. Returns what was published.
+    pub fn leave(mut self) -> Result<std::ops::Range<u32>> {
+        self.stop.store(true, Ordering::Release);
+        self.join_pictures();
+        let status = self.wait(Duration::from_secs(20))?;
+        if !status.success() {
+            bail!("ffmpeg ended with {status}: {}", self.words());
+        }
+        Ok(self.published())
+    }
+
+    /// The lecturer's machine dies. Returns what was drawn for it.
+    pub fn die(mut self) -> Result<std::ops::Range<u32>> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.join_pictures();
+        Ok(self.published())
+    }
+
+    /// Waits for ffmpeg's own end.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > end {
+                bail!("ffmpeg still runs after {within:?}: {}", self.words());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The last of what ffmpeg said.
+    pub fn words(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().rev().take(8).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    fn join_pictures(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(pictures) = self.pictures.take() {
+            pictures.join().ok();
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        self.join_pictures();
+    }
+}
+
+/// Draws picture after picture, each at its time, until `stop`, the shot's end, or ffmpeg's.
+fn draw_all(mut ffmpeg: ChildStdin, shot: &Shot, next: &AtomicU32, stop: &AtomicBool) {
+    let start = Instant::now();
+    let mut picture = Vec::new();
+    for index in 0..shot.frames.unwrap_or(u32::MAX - shot.first) {
+        if stop.load(Ordering::Acquire) {
+            return;
+        }
+        if !shot.hurry {
+            let due = start + Duration::from_nanos(u64::from(index) * 1_000_000_000 / u64::from(FRAME_RATE));
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        pattern::draw(shot.first + index, shot.size, &mut picture);
+        // Counted before it is written, so that nobody can see a picture that does not count as published.
+        next.store(shot.first + index + 1, Ordering::Release);
+        if ffmpeg.write_all(&picture).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Media playlists.
+
+use super::Kind;
+use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
+use std::fmt::Write;
+
+/// A media playlist of one rendition.
+///
+/// **Live**: every number between the first and the last entry is listed, missing ones as [`Entry::Gap`], so the media
+/// sequence number of an entry is its segment number always. The timeline is continuous (a segment's decode time is its
+/// number times the duration), so no discontinuity is written.
+///
+/// **Vod**: list segments only. A jump in the numbers becomes `EXT-X-DISCONTINUITY`: hls.js maps the media after it
+/// onto the playlist's own time, so the seek bar has no hole and nothing stalls. (With `EXT-X-GAP` it waits at the hole's
+/// edge until its stall detector nudges it over; with neither, it trusts `EXTINF`, buffers behind the hole and stalls.)
+/// Discontinuities must match between renditions, so list in each rendition only the numbers that **every** rendition
+/// has: [`common_numbers`](super::common_numbers).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaPlaylist {
+    /// Live or VOD.
+    pub kind: Kind,
+    /// The ladder's segment duration.
+    pub segment_duration: SegmentDuration,
+    /// Wall-clock time of tick zero.
+    pub anchor: WallMillis,
+    /// In the order of their numbers.
+    pub entries: Vec<Entry>,
+    /// Nothing will be added: writes `EXT-X-ENDLIST`.
+    pub ended: bool,
+}
+
+/// One number of a media playlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// There is a segment.
+    Segment(Segment),
+    /// There is none and never will be.
+    Gap(SegmentNumber),
+}
+
+/// A segment that a playlist names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Its number.
+    pub number: SegmentNumber,
+    /// Its real duration in ticks.
+    pub duration: Ticks,
+    /// Which `init-{n}.mp4` it needs.
+    pub init: u32,
+}
+
+impl Entry {
+    /// Its number.
+    pub const fn number(&self) -> SegmentNumber {
+        match self {
+            Self::Segment(segment) => segment.number,
+            Self::Gap(number) => *number,
+        }
+    }
+}
+
+/// The text of `playlist`, to be served as `{rendition}/live.m3u8` or `{rendition}/vod.m3u8`: its URIs are relative to
+/// the rendition's folder.
+pub fn media_playlist(playlist: &MediaPlaylist) -> String {
+    let mut out = String::with_capacity(256 + playlist.entries.len() * 40);
+    header(&mut out, playlist);
+    let (mut init, mut expected, mut dated) = (None, None, false);
+    for entry in &playlist.entries {
+        let number = entry.number();
+        let jump = expected.is_some_and(|expected| expected != number);
+        if jump {
+            line(&mut out, format_args!("#EXT-X-DISCONTINUITY"));
+        }
+        if let Entry::Segment(segment) = entry
+            && init.replace(segment.init) != Some(segment.init)
+        {
+            line(&mut out, format_args!("#EXT-X-MAP:URI=\"init-{}.mp4\"", segment.init));
+        }
+        if !dated || jump {
+            date(&mut out, playlist, number);
+            dated = true;
+        }
+        match entry {
+            Entry::Segment(segment) => line(&mut out, format_args!("#EXTINF:{:.5},", segment.duration.as_secs_f64())),
+            Entry::Gap(_) => {
+                line(&mut out, format_args!("#EXT-X-GAP"));
+                line(&mut out, format_args!("#EXTINF:{:.5},", playlist.segment_duration.ticks().as_secs_f64()));
+                dated = false; // players drift over a gap: say the time again after it
+            }
+        }
+        line(&mut out, format_args!("{number}.m4s"));
+        expected = Some(number.next());
+    }
+    if playlist.ended {
+        line(&mut out, format_args!("#EXT-X-ENDLIST"));
+    }
+    out
+}
+
+fn header(out: &mut String, playlist: &MediaPlaylist) {
+    let longest = playlist.entries.iter().map(|entry| match entry {
+        // RFC 8216 §4.3.3.1: EXTINF, rounded to the nearest integer, must not exceed the target duration.
+        Entry::Segment(segment) => segment.duration.as_millis().saturating_add(500) / 1000,
+        Entry::Gap(_) => 0,
+    });
+    let nominal = u64::from(playlist.segment_duration.millis().div_ceil(1000));
+    line(out, format_args!("#EXTM3U"));
+    line(out, format_args!("#EXT-X-VERSION:8"));
+    line(out, format_args!("#EXT-X-TARGETDURATION:{}", longest.fold(nominal, u64::max)));
+    if playlist.kind == Kind::Vod {
+        line(out, format_args!("#EXT-X-PLAYLIST-TYPE:VOD"));
+    } else {
+        let first = playlist.entries.first().map_or(SegmentNumber(0), Entry::number);
+        line(out, format_args!("#EXT-X-MEDIA-SEQUENCE:{first}"));
+    }
+    line(out, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
+}
+
+fn date(out: &mut String, playlist: &MediaPlaylist, number: SegmentNumber) {
+    let millis = playlist.anchor.0.saturating_add(number.start(playlist.segment_duration).as_millis());
+    // Outside jiff's years (to 9999) there is no date to write, and the tag is optional.
+    if let Some(at) = i64::try_from(millis).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok()) {
+        line(out, format_args!("#EXT-X-PROGRAM-DATE-TIME:{at:.3}"));
+    }
+}
+
+pub(super) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = out.write_fmt(text);
+    out.push('\n');
+}

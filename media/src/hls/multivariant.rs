@@ -1,0 +1,82 @@
+//! Multivariant playlists.
+
+use super::{Kind, media::line};
+use lectern_contract::ledger::EndedRendition;
+
+/// The group that every variant's sound comes from.
+const AUDIO_GROUP: &str = "audio";
+
+/// A multivariant playlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multivariant<'a> {
+    /// Live or VOD: decides which media playlists are named.
+    pub kind: Kind,
+    /// The renditions; those without a picture are sound. The first sound is the default, and video renditions come out
+    /// in the order they have here (players without an estimate start with the first).
+    pub renditions: &'a [EndedRendition],
+}
+
+/// The text of `playlist`, to be served as `live.m3u8` or `vod.m3u8` in the run's folder.
+///
+/// A variant for each video rendition (with the sound group, where there is sound), and one of sound alone, for viewers
+/// whose line cannot carry the smallest picture.
+pub fn multivariant(playlist: &Multivariant<'_>) -> String {
+    let file = playlist.kind.file();
+    let (video, audio): (Vec<_>, Vec<_>) = playlist.renditions.iter().partition(|rendition| rendition.picture.is_some());
+    let mut out = String::with_capacity(1024);
+    line(&mut out, format_args!("#EXTM3U"));
+    line(&mut out, format_args!("#EXT-X-VERSION:8"));
+    line(&mut out, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
+    for (at, sound) in audio.iter().enumerate() {
+        let default = if at == 0 { "YES" } else { "NO" };
+        line(
+            &mut out,
+            format_args!(
+                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{AUDIO_GROUP}\",NAME=\"{name}\",DEFAULT={default},AUTOSELECT=YES,CHANNELS=\"2\",URI=\"{name}/{file}\"",
+                name = sound.name
+            ),
+        );
+    }
+    // The group's members differ in bit rate; a variant's numbers must hold with any of them (RFC 8216 §4.3.4.2).
+    let loudest = audio.iter().max_by_key(|sound| sound.bitrate);
+    for picture in &video {
+        let Some(shape) = picture.picture else { continue };
+        let sound = loudest.map_or(0, |sound| sound.bitrate);
+        let codecs = match loudest {
+            Some(sound) => format!("{},{}", picture.codec, sound.codec),
+            None => picture.codec.clone(),
+        };
+        let group = if loudest.is_some() { format!(",AUDIO=\"{AUDIO_GROUP}\"") } else { String::new() };
+        line(
+            &mut out,
+            format_args!(
+                "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{codecs}\",RESOLUTION={}x{},FRAME-RATE={}.000{group}",
+                peak(picture.bitrate, sound),
+                picture.bitrate.saturating_add(sound),
+                shape.width,
+                shape.height,
+                shape.frame_rate,
+            ),
+        );
+        line(&mut out, format_args!("{}/{file}", picture.name));
+    }
+    if let Some(sound) = audio.first() {
+        line(
+            &mut out,
+            format_args!(
+                "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\",AUDIO=\"{AUDIO_GROUP}\"",
+                peak(0, sound.bitrate),
+                sound.bitrate,
+                sound.codec
+            ),
+        );
+        line(&mut out, format_args!("{}/{file}", sound.name));
+    }
+    out
+}
+
+/// The bit rate of the largest segment, which `BANDWIDTH` must not fall short of: the encoders hold one second of their
+/// rate as a buffer, so a segment of two seconds may reach 1.5 times the average; AAC swings by a tenth.
+fn peak(video: u64, audio: u64) -> u64 {
+    video.saturating_add(video / 2).saturating_add(audio).saturating_add(audio / 10)
+}

@@ -1,0 +1,96 @@
+//! Writing to the cluster: server-side apply under one field manager, and the two patches that apply cannot say.
+
+use crate::MANAGER;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+
+/// How everything is applied: as `lectern-operator`, taking fields back from whoever changed them, unknown fields refused.
+pub fn params() -> PatchParams {
+    PatchParams::apply(MANAGER).force().validation_strict()
+}
+
+/// Applies `object`, which holds the fields that the operator owns and no others.
+pub async fn object<K>(api: &Api<K>, object: &K) -> Result<K, kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + Serialize + Debug,
+{
+    api.patch(&object.name_any(), &params(), &Patch::Apply(object)).await
+}
+
+/// Applies `status` to `seen`, provided that nobody has written to the object since it was read: a conflict otherwise
+/// (see [`is_conflict`]), so that a decision made on an old copy is never written down.
+pub async fn status<K, S>(api: &Api<K>, seen: &K, status: &S) -> Result<K, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    S: Serialize,
+{
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": seen.name_any(), "resourceVersion": seen.resource_version() },
+        "status": status,
+    });
+    api.patch_status(&seen.name_any(), &params(), &Patch::Apply(patch)).await
+}
+
+/// Adds `finalizer` to `seen`, unless the object has changed since it was read.
+///
+/// A JSON patch and not an apply: a finalizer list that was restored from a backup has other owners, and an apply could
+/// then never take our entry off.
+pub async fn add_finalizer<K>(api: &Api<K>, seen: &K, finalizer: &str) -> Result<K, kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let add = match seen.finalizers() {
+        [] => json!({ "op": "add", "path": "/metadata/finalizers", "value": [finalizer] }),
+        _ => json!({ "op": "add", "path": "/metadata/finalizers/-", "value": finalizer }),
+    };
+    let unchanged = json!({ "op": "test", "path": "/metadata/resourceVersion", "value": seen.resource_version() });
+    api.patch(&seen.name_any(), &PatchParams::default(), &json_patch(json!([unchanged, add]))?).await
+}
+
+/// Takes `finalizer` off `seen`; nothing to do where it is not there.
+pub async fn remove_finalizer<K>(api: &Api<K>, seen: &K, finalizer: &str) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let Some(at) = seen.finalizers().iter().position(|name| name == finalizer) else { return Ok(()) };
+    let path = format!("/metadata/finalizers/{at}");
+    let steps = json!([{ "op": "test", "path": path, "value": finalizer }, { "op": "remove", "path": path }]);
+    match api.patch(&seen.name_any(), &PatchParams::default(), &json_patch(steps)?).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes `name`, provided that it is still the object `uid`; one that is already gone is no error.
+pub async fn delete<K>(api: &Api<K>, name: &str, uid: Option<String>) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let params = DeleteParams { preconditions: uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None }), ..DeleteParams::default() };
+    match api.delete(name, &params).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The object was written by somebody else since it was read, or made by somebody else meanwhile.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// There is no such object.
+pub fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+fn json_patch(steps: serde_json::Value) -> Result<Patch<()>, kube::Error> {
+    serde_json::from_value(steps).map(Patch::Json).map_err(kube::Error::SerdeError)
+}

@@ -1,0 +1,230 @@
+//! Leader election on a Lease of our own, and the label that leads the operator's Service to the leader.
+//!
+//! A holder is judged dead when its Lease has not changed for ten seconds of *our* monotonic clock: no two machines' clocks
+//! are compared. Every write carries the resourceVersion that was read, so of two that take over, one wins.
+
+use crate::MANAGER;
+use crate::apply::{is_conflict, is_not_found};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The label on the leader's pod, which the Service `lectern-operator` selects.
+pub const LEADER_LABEL: &str = "lectern.video/leader";
+
+const RENEW: Duration = Duration::from_secs(2);
+const LEASE: Duration = Duration::from_secs(10);
+/// A leader that could not renew for this long stops: earlier than another may take over.
+const GIVE_UP: Duration = Duration::from_secs(8);
+/// One call; shorter than what is left between `RENEW` and `GIVE_UP`.
+const CALL: Duration = Duration::from_secs(3);
+/// How often the leader sees to it that its pod, and no other, has the label.
+const RELABEL: Duration = Duration::from_secs(10);
+
+/// Who we are.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Our pod, which is what the Lease names.
+    pub pod: String,
+    /// The namespace of the pod and the Lease.
+    pub namespace: String,
+}
+
+/// Why a leader stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaderError {
+    /// The Lease could not be renewed in time, or somebody else holds it. The process has to end: what it still has in
+    /// flight cannot be told from the next leader's work.
+    #[error("the lease {MANAGER} was lost: {0}")]
+    Lost(String),
+}
+
+/// Waits for the Lease, and holds it until `stop`. `leading` is cancelled once it is ours; the caller starts its work then.
+pub async fn run(client: Client, me: Identity, leading: CancellationToken, stop: CancellationToken) -> Result<(), LeaderError> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &me.namespace);
+    let Some(mut held) = stop.run_until_cancelled(acquire(&leases, &me.pod)).await else { return Ok(()) };
+    tracing::info!(pod = me.pod, "leading");
+    leading.cancel();
+    let (mut renewed, mut labelled) = (Instant::now(), None::<Instant>);
+    loop {
+        if labelled.is_none_or(|at| at.elapsed() >= RELABEL) {
+            match timeout(CALL, label_leader(&client, &me)).await {
+                Ok(Ok(())) => labelled = Some(Instant::now()),
+                Ok(Err(error)) => tracing::warn!(%error, "the leader's label could not be set; trying on"),
+                Err(_) => tracing::warn!("the leader's label could not be set in {CALL:?}; trying on"),
+            }
+        }
+        if stop.run_until_cancelled(sleep(RENEW)).await.is_none() {
+            release(&leases, held).await;
+            return Ok(());
+        }
+        let asked = Instant::now();
+        match timeout(CALL, write(&leases, &held, &me.pod)).await {
+            Ok(Ok(lease)) => (held, renewed) = (lease, asked),
+            Ok(Err(error)) if is_conflict(&error) => {
+                let now: Option<Lease> = leases.get_opt(MANAGER).await.ok().flatten();
+                match now.filter(|lease| holder(lease) == Some(me.pod.as_str())) {
+                    // Somebody touched the Lease (an annotation), or our last answer was lost; it is still ours.
+                    Some(lease) => held = lease,
+                    None => return Err(LeaderError::Lost("another operator holds it".into())),
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed; trying on"),
+            Err(_) => tracing::warn!("the lease was not renewed in {CALL:?}; trying on"),
+        }
+        if renewed.elapsed() >= GIVE_UP {
+            return Err(LeaderError::Lost(format!("it could not be renewed for {GIVE_UP:?}")));
+        }
+    }
+}
+
+/// Waits until the Lease is ours.
+async fn acquire(leases: &Api<Lease>, me: &str) -> Lease {
+    let mut watch = Watch::default();
+    loop {
+        match timeout(CALL, try_acquire(leases, me, &mut watch)).await {
+            Ok(Ok(Some(lease))) => return lease,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) if is_conflict(&error) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be read or taken; trying on"),
+            Err(_) => tracing::warn!("the lease cannot be read or taken in {CALL:?}; trying on"),
+        }
+        sleep(RENEW / 2).await;
+    }
+}
+
+async fn try_acquire(leases: &Api<Lease>, me: &str, watch: &mut Watch) -> Result<Option<Lease>, kube::Error> {
+    let Some(lease) = leases.get_opt(MANAGER).await? else {
+        let fresh = Lease { metadata: ObjectMeta { name: Some(MANAGER.to_owned()), ..ObjectMeta::default() }, spec: Some(LeaseSpec::default()) };
+        return leases.create(&PostParams::default(), &taken(&fresh, me)).await.map(Some);
+    };
+    if watch.may_take(&lease, me, Instant::now()) { write(leases, &lease, me).await.map(Some) } else { Ok(None) }
+}
+
+/// What we have seen of the Lease, and when by our own clock.
+#[derive(Debug, Default)]
+struct Watch {
+    version: Option<String>,
+    since: Option<Instant>,
+}
+
+impl Watch {
+    /// Whether `lease` is free: nobody's, ours from an earlier life of this pod, or unchanged for the lease's time.
+    fn may_take(&mut self, lease: &Lease, me: &str, now: Instant) -> bool {
+        if holder(lease).is_none_or(|holder| holder == me) {
+            return true;
+        }
+        let version = lease.resource_version();
+        match self.since {
+            Some(since) if self.version == version => now.duration_since(since) >= LEASE,
+            _ => {
+                (self.version, self.since) = (version, Some(now));
+                false
+            }
+        }
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+async fn write(leases: &Api<Lease>, seen: &Lease, me: &str) -> Result<Lease, kube::Error> {
+    leases.replace(MANAGER, &PostParams::default(), &taken(seen, me)).await
+}
+
+fn taken(seen: &Lease, me: &str) -> Lease {
+    let mut lease = seen.clone();
+    let now = MicroTime(Timestamp::now());
+    let spec = lease.spec.get_or_insert_default();
+    if spec.holder_identity.as_deref() != Some(me) {
+        spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
+        spec.acquire_time = Some(now.clone());
+    }
+    spec.holder_identity = Some(me.to_owned());
+    spec.lease_duration_seconds = i32::try_from(LEASE.as_secs()).ok();
+    spec.renew_time = Some(now);
+    lease.metadata.managed_fields = None;
+    lease
+}
+
+/// Lets go, so that the other replica need not wait for the Lease to run out.
+async fn release(leases: &Api<Lease>, mut held: Lease) {
+    held.spec.get_or_insert_default().holder_identity = Some(String::new());
+    held.metadata.managed_fields = None;
+    match timeout(CALL, leases.replace(MANAGER, &PostParams::default(), &held)).await {
+        Ok(Ok(_)) => tracing::info!("the lease is released"),
+        Ok(Err(error)) => tracing::warn!(%error, "the lease could not be released; it runs out"),
+        Err(_) => tracing::warn!("the lease could not be released in {CALL:?}; it runs out"),
+    }
+}
+
+/// Puts the label on our pod and takes it off every other. A merge patch: the pod belongs to its Deployment, and an applied
+/// label could not be taken off by the next leader's apply where this pod's manager is still recorded.
+async fn label_leader(client: &Client, me: &Identity) -> Result<(), kube::Error> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &me.namespace);
+    let labelled = pods.list_metadata(&ListParams::default().labels(&format!("{LEADER_LABEL}=true"))).await?;
+    let mut ours = false;
+    for pod in &labelled.items {
+        if pod.name_any() == me.pod {
+            ours = true;
+            continue;
+        }
+        match set_label(&pods, &pod.name_any(), None).await {
+            Err(error) if !is_not_found(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    if ours { Ok(()) } else { set_label(&pods, &me.pod, Some("true")).await }
+}
+
+async fn set_label(pods: &Api<Pod>, pod: &str, value: Option<&str>) -> Result<(), kube::Error> {
+    let patch = json!({ "metadata": { "labels": { LEADER_LABEL: value } } });
+    pods.patch_metadata(pod, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(holder: &str, version: &str) -> Lease {
+        let metadata = ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() };
+        Lease { metadata, spec: Some(LeaseSpec { holder_identity: Some(holder.into()), ..LeaseSpec::default() }) }
+    }
+
+    #[test]
+    fn a_lease_that_keeps_changing_is_never_taken() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        for second in 0..60 {
+            assert!(!watch.may_take(&lease("other", &second.to_string()), "me", start + Duration::from_secs(second)));
+        }
+    }
+
+    #[test]
+    fn a_lease_that_stood_still_for_ten_of_our_seconds_is_taken() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(!watch.may_take(&lease("other", "7"), "me", start));
+        assert!(!watch.may_take(&lease("other", "7"), "me", start + Duration::from_secs(9)));
+        assert!(watch.may_take(&lease("other", "7"), "me", start + Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_released_lease_and_one_of_our_earlier_life_are_taken_at_once() {
+        assert!(Watch::default().may_take(&lease("", "7"), "me", Instant::now()));
+        assert!(Watch::default().may_take(&lease("me", "7"), "me", Instant::now()));
+    }
+
+    #[test]
+    fn taking_over_counts_a_transition_and_renewing_does_not() {
+        let first = taken(&lease("other", "1"), "me");
+        assert_eq!(first.spec.as_ref().unwrap().lease_transitions, Some(1));
+        assert_eq!(taken(&first, "me").spec.unwrap().lease_transitions, Some(1));
+    }
+}

@@ -1,0 +1,49 @@
+//! Lectern's operator: placement, provisioning and status of live streams.
+//!
+//! Two controllers (StreamPool and LiveStream), one task that keeps RouteSlices, and the endpoint that pods report to.
+//! All of it runs in the leader only; the other replica waits for the Lease.
+//!
+//! # RBAC
+//! What the operator's ServiceAccount needs, and nothing else.
+//!
+//! ClusterRole:
+//!
+//! | group | resource | verbs |
+//! |---|---|---|
+//! | `lectern.video` | `livestreams` | get, list, watch, patch (finalizers) |
+//! | `lectern.video` | `livestreams/status`, `streampools/status` | get, patch |
+//! | `lectern.video` | `livestreams/finalizers`, `streampools/finalizers` | update (owner references with blockOwnerDeletion) |
+//! | `lectern.video` | `streampools`, `encodingladders` | get, list, watch |
+//! | *core* | `secrets` | get, list, watch, create, patch (stream keys, in the streams' namespaces) |
+//! | `events.k8s.io` | `events` | create, patch |
+//!
+//! Role in the operator's namespace:
+//!
+//! | group | resource | verbs |
+//! |---|---|---|
+//! | `lectern.video` | `routeslices` | get, list, watch, create, patch, delete |
+//! | `apps` | `statefulsets`, `deployments` | get, list, watch, create, patch |
+//! | *core* | `services` | get, list, watch, create, patch |
+//! | *core* | `pods` | get, list, watch, create, patch, delete |
+//! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch |
+//! | `coordination.k8s.io` | `leases` | get, create, update |
+
+pub mod apply;
+pub mod args;
+pub mod backoff;
+pub mod cloud;
+pub mod conditions;
+pub mod context;
+pub mod controllers;
+pub mod events;
+pub mod leader;
+pub mod metrics;
+pub mod placement;
+pub mod pool;
+pub mod reports;
+pub mod routes;
+pub mod stream;
+pub mod trust;
+
+/// The field manager of everything that the operator applies, and the name of its Lease and Service.
+pub const MANAGER: &str = "lectern-operator";
