@@ -283,8 +283,10 @@ pub struct ReceivedStatus {
 pub struct DispatchStatus {
     /// Which dispatch of the run this is, counted from 1.
     pub attempt: i32,
-    /// When it was sent.
-    pub at: Time,
+    /// When it was sent. Not there yet: it is written down before it is sent, so that a message is sent twice rather than
+    /// forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
 }
 
 /// How far the stream is.

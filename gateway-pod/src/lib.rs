@@ -1,0 +1,16 @@
+//! Lectern's gateway: StartStream, EndStream and WatchStream as HTTPS REST, with LiveStreams as the only state.
+//!
+//! Any replica answers any call, and a replica that dies loses nothing: what a call needs to know is in the LiveStream.
+
+pub mod api;
+pub mod args;
+pub mod error;
+pub mod files;
+pub mod https;
+pub mod keys;
+pub mod metrics;
+pub mod names;
+pub mod refusal;
+pub mod requests;
+pub mod streams;
+pub mod view;

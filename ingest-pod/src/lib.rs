@@ -1,0 +1,16 @@
+//! The ingest shard: takes publishers in (RTMP, a relay from another shard, RTSP cameras), puts their media on the run's
+//! timeline, keeps the last minute of it, and feeds transcoders.
+//!
+//! Every protocol adapts to one type, [`stream::Publication`]; every reader sees one type, [`stream::Reader`].
+
+pub mod args;
+pub mod feed;
+pub mod metrics;
+mod net;
+pub mod relay;
+pub mod report;
+pub mod routes;
+pub mod rtmp;
+pub mod rtsp;
+pub mod shard;
+pub mod stream;

@@ -1,6 +1,7 @@
 //! Pure media work, bytes in and values out: FLV, codec configurations, the run's timeline, CMAF, playlists. Nothing here
 //! opens a socket, reads a clock or knows a client.
 
+pub mod cmaf;
 pub mod hls;
 pub mod aac;
 pub mod avc;

@@ -1,0 +1,273 @@
+//! Judges of a finished run: what must hold of every run, whatever the test did to it. They read the bucket and trust nothing else.
+
+use crate::pattern::{self, STRIP_BYTES, STRIP_FILTER};
+use crate::storage::{Storage, segment_of};
+use crate::{boxes, playlist};
+use anyhow::{Context as _, Result, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use lectern_contract::SegmentNumber;
+use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::ledger::{Ended, Ledger, LedgerSegment};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+/// What a test knows of a run before it is judged.
+#[derive(Debug, Default)]
+pub struct Expected {
+    /// The counters that each publisher drew, in the order in which they published.
+    pub published: Vec<Range<u32>>,
+    /// The test interrupted the run: numbers may be missing where playlists declare it, and pictures without a code (a slate) may be
+    /// shown in between.
+    pub interrupted: bool,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// All that is wrong, a line each.
+    pub complaints: Vec<String>,
+    /// The numbers of each rendition's segments, ascending.
+    pub segments: BTreeMap<String, Vec<u64>>,
+    /// The counters of each video rendition's pictures, in the order shown; `None` where no code could be read.
+    pub pictures: BTreeMap<String, Vec<Option<u32>>>,
+    /// Numbers that are missing between the first and the last.
+    pub missing: Vec<u64>,
+}
+
+impl Verdict {
+    /// An error with all complaints, if there are any.
+    pub fn sound(self) -> Result<Self> {
+        ensure!(self.complaints.is_empty(), "the run is not sound:\n  {}", self.complaints.join("\n  "));
+        Ok(self)
+    }
+
+    /// The first counter that any picture of the run shows.
+    pub fn first_picture(&self) -> Option<u32> {
+        self.pictures.values().filter_map(|pictures| pictures.iter().flatten().next().copied()).min()
+    }
+
+    fn complain(&mut self, complaint: impl Into<String>) {
+        self.complaints.push(complaint.into());
+    }
+}
+
+/// Judges an ended run with its VOD. Scratch files go to `scratch`.
+pub async fn ended_run(storage: &Storage, prefix: &RunPrefix, expected: &Expected, scratch: &Path) -> Result<Verdict> {
+    let mut verdict = Verdict { segments: storage.segments(prefix).await?, ..Verdict::default() };
+    let objects = storage.list(&format!("{prefix}/")).await?;
+    let ended: Ended = storage.json(prefix, &ObjectName::Ended).await?;
+    let noted = ledgers(storage, prefix, &ended, &mut verdict).await?;
+    numbers(&ended, expected, &mut verdict);
+    ledgers_match_objects(prefix, &objects, &noted, &mut verdict);
+    vod_playlists(storage, prefix, &ended, &mut verdict).await?;
+    for rendition in &ended.renditions {
+        media(storage, prefix, &ended, &rendition.name, &noted, expected, scratch, &mut verdict).await?;
+    }
+    Ok(verdict)
+}
+
+/// Every live playlist in the bucket names only what the bucket holds. True at any time of a run.
+pub async fn live_playlists(storage: &Storage, prefix: &RunPrefix) -> Result<()> {
+    let multivariant = storage.text(prefix, &ObjectName::Multivariant).await?;
+    for name in playlist::variants(&multivariant) {
+        let key = format!("{prefix}/{name}");
+        let text = String::from_utf8(storage.get(&key).await?)?;
+        let objects = storage.list(&format!("{prefix}/")).await?; // after the playlist: what it names must be there by now
+        let read = playlist::media(&text);
+        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for uri in read.segments.iter().filter(|segment| !segment.gap).map(|segment| &segment.uri).chain(&read.maps) {
+            ensure!(objects.contains_key(&format!("{folder}/{uri}")), "{key} names {uri}, which is not in the bucket:\n{text}");
+        }
+    }
+    Ok(())
+}
+
+/// Reads the ledgers that `ended.json` names; complains of others, and of a segment that stands in two.
+async fn ledgers(storage: &Storage, prefix: &RunPrefix, ended: &Ended, verdict: &mut Verdict) -> Result<BTreeMap<String, BTreeMap<u64, LedgerSegment>>> {
+    let mut noted = BTreeMap::<String, BTreeMap<u64, LedgerSegment>>::new();
+    for minute in &ended.minutes {
+        let ledger: Ledger = storage.json(prefix, &ObjectName::Ledger(*minute)).await?;
+        for (rendition, segments) in ledger.segments {
+            for segment in segments {
+                if noted.entry(rendition.clone()).or_default().insert(segment.number.0, segment).is_some() {
+                    verdict.complain(format!("{rendition}/{} stands twice in the ledgers", segment.number));
+                }
+            }
+        }
+    }
+    let there = storage.list(&format!("{prefix}/ledger/")).await?;
+    if there.len() != ended.minutes.len() {
+        verdict.complain(format!("ended.json names the minutes {:?}, but the ledgers are {:?}", ended.minutes, there.keys()));
+    }
+    Ok(noted)
+}
+
+/// Numbers have no holes, and every rendition has the same.
+fn numbers(ended: &Ended, expected: &Expected, verdict: &mut Verdict) {
+    let named: BTreeSet<_> = ended.renditions.iter().map(|rendition| rendition.name.clone()).collect();
+    let there: BTreeSet<_> = verdict.segments.keys().cloned().collect();
+    if named != there {
+        verdict.complain(format!("ended.json names the renditions {named:?}, the bucket holds {there:?}"));
+    }
+    let Some((one, numbers)) = verdict.segments.iter().next().map(|(name, numbers)| (name.clone(), numbers.clone())) else {
+        return verdict.complain("the run has no segments");
+    };
+    for (name, others) in verdict.segments.clone() {
+        if others != numbers {
+            verdict.complain(format!("{one} has the segments {numbers:?}, but {name} has {others:?}"));
+        }
+    }
+    let have: BTreeSet<_> = numbers.iter().copied().collect();
+    verdict.missing = (numbers[0]..=numbers[numbers.len() - 1]).filter(|number| !have.contains(number)).collect();
+    if !verdict.missing.is_empty() && !expected.interrupted {
+        verdict.complain(format!("segments {:?} are missing", verdict.missing));
+    }
+}
+
+fn ledgers_match_objects(
+    prefix: &RunPrefix, objects: &BTreeMap<String, u64>, noted: &BTreeMap<String, BTreeMap<u64, LedgerSegment>>, verdict: &mut Verdict,
+) {
+    let mut left = noted.clone();
+    for (key, size) in objects {
+        let Some((rendition, number)) = segment_of(prefix, key) else { continue };
+        match left.get_mut(&rendition).and_then(|segments| segments.remove(&number)) {
+            None => verdict.complain(format!("{key} stands in no ledger")),
+            Some(note) if note.bytes != *size => verdict.complain(format!("{key} has {size} bytes, its ledger says {}", note.bytes)),
+            Some(note) if !objects.contains_key(&prefix.key(&ObjectName::Init(rendition.clone(), note.init))) => {
+                verdict.complain(format!("{key} needs init {}, which is not there", note.init));
+            }
+            Some(_) => {}
+        }
+    }
+    for (rendition, segments) in left.into_iter().filter(|(_, segments)| !segments.is_empty()) {
+        verdict.complain(format!("ledgers name {:?} of {rendition}, which are not in the bucket", segments.keys()));
+    }
+}
+
+/// The VOD names every segment exactly once, in order, is closed, and declares every hole.
+async fn vod_playlists(storage: &Storage, prefix: &RunPrefix, ended: &Ended, verdict: &mut Verdict) -> Result<()> {
+    let multivariant = storage.text(prefix, &ObjectName::Vod).await?;
+    let named = playlist::variants(&multivariant);
+    for rendition in &ended.renditions {
+        let name = ObjectName::VodMedia(rendition.name.clone());
+        if !named.contains(&name.to_string()) {
+            verdict.complain(format!("vod.m3u8 does not name {name}"));
+        }
+        let read = playlist::media(&storage.text(prefix, &name).await?);
+        let there = verdict.segments.get(&rendition.name).cloned().unwrap_or_default();
+        let numbers: Vec<_> = read.segments.iter().filter(|segment| !segment.gap).filter_map(playlist::Segment::number).collect();
+        if numbers != there {
+            verdict.complain(format!("{name} names {numbers:?}, the bucket holds {there:?}"));
+        }
+        if !read.ended {
+            verdict.complain(format!("{name} is not closed"));
+        }
+        for number in verdict.missing.clone() {
+            let next = read.segments.iter().find(|segment| segment.number().is_some_and(|n| n >= number));
+            if !next.is_some_and(|segment| segment.gap || segment.discontinuity) {
+                verdict.complain(format!("{name} does not declare that {number} is missing"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One rendition's bytes: segments start where their numbers say, with a keyframe; pictures are the published ones, in order.
+#[allow(clippy::too_many_arguments)]
+async fn media(
+    storage: &Storage, prefix: &RunPrefix, ended: &Ended, rendition: &str, noted: &BTreeMap<String, BTreeMap<u64, LedgerSegment>>,
+    expected: &Expected, scratch: &Path, verdict: &mut Verdict,
+) -> Result<()> {
+    let numbers = verdict.segments.get(rendition).cloned().unwrap_or_default();
+    let init_of = |number: &u64| noted.get(rendition).and_then(|segments| segments.get(number)).map_or(1, |note| note.init);
+    let mut pictures = Vec::new();
+    for stretch in numbers.chunk_by(|a, b| init_of(a) == init_of(b)) {
+        let init = storage.get(&prefix.key(&ObjectName::Init(rendition.to_owned(), init_of(&stretch[0])))).await?;
+        let video = boxes::is_video(&init)?;
+        let scale = boxes::timescale(&init)?;
+        let span = u64::from(ended.segment_duration.millis()) * scale / 1000;
+        let segments: Vec<Vec<u8>> = futures::stream::iter(stretch)
+            .map(|number| async move { storage.get(&prefix.key(&ObjectName::Segment(rendition.to_owned(), SegmentNumber(*number)))).await })
+            .buffered(8)
+            .try_collect()
+            .await?;
+        for (at, (number, segment)) in stretch.iter().zip(&segments).enumerate() {
+            let start = boxes::decode_time(segment).with_context(|| format!("{rendition}/{number}"))?;
+            // A stretch may start late in its first segment; sound frames lie on a grid of their own.
+            let late = at == 0 || stretch[at - 1] + 1 != *number;
+            let slack = if late { span - 1 } else if video { 0 } else { 1024 };
+            if !(number * span..=number * span + slack).contains(&start) {
+                verdict.complain(format!("{rendition}/{number} starts at tick {start}, not at {}", number * span));
+            }
+            if video && !boxes::starts_with_idr(segment).with_context(|| format!("{rendition}/{number}"))? {
+                verdict.complain(format!("{rendition}/{number} does not start with a keyframe"));
+            }
+        }
+        let whole = [init, segments.concat()].concat();
+        if video {
+            keyframes(scratch, rendition, &whole, stretch, verdict).await?;
+            pictures.extend(decode(scratch, rendition, &whole).await?);
+        }
+    }
+    if !pictures.is_empty() {
+        in_order(rendition, &pictures, expected, verdict);
+        verdict.pictures.insert(rendition.to_owned(), pictures);
+    }
+    Ok(())
+}
+
+/// ffprobe, too, sees a keyframe for each segment.
+async fn keyframes(scratch: &Path, rendition: &str, whole: &[u8], stretch: &[u64], verdict: &mut Verdict) -> Result<()> {
+    let args = ["-select_streams", "v", "-show_entries", "packet=flags", "-of", "csv=p=0"];
+    let flags = String::from_utf8(tool("ffprobe", &args, &[], scratch, rendition, whole).await?)?;
+    let found = flags.lines().filter(|line| line.starts_with('K')).count();
+    if found < stretch.len() {
+        verdict.complain(format!("{rendition}: ffprobe finds {found} keyframes in {} segments", stretch.len()));
+    }
+    Ok(())
+}
+
+/// The counters of all pictures, as ffmpeg decodes them.
+async fn decode(scratch: &Path, rendition: &str, whole: &[u8]) -> Result<Vec<Option<u32>>> {
+    let after = ["-vf", STRIP_FILTER, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"];
+    let strips = tool("ffmpeg", &["-nostdin", "-i"], &after, scratch, rendition, whole).await?;
+    Ok(strips.chunks_exact(STRIP_BYTES).map(pattern::read_strip).collect())
+}
+
+/// Runs an ffmpeg tool on bytes; whatever it has to complain of is an error.
+async fn tool(program: &str, before: &[&str], after: &[&str], scratch: &Path, name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    std::fs::create_dir_all(scratch)?;
+    let file = scratch.join(format!("{name}.mp4"));
+    std::fs::write(&file, bytes)?;
+    let run = tokio::process::Command::new(program).args(["-hide_banner", "-loglevel", "error"]).args(before).arg(&file).args(after).output();
+    let done = run.await.with_context(|| format!("{program} cannot be started; scripts/install test"))?;
+    if !done.status.success() || !done.stderr.is_empty() {
+        bail!("{program} on {}: {}", file.display(), String::from_utf8_lossy(&done.stderr));
+    }
+    std::fs::remove_file(&file)?; // kept above, for whoever looks into the failure
+    Ok(done.stdout)
+}
+
+/// Pictures are published ones, in the order published, hardly any twice or never.
+fn in_order(rendition: &str, pictures: &[Option<u32>], expected: &Expected, verdict: &mut Verdict) {
+    let read: Vec<_> = pictures.iter().flatten().copied().collect();
+    if read.len() < pictures.len() && !expected.interrupted {
+        verdict.complain(format!("{rendition}: {} of {} pictures carry no code that checks", pictures.len() - read.len(), pictures.len()));
+    }
+    let publisher_of = |counter: u32| expected.published.iter().position(|range| range.contains(&counter));
+    let (mut twice, mut never) = (0, 0);
+    for pair in read.windows(2) {
+        match (publisher_of(pair[0]), publisher_of(pair[1])) {
+            (Some(a), Some(b)) if (a, pair[0]) > (b, pair[1]) => verdict.complain(format!("{rendition}: picture {} comes after {}", pair[1], pair[0])),
+            (Some(a), Some(b)) if a == b && pair[0] == pair[1] => twice += 1,
+            (Some(a), Some(b)) if a == b => never += pair[1] - pair[0] - 1,
+            (Some(_), Some(_)) => {}
+            (_, None) | (None, _) => verdict.complain(format!("{rendition}: picture {} or {} was never published", pair[0], pair[1])),
+        }
+    }
+    let most = u32::try_from(read.len() / 100 + 2).unwrap_or(u32::MAX);
+    if twice + never > most && !expected.interrupted {
+        verdict.complain(format!("{rendition}: of {} pictures {twice} come twice and {never} were lost", read.len()));
+    }
+}

@@ -1,0 +1,78 @@
+//! The bucket, seen by a client of its own and not by the code under test.
+
+use crate::Settings;
+use anyhow::{Context as _, Result};
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use lectern_contract::keys::{ObjectName, RunPrefix};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+/// Reads the bucket.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    client: aws_sdk_s3::Client,
+    bucket: String,
+}
+
+impl Storage {
+    /// MiniStack's bucket.
+    pub fn new(settings: &Settings) -> Self {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(format!("http://localhost:{}", settings.s3_port))
+            .force_path_style(true)
+            .credentials_provider(Credentials::new("test", "test", None, None, "e2e"))
+            .build();
+        Self { client: aws_sdk_s3::Client::from_conf(config), bucket: settings.bucket.clone() }
+    }
+
+    /// Every object under a prefix: its key and its size.
+    pub async fn list(&self, prefix: &str) -> Result<BTreeMap<String, u64>> {
+        let mut found = BTreeMap::new();
+        let mut pages = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            for object in page.with_context(|| format!("listing {prefix}"))?.contents.unwrap_or_default() {
+                let size = u64::try_from(object.size.unwrap_or_default()).unwrap_or_default();
+                found.insert(object.key.unwrap_or_default(), size);
+            }
+        }
+        Ok(found)
+    }
+
+    /// An object's bytes.
+    pub async fn get(&self, key: &str) -> Result<Vec<u8>> {
+        let object = self.client.get_object().bucket(&self.bucket).key(key).send().await.with_context(|| format!("reading {key}"))?;
+        Ok(object.body.collect().await.with_context(|| format!("reading {key}"))?.to_vec())
+    }
+
+    /// An object of a run, as text.
+    pub async fn text(&self, prefix: &RunPrefix, name: &ObjectName) -> Result<String> {
+        let key = prefix.key(name);
+        String::from_utf8(self.get(&key).await?).with_context(|| key)
+    }
+
+    /// An object of a run, as JSON.
+    pub async fn json<T: DeserializeOwned>(&self, prefix: &RunPrefix, name: &ObjectName) -> Result<T> {
+        let text = self.text(prefix, name).await?;
+        serde_json::from_str(&text).with_context(|| format!("{}: {text}", prefix.key(name)))
+    }
+
+    /// The numbers of all segments of a run, by rendition.
+    pub async fn segments(&self, prefix: &RunPrefix) -> Result<BTreeMap<String, Vec<u64>>> {
+        let objects = self.list(&format!("{prefix}/")).await?;
+        let mut segments = BTreeMap::<String, Vec<u64>>::new();
+        for (rendition, number) in objects.keys().filter_map(|key| segment_of(prefix, key)) {
+            segments.entry(rendition).or_default().push(number);
+        }
+        segments.values_mut().for_each(|numbers| numbers.sort_unstable());
+        Ok(segments)
+    }
+}
+
+/// The rendition and the number, where `key` is a segment's.
+pub fn segment_of(prefix: &RunPrefix, key: &str) -> Option<(String, u64)> {
+    let (rendition, file) = key.strip_prefix(prefix.as_str())?.strip_prefix('/')?.split_once('/')?;
+    let number = file.strip_suffix(".m4s")?.parse().ok()?;
+    Some((rendition.to_owned(), number))
+}

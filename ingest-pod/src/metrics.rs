@@ -1,0 +1,91 @@
+//! What the shard counts. Labels are closed enums: a hostile peer cannot make new series.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
+use prometheus_client::registry::Registry;
+
+/// The shard's metrics; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// Publishers of streams that this shard owns, cameras included.
+    pub publishers: Gauge,
+    /// Publishers that this shard hands on to their streams' owners.
+    pub relayed: Gauge,
+    /// Readers of the feed.
+    pub feed_readers: Gauge,
+    /// Times that a reader was too slow and lost part of a run.
+    pub feed_lapses: Counter,
+    /// Payload bytes of media taken in for streams that this shard owns.
+    pub bytes_in: Counter,
+    /// Connections and publishers turned away, by reason.
+    pub refused: Family<Refused, Counter>,
+    /// Connection tasks that panicked; each costs one connection only.
+    pub panics: Counter,
+}
+
+/// The label of [`Metrics::refused`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Refused {
+    /// Why.
+    pub reason: RefusedReason,
+}
+
+/// Why a connection or a publisher was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum RefusedReason {
+    /// No route has this key.
+    UnknownKey,
+    /// The stream is ending or has ended.
+    Ended,
+    /// The stream is pulled from a camera.
+    Camera,
+    /// The codec is not taken, or its configuration is malformed.
+    Media,
+    /// The owning shard cannot be reached.
+    OwnerUnreachable,
+    /// The owning shard refused.
+    OwnerRefused,
+    /// The peer broke the protocol.
+    Protocol,
+    /// The connection limit is reached.
+    TooManyConnections,
+}
+
+impl Metrics {
+    /// Metrics, registered under `lectern_ingest_`.
+    pub fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let ours = registry.sub_registry_with_prefix("lectern_ingest");
+        ours.register("publishers", "Publishers of streams that this shard owns", metrics.publishers.clone());
+        ours.register("relayed", "Publishers handed on to other shards", metrics.relayed.clone());
+        ours.register("feed_readers", "Readers of the feed", metrics.feed_readers.clone());
+        ours.register("feed_lapses", "Times that a feed reader was too slow", metrics.feed_lapses.clone());
+        ours.register("received_bytes", "Payload bytes of media taken in", metrics.bytes_in.clone());
+        ours.register("refused", "Connections and publishers turned away", metrics.refused.clone());
+        ours.register("connection_panics", "Connection tasks that panicked", metrics.panics.clone());
+        metrics
+    }
+
+    /// Counts one that was turned away.
+    pub fn refuse(&self, reason: RefusedReason) {
+        self.refused.get_or_create(&Refused { reason }).inc();
+    }
+}
+
+/// Adds one to a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// Counts one up in `gauge` now.
+    pub fn up(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,309 @@
+//! The last minute of a run: a ring of feed frames that readers walk by sequence number.
+//!
+//! The publisher only appends; a reader that is too slow falls off the ring's tail and goes on at a keyframe. Pure: no
+//! lock, no clock, no socket.
+
+use bytes::Bytes;
+use lectern_contract::Ticks;
+use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
+use lectern_media::timeline::TrackEnd;
+use std::collections::VecDeque;
+
+/// How much of a run is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Whole groups of pictures older than this are dropped.
+    pub span: Ticks,
+    /// As are those by which the ring is larger than this, in bytes.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { span: Ticks(60 * 90_000), bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// Memory that an entry takes beside its payload, about.
+const ENTRY: usize = 128;
+
+/// The parameters of both tracks that hold at some place of the run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Configs {
+    video: Option<(Codec, Bytes)>,
+    audio: Option<(Codec, Bytes)>,
+}
+
+impl Configs {
+    /// Sets a track's parameters; true if they are new.
+    pub(super) fn put(&mut self, track: Track, codec: Codec, config: Bytes) -> bool {
+        let slot = match track {
+            Track::Video => &mut self.video,
+            Track::Audio => &mut self.audio,
+        };
+        let new = Some((codec, config));
+        let changed = *slot != new;
+        *slot = new;
+        changed
+    }
+
+    fn each(&self) -> impl Iterator<Item = (Track, Codec, Bytes)> {
+        let of = |track, slot: &Option<(Codec, Bytes)>| slot.clone().map(|(codec, config)| (track, codec, config));
+        [of(Track::Video, &self.video), of(Track::Audio, &self.audio)].into_iter().flatten()
+    }
+}
+
+/// Where reading can start.
+#[derive(Debug)]
+struct Start {
+    sequence: u64,
+    dts: Ticks,
+    configs: Configs,
+}
+
+/// The ring.
+#[derive(Debug)]
+pub(super) struct History {
+    limits: Limits,
+    frames: VecDeque<FeedFrame>,
+    /// The sequence number of the first frame kept.
+    first: u64,
+    /// The starts among the kept frames, oldest first; the first frame kept is one.
+    starts: VecDeque<Start>,
+    bytes: usize,
+}
+
+/// A reader's place in the ring.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    place: Place,
+    sent: Configs,
+    ends: [TrackEnd; 2],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// Not begun: at the last start at or before this time, or at the newest one.
+    Start(Option<Ticks>),
+    /// The next frame's sequence number.
+    At(u64),
+}
+
+impl History {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, frames: VecDeque::new(), first: 0, starts: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Appends an access unit. `start`: readers may begin here, under `configs`. What comes before the first start could
+    /// be read by nobody and is not kept.
+    pub(super) fn push(&mut self, unit: AccessUnit, start: bool, configs: &Configs) {
+        let dts = unit.dts;
+        if start {
+            self.starts.push_back(Start { sequence: self.end(), dts, configs: configs.clone() });
+        }
+        self.append(FeedFrame::AccessUnit(unit));
+        self.trim(dts);
+    }
+
+    /// Appends what is no access unit.
+    pub(super) fn note(&mut self, frame: FeedFrame) {
+        self.append(frame);
+    }
+
+    /// The newest place to start at.
+    pub(super) fn newest_start(&self) -> Option<Ticks> {
+        self.starts.back().map(|start| start.dts)
+    }
+
+    /// Adds what follows `cursor` to `out`, about `most` bytes of it, and moves the cursor. True if the reader had lost
+    /// its place because it was too slow.
+    pub(super) fn read(&self, cursor: &mut Cursor, out: &mut Vec<FeedFrame>, most: usize) -> bool {
+        let mut lapsed = false;
+        if let Place::At(next) = cursor.place
+            && next < self.first
+        {
+            lapsed = true;
+            let from = cursor.ends.iter().filter_map(TrackEnd::end).max().unwrap_or_default();
+            out.push(FeedFrame::Gap { from, reason: "this reader was too slow".to_owned() });
+            cursor.place = Place::Start(None);
+        }
+        let mut next = match cursor.place {
+            Place::At(next) => next,
+            Place::Start(from) => {
+                let Some(start) = self.start_for(from) else { return lapsed };
+                for (track, codec, config) in start.configs.each() {
+                    cursor.config(track, codec, config, out);
+                }
+                start.sequence
+            }
+        };
+        let mut taken = 0;
+        while taken < most
+            && let Some(frame) = self.frames.get((next - self.first) as usize)
+        {
+            taken += size(frame);
+            next += 1;
+            match frame {
+                FeedFrame::Config { track, codec, config } => cursor.config(*track, *codec, config.clone(), out),
+                FeedFrame::AccessUnit(unit) => {
+                    cursor.ends[unit.track as usize].saw(unit.dts);
+                    out.push(frame.clone());
+                }
+                other => out.push(other.clone()),
+            }
+        }
+        cursor.place = Place::At(next);
+        lapsed
+    }
+
+    fn start_for(&self, from: Option<Ticks>) -> Option<&Start> {
+        let Some(from) = from else { return self.starts.back() };
+        self.starts.iter().rev().find(|start| start.dts <= from).or(self.starts.front())
+    }
+
+    fn end(&self) -> u64 {
+        self.first + self.frames.len() as u64
+    }
+
+    fn append(&mut self, frame: FeedFrame) {
+        if !self.starts.is_empty() {
+            self.bytes += size(&frame);
+            self.frames.push_back(frame);
+        }
+    }
+
+    fn trim(&mut self, newest: Ticks) {
+        while let Some(second) = self.starts.get(1)
+            && (self.bytes > self.limits.bytes || newest.since(second.dts) >= self.limits.span)
+        {
+            let until = second.sequence;
+            self.starts.pop_front();
+            while self.first < until {
+                self.bytes -= self.frames.pop_front().map_or(0, |frame| size(&frame));
+                self.first += 1;
+            }
+        }
+        if self.bytes > self.limits.bytes {
+            // One group of pictures that outgrows the ring: a keyframe has to come before anybody can read on. One
+            // number is left out, so that readers at the very end have lost their place, too.
+            self.first = self.end() + 1;
+            self.frames.clear();
+            self.starts.clear();
+            self.bytes = 0;
+        }
+    }
+}
+
+impl Cursor {
+    /// A reader that begins at the last start at or before `from`, or at the newest one.
+    pub(super) fn new(from: Option<Ticks>) -> Self {
+        Self { place: Place::Start(from), sent: Configs::default(), ends: [TrackEnd::default(); 2] }
+    }
+
+    fn config(&mut self, track: Track, codec: Codec, config: Bytes, out: &mut Vec<FeedFrame>) {
+        if self.sent.put(track, codec, config.clone()) {
+            out.push(FeedFrame::Config { track, codec, config });
+        }
+    }
+}
+
+fn size(frame: &FeedFrame) -> usize {
+    ENTRY
+        + match frame {
+            FeedFrame::AccessUnit(unit) => unit.payload.len(),
+            FeedFrame::Config { config, .. } => config.len(),
+            FeedFrame::Gap { reason, .. } | FeedFrame::Refused { reason } => reason.len(),
+            FeedFrame::End => 0,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: u64 = 3_000;
+
+    /// A run with a keyframe every ten frames of 1000 bytes.
+    fn history(frames: u64, limits: Limits) -> History {
+        let mut history = History::new(limits);
+        let mut configs = Configs::default();
+        configs.put(Track::Video, Codec::H264, Bytes::from_static(b"avcC"));
+        extend(&mut history, 0..frames, &configs);
+        history
+    }
+
+    fn extend(history: &mut History, frames: std::ops::Range<u64>, configs: &Configs) {
+        for frame in frames {
+            let dts = Ticks(frame * FRAME);
+            let keyframe = frame % 10 == 0;
+            let unit = AccessUnit { track: Track::Video, dts, pts: dts, keyframe, payload: Bytes::from(vec![0; 1000]) };
+            history.push(unit, keyframe, configs);
+        }
+    }
+
+    fn read(history: &History, cursor: &mut Cursor) -> Vec<FeedFrame> {
+        let mut out = Vec::new();
+        history.read(cursor, &mut out, usize::MAX);
+        out
+    }
+
+    fn first_unit(frames: &[FeedFrame]) -> u64 {
+        let unit = frames.iter().find_map(|frame| match frame {
+            FeedFrame::AccessUnit(unit) => Some(unit),
+            _ => None,
+        });
+        let unit = unit.expect("an access unit");
+        assert!(unit.keyframe);
+        unit.dts.0 / FRAME
+    }
+
+    #[test]
+    fn a_reader_begins_with_configs_and_a_keyframe() {
+        let history = history(35, Limits::default());
+        let frames = read(&history, &mut Cursor::new(None));
+        assert!(matches!(frames[0], FeedFrame::Config { track: Track::Video, .. }));
+        assert_eq!((first_unit(&frames), frames.len()), (30, 6));
+    }
+
+    #[test]
+    fn a_reader_with_a_time_begins_at_the_keyframe_before_it() {
+        let history = history(35, Limits::default());
+        for (from, begins) in [(0, 0), (19, 10), (20, 20), (1000, 30)] {
+            assert_eq!(first_unit(&read(&history, &mut Cursor::new(Some(Ticks(from * FRAME))))), begins, "from {from}");
+        }
+    }
+
+    #[test]
+    fn old_groups_leave_whole() {
+        let history = history(95, Limits { span: Ticks(30 * FRAME), bytes: usize::MAX });
+        assert_eq!(first_unit(&read(&history, &mut Cursor::new(Some(Ticks(0))))), 60);
+    }
+
+    #[test]
+    fn a_reader_that_falls_off_gets_a_gap_and_then_a_keyframe() {
+        let limits = Limits { span: Ticks(u64::MAX), bytes: 30_000 };
+        let mut history = history(5, limits);
+        let mut cursor = Cursor::new(None);
+        read(&history, &mut cursor);
+        extend(&mut history, 5..105, &Configs::default());
+        let frames = read(&history, &mut cursor);
+        assert_eq!(frames[0], FeedFrame::Gap { from: Ticks(5 * FRAME), reason: "this reader was too slow".into() });
+        assert_eq!(first_unit(&frames), 100);
+    }
+
+    #[test]
+    fn a_group_that_never_ends_does_not_outgrow_the_ring() {
+        let mut history = History::new(Limits { span: Ticks(u64::MAX), bytes: 20_000 });
+        let configs = Configs::default();
+        let mut cursor = Cursor::new(None);
+        for frame in 0..1000u64 {
+            let dts = Ticks(frame * FRAME);
+            let unit = AccessUnit { track: Track::Video, dts, pts: dts, keyframe: frame == 0, payload: Bytes::from(vec![0; 1000]) };
+            history.push(unit, frame == 0, &configs);
+            read(&history, &mut cursor);
+            assert!(history.bytes <= 20_000);
+        }
+        extend(&mut history, 1000..1001, &configs);
+        assert_eq!(first_unit(&read(&history, &mut cursor)), 1000);
+    }
+}

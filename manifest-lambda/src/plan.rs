@@ -1,0 +1,177 @@
+//! What to write for an ended run. Pure: values in, playlists out.
+
+use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
+use lectern_contract::{Epoch, RunId, SegmentNumber};
+use lectern_media::hls::{Entry, Kind, MediaPlaylist, Multivariant, Segment, common_numbers, media_playlist, multivariant};
+use std::collections::BTreeMap;
+
+/// A ledger of another run than the one that it was read for: an object was copied to a wrong place.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a ledger of run {found} is among those of run {wanted}")]
+pub struct WrongRun {
+    /// The run that ended.
+    pub wanted: RunId,
+    /// The run that the ledger names.
+    pub found: RunId,
+}
+
+/// The VOD playlists of the run: keys and texts, in the order to write them: each after those that it names.
+///
+/// `ledgers` may come in any order. A number that two of them have counts as the later epoch's. Renditions of which
+/// nothing was confirmed are left out; where nothing at all was, there is nothing to write.
+pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec<(String, String)>, WrongRun> {
+    if let Some(stray) = ledgers.iter().find(|ledger| ledger.run != ended.run) {
+        return Err(WrongRun { wanted: ended.run.clone(), found: stray.run.clone() });
+    }
+    let segments = merged(ledgers);
+    let shown: Vec<EndedRendition> =
+        ended.renditions.iter().filter(|rendition| segments.contains_key(rendition.name.as_str())).cloned().collect();
+    let numbers = common_numbers(shown.iter().map(|rendition| segments[rendition.name.as_str()].keys().copied()));
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut files: Vec<_> = shown
+        .iter()
+        .map(|rendition| {
+            let all = &segments[rendition.name.as_str()];
+            let entries = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| entry(segment)).collect();
+            let playlist = MediaPlaylist {
+                kind: Kind::Vod,
+                segment_duration: ended.segment_duration,
+                anchor: ended.anchor,
+                entries,
+                ended: true,
+            };
+            (prefix.key(&ObjectName::VodMedia(rendition.name.clone())), media_playlist(&playlist))
+        })
+        .collect();
+    let top = multivariant(&Multivariant { kind: Kind::Vod, renditions: &shown });
+    files.push((prefix.key(&ObjectName::Vod), top));
+    Ok(files)
+}
+
+type Segments<'a> = BTreeMap<SegmentNumber, (Epoch, LedgerSegment)>;
+
+/// By rendition; none is empty.
+fn merged(ledgers: &[Ledger]) -> BTreeMap<&str, Segments<'_>> {
+    let mut all: BTreeMap<&str, Segments<'_>> = BTreeMap::new();
+    for ledger in ledgers {
+        for (rendition, segments) in &ledger.segments {
+            for segment in segments {
+                let place = all.entry(rendition).or_default().entry(segment.number).or_insert((ledger.epoch, *segment));
+                if place.0 < ledger.epoch {
+                    *place = (ledger.epoch, *segment);
+                }
+            }
+        }
+    }
+    all
+}
+
+fn entry(segment: &LedgerSegment) -> Entry {
+    Entry::Segment(Segment { number: segment.number, duration: segment.duration, init: segment.init })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lectern_contract::ledger::Picture;
+    use lectern_contract::{SegmentDuration, StreamRef, Ticks, WallMillis};
+
+    fn prefix() -> RunPrefix {
+        RunPrefix::of(&StreamRef { namespace: "school".into(), name: "algebra".into() }, &"r1".into())
+    }
+
+    fn ended(minutes: Vec<u64>) -> Ended {
+        let rendition = |name: &str, codec: &str, bitrate, picture| EndedRendition { name: name.into(), codec: codec.into(), bitrate, picture };
+        Ended {
+            run: "r1".into(),
+            anchor: WallMillis(1_700_000_000_000),
+            segment_duration: SegmentDuration::STANDARD,
+            minutes,
+            renditions: vec![
+                rendition("720p", "avc1.64001f", 2_000_000, Some(Picture { width: 1280, height: 720, frame_rate: 30 })),
+                rendition("360p", "avc1.4d401e", 500_000, Some(Picture { width: 640, height: 360, frame_rate: 30 })),
+                rendition("audio", "mp4a.40.2", 128_000, None),
+            ],
+        }
+    }
+
+    fn segment(number: u64) -> LedgerSegment {
+        LedgerSegment { number: SegmentNumber(number), duration: Ticks(360_000), bytes: 1_000, init: 0 }
+    }
+
+    fn ledger(minute: u64, renditions: &[(&str, std::ops::Range<u64>)]) -> Ledger {
+        let segments = renditions.iter().map(|(name, numbers)| ((*name).to_owned(), numbers.clone().map(segment).collect())).collect();
+        Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments }
+    }
+
+    fn both() -> [Ledger; 2] {
+        let minute = |minute, numbers: std::ops::Range<u64>| {
+            ledger(minute, &[("720p", numbers.clone()), ("360p", numbers.clone()), ("audio", numbers)])
+        };
+        [minute(0, 13..15), minute(1, 15..16)]
+    }
+
+    #[test]
+    fn the_playlists_of_a_run_read_like_this() {
+        let files = plan(&prefix(), &ended(vec![0, 1]), &both()).unwrap();
+        let keys: Vec<_> = files.iter().map(|(key, _)| key.strip_prefix(prefix().as_str()).unwrap()).collect();
+        assert_eq!(keys, ["/720p/vod.m3u8", "/360p/vod.m3u8", "/audio/vod.m3u8", "/vod.m3u8"]);
+        assert_eq!(
+            files[1].1,
+            "#EXTM3U\n#EXT-X-VERSION:8\n#EXT-X-TARGETDURATION:4\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n\
+             #EXT-X-MAP:URI=\"init-0.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:14:12.000Z\n\
+             #EXTINF:4.00000,\n13.m4s\n#EXTINF:4.00000,\n14.m4s\n#EXTINF:4.00000,\n15.m4s\n#EXT-X-ENDLIST\n"
+        );
+        for name in ["720p/vod.m3u8", "360p/vod.m3u8", "audio/vod.m3u8"] {
+            assert!(files[3].1.contains(name), "{}", files[3].1);
+        }
+    }
+
+    #[test]
+    fn the_order_of_ledgers_does_not_matter() {
+        let [first, second] = both();
+        let one = plan(&prefix(), &ended(vec![0, 1]), &[first.clone(), second.clone()]);
+        assert_eq!(one, plan(&prefix(), &ended(vec![0, 1]), &[second.clone(), first, second]));
+    }
+
+    #[test]
+    fn a_number_that_one_rendition_lacks_is_in_none() {
+        let ledgers = [ledger(0, &[("720p", 0..2), ("360p", 0..5), ("audio", 1..5)])];
+        for (key, text) in &plan(&prefix(), &ended(vec![0]), &ledgers).unwrap()[..3] {
+            let numbers: Vec<_> = text.lines().filter(|line| line.ends_with(".m4s")).collect();
+            assert_eq!(numbers, ["1.m4s"], "{key}");
+        }
+    }
+
+    #[test]
+    fn a_rendition_that_never_came_out_is_left_out() {
+        let files = plan(&prefix(), &ended(vec![0]), &[ledger(0, &[("360p", 0..2), ("audio", 0..2)])]).unwrap();
+        assert_eq!(files.len(), 3);
+        assert!(!files[2].1.contains("720p"), "{}", files[2].1);
+    }
+
+    #[test]
+    fn a_run_without_segments_has_nothing_to_write() {
+        assert_eq!(plan(&prefix(), &ended(vec![]), &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_later_epoch_has_the_last_word() {
+        let mut late = ledger(0, &[("audio", 0..1)]);
+        late.epoch = Epoch(2);
+        late.segments.get_mut("audio").unwrap()[0].init = 7;
+        for ledgers in [[late.clone(), ledger(0, &[("audio", 0..1)])], [ledger(0, &[("audio", 0..1)]), late]] {
+            assert!(plan(&prefix(), &ended(vec![0]), &ledgers).unwrap()[0].1.contains("init-7.mp4"));
+        }
+    }
+
+    #[test]
+    fn a_ledger_of_another_run_is_refused() {
+        let mut stray = ledger(0, &[("audio", 0..1)]);
+        stray.run = "r2".into();
+        assert!(plan(&prefix(), &ended(vec![0]), &[stray]).is_err());
+    }
+}

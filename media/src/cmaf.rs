@@ -1,0 +1,248 @@
+//! CMAF (ISO/IEC 23000-19): headers ("init sections") and segments of one track each, in ISO/IEC 14496-12 boxes.
+
+use crate::aac::AacConfig;
+use crate::avc::AvcConfig;
+use bytes::{BufMut, Bytes, BytesMut};
+use mp4_atom::{
+    Any, Atom, Audio, Avc1, Avcc, Codec, Decode, Dinf, Dref, Encode, Esds, Ftyp, Hdlr, Mdhd,
+    Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Styp, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun,
+    TrunEntry, Url, Visual, Vmhd, esds,
+};
+
+/// The timescale of video tracks: the run's own ticks.
+pub const VIDEO_TIMESCALE: u32 = 90_000;
+/// The timescale of audio tracks: samples at 48 kHz.
+pub const AUDIO_TIMESCALE: u32 = 48_000;
+/// The id of the only track in every file.
+const TRACK_ID: u32 = 1;
+/// ISO/IEC 14496-12 §8.8.3.1: depends on no other sample.
+const SYNC: u32 = 0x0200_0000;
+/// Depends on others, and is no sync sample.
+const NON_SYNC: u32 = 0x0101_0000;
+
+/// Why a CMAF file cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum CmafError {
+    /// The codec's parameters or a number do not fit into their boxes.
+    #[error("a box cannot be written: {0}")]
+    Boxes(#[from] mp4_atom::Error),
+    /// A segment must have a sample.
+    #[error("a segment without samples")]
+    Empty,
+    /// The segment is over 2 GiB, the most that `data_offset` and box sizes reach.
+    #[error("a segment of {0} bytes is too large")]
+    TooLarge(usize),
+}
+
+/// One coded picture or sound frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Its bytes; H.264 as NAL units with lengths of 4 bytes.
+    pub data: Bytes,
+    /// How long it lasts, in the track's timescale.
+    pub duration: u32,
+    /// Presentation time less decode time, in the track's timescale.
+    pub composition_offset: i32,
+    /// Decoding can start here.
+    pub sync: bool,
+}
+
+/// The init section of an H.264 track: `avc1` with its parameter sets in `avcC`, timescale [`VIDEO_TIMESCALE`].
+///
+/// `avcc` is an AVCDecoderConfigurationRecord; width and height are in pixels.
+///
+/// # Errors
+/// [`CmafError::Boxes`] where `avcc` does not parse.
+pub fn video_init(width: u16, height: u16, avcc: &[u8]) -> Result<Bytes, CmafError> {
+    let visual = Visual {
+        data_reference_index: 1,
+        width,
+        height,
+        horizresolution: 0x48.into(),
+        vertresolution: 0x48.into(),
+        frame_count: 1,
+        compressor: "".into(),
+        depth: 24,
+    };
+    let avcc = Avcc::decode_body(&mut &avcc[..])?;
+    let entry = Avc1 { visual, avcc, ..Default::default() };
+    let minf = Minf { vmhd: Some(Vmhd::default()), ..Default::default() };
+    let tkhd = Tkhd { width: width.into(), height: height.into(), ..Default::default() };
+    init(VIDEO_TIMESCALE, b"vide", "video", entry.into(), minf, tkhd)
+}
+
+/// The init section of an AAC track: `mp4a` with `config`, an AudioSpecificConfig, timescale [`AUDIO_TIMESCALE`].
+///
+/// `bitrate` is the average in bits a second.
+///
+/// # Errors
+/// [`CmafError::Boxes`] where something does not fit its box.
+pub fn audio_init(config: &[u8], channels: u8, bitrate: u32) -> Result<Bytes, CmafError> {
+    let audio = Audio {
+        data_reference_index: 1,
+        channel_count: channels.into(),
+        sample_size: 16,
+        sample_rate: (AUDIO_TIMESCALE as u16).into(), // 48,000 fits 16 bits
+    };
+    let specific = esds::DecoderSpecific { raw: config.to_vec(), ..Default::default() };
+    let dec_config = esds::DecoderConfig {
+        object_type_indication: 0x40, // ISO/IEC 14496-1 table 5: MPEG-4 audio
+        stream_type: 5,               // table 6: audio
+        max_bitrate: bitrate,
+        avg_bitrate: bitrate,
+        dec_specific: Some(specific),
+        ..Default::default()
+    };
+    let es_desc = esds::EsDescriptor { es_id: 0, dec_config, sl_config: esds::SLConfig::default(), ..Default::default() };
+    let entry = Mp4a { audio, esds: Esds { es_desc }, btrt: None, taic: None };
+    let minf = Minf { smhd: Some(Smhd::default()), ..Default::default() };
+    let tkhd = Tkhd { volume: 1.into(), alternate_group: 1, ..Default::default() };
+    init(AUDIO_TIMESCALE, b"soun", "audio", entry.into(), minf, tkhd)
+}
+
+fn init(timescale: u32, handler: &[u8; 4], name: &str, entry: Codec, minf: Minf, tkhd: Tkhd) -> Result<Bytes, CmafError> {
+    let stbl = Stbl { stsd: Stsd { codecs: vec![entry] }, stco: Some(Stco::default()), ..Default::default() };
+    let dinf = Dinf { dref: Dref { entries: vec![Url::default().into()] } };
+    let mdia = Mdia {
+        mdhd: Mdhd { timescale, language: "und".to_owned(), ..Default::default() },
+        hdlr: Hdlr { handler: handler.into(), name: name.to_owned() },
+        minf: Minf { dinf, stbl, ..minf },
+    };
+    let tkhd = Tkhd { track_id: TRACK_ID, enabled: true, in_movie: true, ..tkhd };
+    let trex = Trex { track_id: TRACK_ID, default_sample_description_index: 1, ..Default::default() };
+    let moov = Moov {
+        mvhd: Mvhd { timescale, rate: 1.into(), volume: 1.into(), next_track_id: TRACK_ID + 1, ..Default::default() },
+        mvex: Some(Mvex { mehd: None, trex: vec![trex] }),
+        trak: vec![Trak { tkhd, mdia, ..Default::default() }],
+        ..Default::default()
+    };
+    let brands = [b"iso6", b"cmfc", b"mp41"].map(Into::into).to_vec();
+    let mut out = Vec::with_capacity(1024);
+    Ftyp { major_brand: b"iso6".into(), minor_version: 0, compatible_brands: brands }.encode(&mut out)?;
+    moov.encode(&mut out)?;
+    Ok(out.into())
+}
+
+/// A media segment of one fragment.
+///
+/// `sequence` is `mfhd`'s number: the segment's own, cut to 32 bits. `start` is the decode time of the first sample since
+/// the run's epoch, in the track's timescale.
+///
+/// # Errors
+/// [`CmafError::Empty`], [`CmafError::TooLarge`], or [`CmafError::Boxes`].
+pub fn segment(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
+    if samples.is_empty() {
+        return Err(CmafError::Empty);
+    }
+    let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
+    let mdat_size = u32::try_from(payload + 8).ok().filter(|size| *size < 1 << 31).ok_or(CmafError::TooLarge(payload))?;
+    let mut head = Vec::with_capacity(256 + samples.len() * 16);
+    let brands = [b"msdh", b"cmfs", b"iso6"].map(Into::into).to_vec();
+    Styp { major_brand: b"msdh".into(), minor_version: 0, compatible_brands: brands }.encode(&mut head)?;
+    // The offset of the data is counted from the moof's first byte, and is known once the moof has been written.
+    let before = head.len();
+    moof(sequence, start, samples, 0).encode(&mut head)?;
+    let moof_size = head.len() - before;
+    head.truncate(before);
+    let offset = i32::try_from(moof_size + 8).map_err(|_| CmafError::TooLarge(moof_size))?;
+    moof(sequence, start, samples, offset).encode(&mut head)?;
+
+    let mut out = BytesMut::with_capacity(head.len() + 8 + payload);
+    out.put_slice(&head);
+    out.put_u32(mdat_size);
+    out.put_slice(b"mdat");
+    samples.iter().for_each(|sample| out.put_slice(&sample.data));
+    Ok(out.freeze())
+}
+
+fn moof(sequence: u32, start: u64, samples: &[Sample], data_offset: i32) -> Moof {
+    let entry = |sample: &Sample| TrunEntry {
+        duration: Some(sample.duration),
+        size: Some(sample.data.len() as u32), // the sum was checked against 2 GiB
+        flags: Some(if sample.sync { SYNC } else { NON_SYNC }),
+        cts: Some(sample.composition_offset.into()),
+    };
+    let trun = Trun { data_offset: Some(data_offset), samples: samples.iter().map(entry).collect::<Vec<_>>().into() };
+    let traf = Traf {
+        tfhd: Tfhd { track_id: TRACK_ID, default_base_is_moof: true, ..Default::default() },
+        tfdt: Some(Tfdt { base_media_decode_time: start }),
+        trun: vec![trun],
+        ..Default::default()
+    };
+    Moof { mfhd: Mfhd { sequence_number: sequence }, traf: vec![traf] }
+}
+
+/// The RFC 6381 codec string of an init section that [`video_init`] or [`audio_init`] wrote; `None` where it is another's.
+pub fn codec_of_init(init: &[u8]) -> Option<String> {
+    let mut input = init;
+    while let Ok(atom) = Any::decode(&mut input) {
+        let Any::Moov(moov) = atom else { continue };
+        let entry = moov.trak.first()?.mdia.minf.stbl.stsd.codecs.first()?;
+        return match entry {
+            Codec::Avc1(avc1) => {
+                let mut record = Vec::new();
+                avc1.avcc.encode_body(&mut record).ok()?;
+                AvcConfig::parse(&record).ok().map(|config| config.codec())
+            }
+            Codec::Mp4a(mp4a) => {
+                let specific = mp4a.esds.es_desc.dec_config.dec_specific.as_ref()?;
+                AacConfig::parse(&specific.raw).ok().map(|config| config.codec())
+            }
+            _ => None,
+        };
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mp4_atom::Mdat;
+
+    const AVCC: &[u8] = &[
+        1, 0x64, 0, 0x0d, 0xff, 0xe1, 0, 24, 0x67, 0x64, 0x00, 0x0D, 0xAC, 0xD9, 0x41, 0x41, 0xFA, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
+        0x00, 0x03, 0x03, 0x20, 0xF1, 0x42, 0x99, 0x60, 1, 0, 6, 0x68, 0xEB, 0xE3, 0xCB, 0x22, 0xC0, 0xfd, 0xf8, 0xf8, 0,
+    ];
+
+    fn atoms(mut bytes: &[u8]) -> Vec<Any> {
+        let mut atoms = Vec::new();
+        while !bytes.is_empty() {
+            atoms.push(Any::decode(&mut bytes).expect("every box parses"));
+        }
+        atoms
+    }
+
+    #[test]
+    fn a_segment_reads_back_and_its_offset_meets_its_data() {
+        let sample = |data: &'static [u8], sync| Sample { data: Bytes::from_static(data), duration: 3000, composition_offset: 0, sync };
+        let bytes = segment(7, 1 << 40, &[sample(b"first", true), sample(b"second", false)]).unwrap();
+        let atoms = atoms(&bytes);
+        let [Any::Styp(styp), Any::Moof(moof), Any::Mdat(Mdat { data })] = &atoms[..] else { panic!("{atoms:?}") };
+        assert_eq!(data, b"firstsecond");
+        assert_eq!(moof.mfhd.sequence_number, 7);
+        let traf = &moof.traf[0];
+        assert_eq!(traf.tfdt.as_ref().unwrap().base_media_decode_time, 1 << 40);
+        let mut head = Vec::new();
+        styp.encode(&mut head).unwrap();
+        let at = head.len() + usize::try_from(traf.trun[0].data_offset.unwrap()).unwrap();
+        assert_eq!(&bytes[at..at + 5], b"first");
+        assert_eq!(traf.trun[0].samples.get(1).unwrap().flags, Some(NON_SYNC));
+    }
+
+    #[test]
+    fn init_sections_name_their_codecs() {
+        let video = video_init(320, 240, AVCC).unwrap();
+        assert_eq!(codec_of_init(&video).as_deref(), Some("avc1.64000d"));
+        let audio = audio_init(&[0x11, 0x90], 2, 128_000).unwrap();
+        assert_eq!(codec_of_init(&audio).as_deref(), Some("mp4a.40.2"));
+        for init in [video, audio] {
+            assert!(matches!(&atoms(&init)[..], [Any::Ftyp(_), Any::Moov(_)]));
+        }
+        assert_eq!(codec_of_init(b"no boxes"), None);
+    }
+
+    #[test]
+    fn a_segment_without_samples_is_refused() {
+        assert!(matches!(segment(0, 0, &[]), Err(CmafError::Empty)));
+    }
+}

@@ -1,0 +1,143 @@
+//! What every reconcile shares, and how one can fail.
+
+use crate::backoff::Backoff;
+use crate::cloud::{CloudError, Clouds};
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::placement::Book;
+use crate::pool::checks::Checks;
+use crate::reports::{Reports, STALE};
+use crate::stream::key::KeyBook;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
+use lectern_crds::{EncodingLadder, LiveStream, StreamPool};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a whole reconcile may take.
+pub const RECONCILE: Duration = Duration::from_secs(20);
+
+/// What every reconcile shares.
+#[derive(Debug)]
+pub struct Context {
+    /// The API server.
+    pub client: DebugClient,
+    /// The namespace of the operator and of the pools' pods.
+    pub namespace: String,
+    /// Where pods report to.
+    pub operator_url: String,
+    /// What pods said last.
+    pub reports: Arc<Reports>,
+    /// When this process began to lead: until reports had time to arrive, silence means nothing.
+    pub leading_since: Instant,
+    /// All LiveStreams.
+    pub streams: Store<DeserializeGuard<LiveStream>>,
+    /// All StreamPools.
+    pub pools: Store<DeserializeGuard<StreamPool>>,
+    /// All EncodingLadders.
+    pub ladders: Store<DeserializeGuard<EncodingLadder>>,
+    /// The stream keys' Secrets, without their data.
+    pub secrets: Store<PartialObjectMeta<Secret>>,
+    /// Who is on which shard.
+    pub book: Book,
+    /// Stream keys as they were read last.
+    pub keys: KeyBook,
+    /// Jobs that this process has sent.
+    pub sent: crate::stream::dispatch::Sent,
+    /// Queues and buckets.
+    pub clouds: Clouds,
+    /// What the pools' queues and buckets said last.
+    pub checks: Checks,
+    /// Events.
+    pub events: Events,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Failures in a row by kind, namespace and name.
+    pub backoff: Backoff<(&'static str, String, String)>,
+}
+
+/// A client that can stand in a `Debug` struct.
+#[derive(Clone)]
+pub struct DebugClient(pub Client);
+
+impl std::fmt::Debug for DebugClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Context {
+    /// The client.
+    pub fn client(&self) -> Client {
+        self.client.0.clone()
+    }
+
+    /// Whether pods that live had time to report to this leader: the Service has to find us (a second or two), then a
+    /// report comes every second.
+    pub fn is_settled(&self) -> bool {
+        self.leading_since.elapsed() >= STALE + Duration::from_secs(2)
+    }
+}
+
+/// Why a reconcile did not come to its end. All of these are tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server.
+    #[error("the API server: {0}")]
+    Kube(#[from] kube::Error),
+    /// S3 or SQS.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// A job that cannot be written as JSON.
+    #[error("the job cannot be written: {0}")]
+    Job(#[source] serde_json::Error),
+    /// It took too long.
+    #[error("the reconcile did not end within {RECONCILE:?}")]
+    TooLong,
+}
+
+impl Error {
+    /// One of a closed set, for metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Kube(error) if crate::apply::is_conflict(error) => "conflict",
+            Self::Kube(_) => "api",
+            Self::Cloud(_) => "cloud",
+            Self::Job(_) => "job",
+            Self::TooLong => "timeout",
+        }
+    }
+}
+
+/// Wraps a reconcile: bounded in time, counted, a stale copy tried again at once instead of being called a failure.
+pub async fn bounded(
+    kind: &'static str,
+    key: (String, String),
+    ctx: &Context,
+    reconcile: impl Future<Output = Result<Action, Error>>,
+) -> Result<Action, Error> {
+    let outcome = tokio::time::timeout(RECONCILE, reconcile).await.unwrap_or(Err(Error::TooLong));
+    ctx.metrics.reconcile(kind, outcome.as_ref().map_or_else(Error::outcome, |_| "ok"));
+    match outcome {
+        Err(Error::Kube(error)) if crate::apply::is_conflict(&error) => {
+            tracing::debug!(kind, namespace = key.0, name = key.1, "decided on an old copy; again with the new one");
+            Ok(Action::requeue(Duration::from_millis(200)))
+        }
+        Ok(action) => {
+            ctx.backoff.succeeded(&(kind, key.0, key.1));
+            Ok(action)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What follows a failed reconcile: a longer wait with each failure of the same object.
+pub fn retry(kind: &'static str, key: (String, String), error: &Error, ctx: &Context) -> Action {
+    let wait = ctx.backoff.failed((kind, key.0.clone(), key.1.clone()));
+    tracing::warn!(kind, namespace = key.0, name = key.1, %error, wait_s = wait.as_secs(), "reconcile failed; trying again");
+    Action::requeue(wait)
+}

@@ -1,0 +1,86 @@
+//! The pool's queue and bucket: made where the spec says so, and looked at now and then.
+
+use crate::cloud::{CALL, CloudError, within};
+use crate::context::Context;
+use kube::ResourceExt;
+use lectern_crds::{BucketSpec, QueueSpec, StreamPool};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a good answer holds.
+const HOLDS: Duration = Duration::from_secs(60);
+/// How long a bad one: other events of the pool must not turn into a storm of calls.
+const BAD_HOLDS: Duration = Duration::from_millis(900);
+
+/// What queue and bucket said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cloud {
+    /// The queue's URL, or why there is none.
+    pub queue: Result<String, CloudError>,
+    /// The bucket is there, and calls the manifest function if there is one.
+    pub bucket: Result<(), CloudError>,
+}
+
+impl Cloud {
+    /// Both are there.
+    pub fn is_well(&self) -> bool {
+        self.queue.is_ok() && self.bucket.is_ok()
+    }
+}
+
+/// Answers by pool.
+#[derive(Debug, Default)]
+pub struct Checks(Mutex<HashMap<String, Answer>>);
+
+#[derive(Debug, Clone)]
+struct Answer {
+    queue: QueueSpec,
+    bucket: BucketSpec,
+    at: Instant,
+    cloud: Cloud,
+}
+
+impl Checks {
+    /// What the pool's queue and bucket say, from memory while that is young enough.
+    pub async fn look(&self, pool: &StreamPool, ctx: &Context) -> Cloud {
+        let name = pool.name_any();
+        if let Some(known) = self.known(pool) {
+            return known;
+        }
+        // Side by side: one that does not answer must not hold up the other.
+        let (queue, bucket) = tokio::join!(queue(pool, ctx), bucket(pool, ctx));
+        let cloud = Cloud { queue, bucket };
+        if cloud.is_well() {
+            ctx.backoff.succeeded(&("cloud", String::new(), name.clone()));
+        }
+        let answer = Answer { queue: pool.spec.queue.clone(), bucket: pool.spec.bucket.clone(), at: Instant::now(), cloud: cloud.clone() };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, answer);
+        cloud
+    }
+
+    fn known(&self, pool: &StreamPool) -> Option<Cloud> {
+        let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = answers.get(&pool.name_any())?;
+        let holds = if answer.cloud.is_well() { HOLDS } else { BAD_HOLDS };
+        let same = answer.queue == pool.spec.queue && answer.bucket == pool.spec.bucket;
+        (same && answer.at.elapsed() < holds).then(|| answer.cloud.clone())
+    }
+}
+
+async fn queue(pool: &StreamPool, ctx: &Context) -> Result<String, CloudError> {
+    let spec = &pool.spec.queue;
+    let queue = ctx.clouds.queue(&pool.spec).await;
+    within(CALL, &format!("queue {}", spec.name), queue.ensure(spec.create)).await
+}
+
+async fn bucket(pool: &StreamPool, ctx: &Context) -> Result<(), CloudError> {
+    let spec = &pool.spec.bucket;
+    let objects = ctx.clouds.objects(&pool.spec).await;
+    within(CALL, &format!("bucket {}", spec.name), objects.ensure_bucket(spec.create)).await?;
+    if let Some(function) = &spec.manifest_function_arn {
+        within(CALL, &format!("the events of bucket {}", spec.name), objects.ensure_notification(function)).await?;
+    }
+    Ok(())
+}

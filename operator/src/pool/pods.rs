@@ -1,0 +1,128 @@
+//! Which transcoder pods are made and which go. Pure.
+//!
+//! Transcoders are plain pods: a Deployment would pick its victims itself, and take busy ones.
+
+/// A transcoder pod as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its name.
+    pub name: String,
+    /// Its uid: what is deleted is this pod and no namesake.
+    pub uid: Option<String>,
+    /// The spec that it was made of.
+    pub hash: String,
+    /// It is being deleted.
+    pub is_going: bool,
+    /// Its process has ended for good (evicted, node shut down).
+    pub is_over: bool,
+    /// It is ready.
+    pub is_ready: bool,
+    /// The jobs that it works on; `None` where it has not reported lately.
+    pub jobs: Option<usize>,
+}
+
+impl Seen {
+    /// Nothing is lost with it: it says so itself, or it never came up. A ready pod that is silent may be busy.
+    fn is_idle(&self) -> bool {
+        self.jobs.map_or(!self.is_ready, |jobs| jobs == 0)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// How many pods to make.
+    pub create: usize,
+    /// Which pods to delete.
+    pub delete: Vec<Victim>,
+}
+
+/// A pod to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Victim {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: Option<String>,
+    /// Why, for the log.
+    pub why: &'static str,
+}
+
+impl Change {
+    /// Nothing to do.
+    pub fn is_steady(&self) -> bool {
+        self.create == 0 && self.delete.is_empty()
+    }
+}
+
+/// Brings `pods` closer to `wanted` pods of spec `hash`: what is over is cleared away, what is surplus or outdated goes when
+/// idle, outdated ones one at a time and only while all newer ones are ready.
+pub fn change(pods: &[Seen], wanted: usize, hash: &str) -> Change {
+    let victim = |pod: &Seen, why| Victim { name: pod.name.clone(), uid: pod.uid.clone(), why };
+    let mut delete: Vec<Victim> = pods.iter().filter(|pod| pod.is_over && !pod.is_going).map(|pod| victim(pod, "its process has ended")).collect();
+    let mut alive: Vec<&Seen> = pods.iter().filter(|pod| !pod.is_over && !pod.is_going).collect();
+    // The outdated first, then those that never came up: the least loss first.
+    alive.sort_by_key(|pod| (pod.hash == hash, pod.is_ready, pod.name.clone()));
+
+    let surplus = alive.len().saturating_sub(wanted);
+    let gone: Vec<&Seen> = alive.iter().copied().filter(|pod| pod.is_idle()).take(surplus).collect();
+    delete.extend(gone.iter().map(|pod| victim(pod, "the pool needs fewer")));
+    alive.retain(|pod| !gone.contains(pod));
+
+    let newer_are_ready = alive.iter().filter(|pod| pod.hash == hash).all(|pod| pod.is_ready);
+    if gone.is_empty() && newer_are_ready && alive.len() >= wanted {
+        delete.extend(alive.iter().find(|pod| pod.hash != hash && pod.is_idle()).map(|pod| victim(pod, "its spec is outdated")));
+    }
+    Change { create: wanted.saturating_sub(alive.len()), delete }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, hash: &str, ready: bool, jobs: Option<usize>) -> Seen {
+        Seen { name: name.into(), uid: None, hash: hash.into(), is_going: false, is_over: false, is_ready: ready, jobs }
+    }
+
+    fn deleted(change: &Change) -> Vec<&str> {
+        change.delete.iter().map(|victim| victim.name.as_str()).collect()
+    }
+
+    #[test]
+    fn missing_pods_are_made() {
+        assert_eq!(change(&[pod("a", "new", true, Some(0))], 3, "new"), Change { create: 2, delete: vec![] });
+    }
+
+    #[test]
+    fn a_pod_that_is_over_or_going_is_replaced() {
+        let over = Seen { is_over: true, ..pod("a", "new", false, None) };
+        let going = Seen { is_going: true, ..pod("b", "new", true, Some(1)) };
+        let change = change(&[over, going], 2, "new");
+        assert_eq!((change.create, deleted(&change)), (2, vec!["a"]));
+    }
+
+    #[test]
+    fn surplus_pods_go_only_when_they_are_idle() {
+        let pods = [pod("a", "new", true, Some(1)), pod("b", "new", true, Some(0)), pod("c", "new", true, None)];
+        assert_eq!(deleted(&change(&pods, 1, "new")), ["b"], "a works, and c is silent, so that nobody knows");
+    }
+
+    #[test]
+    fn outdated_pods_go_one_at_a_time_and_never_while_busy() {
+        let pods = [pod("a", "old", true, Some(1)), pod("b", "old", true, Some(0)), pod("c", "old", true, Some(0))];
+        assert_eq!(deleted(&change(&pods, 3, "new")), ["b"]);
+        let replaced = [pod("a", "old", true, Some(1)), pod("c", "old", true, Some(0)), pod("d", "new", false, None)];
+        assert_eq!(deleted(&change(&replaced, 3, "new")), [""; 0], "the new one is not up yet");
+    }
+
+    #[test]
+    fn an_outdated_pod_that_never_came_up_does_not_stand_in_the_way() {
+        let pods = [pod("a", "old", false, None), pod("b", "old", true, Some(1))];
+        assert_eq!(deleted(&change(&pods, 2, "new")), ["a"]);
+    }
+
+    #[test]
+    fn a_pool_as_it_should_be_is_left_alone() {
+        assert!(change(&[pod("a", "new", true, Some(2))], 1, "new").is_steady());
+    }
+}

@@ -1,0 +1,137 @@
+//! What the cluster, the pods' reports and S3 say of a stream.
+
+use super::claims::ENDED;
+use super::{is_deleting, run_id, status_of, stream_ref};
+use crate::cloud::within;
+use crate::conditions;
+use crate::context::{Context, Error};
+use crate::reports::{ShardSaid, TranscoderSaid};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
+use lectern_contract::head::Head;
+use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::report::TranscoderState;
+use lectern_contract::{RunId, StreamRef};
+use lectern_crds::{EncodingLadderSpec, LiveStream, StreamPoolSpec};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long S3 may take to say what a run's head is.
+const HEAD: Duration = Duration::from_secs(4);
+
+/// Everything that a plan may depend on besides the stream itself: the world, the time, and a throw of the dice.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// When it was seen.
+    pub now: Timestamp,
+    /// Pods that live had time to report to this operator; before, silence says nothing.
+    pub settled: bool,
+    /// The stream is to end: somebody said so, or deleted it.
+    pub ending: bool,
+    /// The stream's pool, if it exists.
+    pub pool: Option<StreamPoolSpec>,
+    /// The names of all pools.
+    pub pools: Vec<String>,
+    /// The ladder that the stream names, if it exists.
+    pub ladder: Option<EncodingLadderSpec>,
+    /// The names of all ladders.
+    pub ladders: Vec<String>,
+    /// What the stream's shard says.
+    pub shard: ShardSaid,
+    /// What the stream's transcoder says.
+    pub transcoder: Option<TranscoderSaid>,
+    /// What S3 says, asked only where no report answers.
+    pub head: HeadSeen,
+    /// The last attempt that this process knows to be in the queue, written down or not.
+    pub sent: Option<u32>,
+    /// The namespace of the pools' pods.
+    pub namespace: String,
+    /// The name of the run, should the stream have none yet.
+    pub fresh_run: RunId,
+}
+
+/// What S3 says of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadSeen {
+    /// There was no need to ask.
+    NotAsked,
+    /// Nobody has claimed the run yet.
+    Absent,
+    /// It is claimed and goes on.
+    Open,
+    /// It is complete.
+    Ended,
+    /// S3 did not say.
+    Unreadable(String),
+}
+
+/// Looks at the world. Talks to S3 only while a run ends whose transcoder nobody hears of.
+pub async fn observe(stream: &LiveStream, ctx: &Context) -> Result<Seen, Error> {
+    let (now, status) = (Instant::now(), status_of(stream));
+    let run = status.run_id.clone().map(RunId);
+    let ending = stream.spec.ended || is_deleting(stream);
+    let pool = named(&ctx.pools, &stream.spec.pool_name).map(|pool| pool.spec);
+    let transcoder = run.as_ref().and_then(|run| ctx.reports.transcoder(run, now));
+    let complete = conditions::holds(&status.conditions, ENDED) || transcoder.as_ref().is_some_and(says_ended);
+    let head = match (&pool, &run) {
+        (Some(pool), Some(run)) if ending && !complete && status.dispatch.is_some() => read_head(&stream_ref(stream), run, pool, ctx).await,
+        _ => HeadSeen::NotAsked,
+    };
+    let shard = match (&run, &status.placement) {
+        (Some(run), Some(placement)) => ctx.reports.shard(&placement.shard, run, now),
+        _ => ShardSaid::Silent,
+    };
+    let ladder = stream.spec.ladder.name.as_ref().and_then(|name| named(&ctx.ladders, name)).map(|ladder| ladder.spec);
+    Ok(Seen {
+        now: Timestamp::now(),
+        settled: ctx.is_settled(),
+        ending,
+        pools: if pool.is_some() { Vec::new() } else { names(&ctx.pools) },
+        ladders: if ladder.is_some() { Vec::new() } else { names(&ctx.ladders) },
+        pool,
+        ladder,
+        shard,
+        transcoder,
+        head,
+        sent: stream.uid().and_then(|uid| ctx.sent.attempt(&uid)),
+        namespace: ctx.namespace.clone(),
+        fresh_run: run_id::run_id(Timestamp::now(), rand::random()),
+    })
+}
+
+/// Whether these words say that the run is complete. Old ones count, too: a run does not become incomplete again.
+pub fn says_ended(said: &TranscoderSaid) -> bool {
+    matches!(said.run.state, TranscoderState::Ended { .. })
+}
+
+async fn read_head(stream: &StreamRef, run: &RunId, pool: &StreamPoolSpec, ctx: &Context) -> HeadSeen {
+    let objects = ctx.clouds.objects(pool).await;
+    let key = RunPrefix::of(stream, run).key(&ObjectName::Head);
+    match within(HEAD, &format!("bucket {}", pool.bucket.name), objects.get(&key)).await {
+        Ok(None) => HeadSeen::Absent,
+        Ok(Some(object)) => match serde_json::from_slice::<Head>(&object.body) {
+            Ok(head) if head.ended => HeadSeen::Ended,
+            Ok(_) => HeadSeen::Open,
+            Err(error) => HeadSeen::Unreadable(format!("{key} is no head: {error}")),
+        },
+        Err(error) => HeadSeen::Unreadable(error.message),
+    }
+}
+
+fn named<K>(store: &Store<DeserializeGuard<K>>, name: &str) -> Option<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(name))?.0.clone().ok()
+}
+
+fn names<K>(store: &Store<DeserializeGuard<K>>) -> Vec<String>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    let mut names: Vec<String> = store.state().iter().map(|object| object.name_any()).collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,105 @@
+//! From what a LiveStream says and names to what can be carried out, or a refusal that says how to mend it.
+
+use super::observe::Seen;
+use lectern_contract::{Ladder, SegmentDuration};
+use lectern_crds::{EncodingLadderSpec, Latency, LiveStream, StreamPoolSpec};
+
+/// What the stream asks for, everything resolved.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The pool's name.
+    pub pool_name: String,
+    /// The pool.
+    pub pool: StreamPoolSpec,
+    /// What is encoded.
+    pub ladder: Ladder,
+    /// How long segments are.
+    pub segment_duration: SegmentDuration,
+    /// How long a transcoder waits for a silent source, in milliseconds.
+    pub idle_after_ms: u64,
+}
+
+/// Why a stream cannot be carried out as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which kind.
+    pub reason: RefusalReason,
+    /// For people: what is wrong and how to mend it.
+    pub message: String,
+}
+
+/// The kinds of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// No StreamPool of that name.
+    UnknownPool,
+    /// No EncodingLadder of that name.
+    UnknownLadder,
+    /// The ladder cannot be encoded.
+    BadLadder,
+    /// Something that Lectern cannot do yet.
+    Unsupported,
+    /// A Secret that is in the way.
+    BadKeySecret,
+}
+
+impl RefusalReason {
+    /// As a condition's reason.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownPool => "UnknownPool",
+            Self::UnknownLadder => "UnknownLadder",
+            Self::BadLadder => "BadLadder",
+            Self::Unsupported => "Unsupported",
+            Self::BadKeySecret => "BadKeySecret",
+        }
+    }
+}
+
+/// Resolves the stream's pool and ladder.
+pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
+    let spec = &stream.spec;
+    let Some(pool) = seen.pool.clone() else {
+        let message = format!("there is no StreamPool {:?}; {}; create it, or create the stream anew with another spec.poolName", spec.pool_name, known(&seen.pools));
+        return Err(Refusal { reason: RefusalReason::UnknownPool, message });
+    };
+    if spec.source.rtsp.as_ref().is_some_and(|rtsp| rtsp.secret_ref.is_some()) {
+        let message = "spec.source.rtsp.secretRef is not supported yet; leave it out, and use a camera that needs no password".to_owned();
+        return Err(Refusal { reason: RefusalReason::Unsupported, message });
+    }
+    Ok(Wanted {
+        pool_name: spec.pool_name.clone(),
+        pool,
+        ladder: ladder(stream, seen)?,
+        segment_duration: match spec.latency {
+            Latency::Low => SegmentDuration::LOW_LATENCY,
+            Latency::Standard => SegmentDuration::STANDARD,
+        },
+        idle_after_ms: u64::try_from(spec.reconnect.grace_seconds).unwrap_or(0).max(1) * 1000,
+    })
+}
+
+fn ladder(stream: &LiveStream, seen: &Seen) -> Result<Ladder, Refusal> {
+    let choice = &stream.spec.ladder;
+    let (from, found) = match &choice.name {
+        Some(name) => (format!("EncodingLadder {name:?}"), seen.ladder.clone()),
+        None => {
+            let own = EncodingLadderSpec { video: choice.video.clone().unwrap_or_default(), audio: choice.audio.clone().unwrap_or_default() };
+            ("spec.ladder".to_owned(), Some(own))
+        }
+    };
+    let Some(found) = found else {
+        let message = format!("there is no {from}; {}; create it, or change spec.ladder.name", known(&seen.ladders));
+        return Err(Refusal { reason: RefusalReason::UnknownLadder, message });
+    };
+    found.resolve().map_err(|bad| Refusal { reason: RefusalReason::BadLadder, message: format!("{from}: {bad}") })
+}
+
+fn known(names: &[String]) -> String {
+    match names {
+        [] => "none exists".to_owned(),
+        [one] => format!("the only one is {one:?}"),
+        // A message of a condition has room for 32 KiB; nobody reads more than a few names.
+        many => format!("there are {}{}", many.iter().take(10).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "), if many.len() > 10 { ", …" } else { "" }),
+    }
+}

@@ -1,0 +1,133 @@
+//! The HTTP side: paths in, objects out.
+
+use crate::metrics::{Kind, Metrics, Outcome};
+use crate::pages::{self, Pages};
+use crate::public::Public;
+use crate::range::{Asked, asked};
+use crate::runs::{Found, Runs};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
+use bytes::Bytes;
+use lectern_cloud::StorageError;
+use lectern_contract::keys::{self, RunPrefix};
+use lectern_podkit::CancellationToken;
+use std::io;
+use tokio::net::TcpListener;
+
+#[derive(Clone)]
+struct Origin {
+    runs: Runs,
+    metrics: Metrics,
+}
+
+/// All that the origin serves.
+pub fn router(runs: Runs, pages: Pages, metrics: Metrics) -> Router {
+    pages::router(pages).fallback(media).with_state(Origin { runs, metrics })
+}
+
+/// Serves `router` until `stop`, then lets requests under way finish.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    // A segment's last bytes must not wait for the acknowledgement of those before.
+    let listener = listener.tap_io(|connection| {
+        let _ = connection.set_nodelay(true); // refused only by a connection that is gone already
+    });
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// A run's objects, at the paths that they have in S3.
+async fn media(State(origin): State<Origin>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let mut response = match method {
+        Method::GET | Method::HEAD => object(&origin, &method, uri.path(), &headers).await,
+        Method::OPTIONS => (
+            StatusCode::NO_CONTENT,
+            [(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"), (ACCESS_CONTROL_ALLOW_HEADERS, "range"), (ACCESS_CONTROL_MAX_AGE, "86400")],
+        )
+            .into_response(),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD, OPTIONS")]).into_response(),
+    };
+    // Players on a school's own pages may fetch it; who may watch is not decided by the page that asks.
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("content-length, content-range, date"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn object(origin: &Origin, method: &Method, path: &str, headers: &HeaderMap) -> Response {
+    // The path is taken as it came: no name that is served needs an escape, so that nothing can hide behind one.
+    let named = path.strip_prefix('/').and_then(RunPrefix::of_key).and_then(|(prefix, rest)| Some((prefix, rest, Public::of(rest)?)));
+    let Some((prefix, rest, what)) = named else {
+        origin.metrics.request(Kind::Refused, Outcome::Missing);
+        return refusal(StatusCode::NOT_FOUND, "there is nothing at this path");
+    };
+    let (body, outcome) = match origin.runs.get(&prefix, rest, what).await {
+        Ok(Found::Memory(body)) => (body, Outcome::Memory),
+        Ok(Found::Storage(body)) => (body, Outcome::Storage),
+        Ok(Found::Nowhere(reason)) => {
+            origin.metrics.request(what.kind(), Outcome::Missing);
+            return refusal(StatusCode::NOT_FOUND, reason);
+        }
+        Err(error) => {
+            let (outcome, response) = failure(&error);
+            origin.metrics.request(what.kind(), outcome);
+            return response;
+        }
+    };
+    let range = headers.get(RANGE).and_then(|value| value.to_str().ok()).filter(|_| what.is_immutable());
+    let whole = body.len();
+    let (status, body, content_range) = match asked(range, whole) {
+        Asked::All => (StatusCode::OK, body, None),
+        Asked::Part(part) => {
+            let shown = format!("bytes {}-{}/{whole}", part.start, part.end.saturating_sub(1));
+            (StatusCode::PARTIAL_CONTENT, body.slice(part), Some(shown))
+        }
+        Asked::Outside => {
+            origin.metrics.request(what.kind(), Outcome::BadRange);
+            return (StatusCode::RANGE_NOT_SATISFIABLE, [(CONTENT_RANGE, format!("bytes */{whole}"))]).into_response();
+        }
+    };
+    origin.metrics.request(what.kind(), outcome);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(keys::content_type(rest)));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(keys::cache_control(rest)));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if what.is_immutable() {
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
+    if let Some(value) = content_range.and_then(|text| HeaderValue::try_from(text).ok()) {
+        headers.insert(CONTENT_RANGE, value);
+    }
+    if method == Method::GET {
+        origin.metrics.sent.inc_by(body.len() as u64);
+        *response.body_mut() = Body::from(body);
+    }
+    response
+}
+
+fn failure(error: &StorageError) -> (Outcome, Response) {
+    if error.is_transient() {
+        let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, "the storage cannot be reached just now");
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        (Outcome::Unavailable, response)
+    } else {
+        (Outcome::Failed, refusal(StatusCode::BAD_GATEWAY, "the storage refused; the origin's log says why"))
+    }
+}
+
+/// An answer that no cache may keep, with a reason for people.
+fn refusal(status: StatusCode, reason: &str) -> Response {
+    let headers: [(HeaderName, &str); 2] = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    let body = Bytes::from(serde_json::json!({ "reason": reason }).to_string());
+    (status, headers, body).into_response()
+}

@@ -1,0 +1,88 @@
+//! Which objects of a run players may have. What is not listed here does not exist for them: `head.json`, ledgers,
+//! `ended.json`, the original.
+
+use crate::metrics::Kind;
+
+/// An object that players may have, by its path below the run's prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Public {
+    /// `live.m3u8`, `{rendition}/live.m3u8`: grows while the run lasts.
+    LivePlaylist,
+    /// `vod.m3u8`, `{rendition}/vod.m3u8`.
+    VodPlaylist,
+    /// `{rendition}/init-{n}.mp4`: never changes.
+    Init,
+    /// `{rendition}/{number}.m4s`: never changes.
+    Segment,
+}
+
+impl Public {
+    /// What `path` (below a run's prefix) is; `None` where it is not for players.
+    pub fn of(path: &str) -> Option<Self> {
+        let file = match path.split_once('/') {
+            None => path,
+            Some((rendition, file)) if is_label(rendition) => file,
+            Some(_) => return None,
+        };
+        let in_rendition = file.len() < path.len();
+        match file {
+            "live.m3u8" => Some(Self::LivePlaylist),
+            "vod.m3u8" => Some(Self::VodPlaylist),
+            _ if !in_rendition => None,
+            _ if is_number(file.strip_suffix(".m4s")) => Some(Self::Segment),
+            _ if is_number(file.strip_prefix("init-").and_then(|rest| rest.strip_suffix(".mp4"))) => Some(Self::Init),
+            _ => None,
+        }
+    }
+
+    /// Whether the object is the same for ever.
+    pub const fn is_immutable(self) -> bool {
+        matches!(self, Self::Init | Self::Segment)
+    }
+
+    /// As metrics call it.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::LivePlaylist | Self::VodPlaylist => Kind::Playlist,
+            Self::Init => Kind::Init,
+            Self::Segment => Kind::Segment,
+        }
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+fn is_number(text: Option<&str>) -> bool {
+    text.is_some_and(|digits| (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_players_need_is_public() {
+        for (path, what) in [
+            ("live.m3u8", Public::LivePlaylist),
+            ("360p/live.m3u8", Public::LivePlaylist),
+            ("vod.m3u8", Public::VodPlaylist),
+            ("audio/vod.m3u8", Public::VodPlaylist),
+            ("360p/init-0.mp4", Public::Init),
+            ("360p/17.m4s", Public::Segment),
+        ] {
+            assert_eq!(Public::of(path), Some(what), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is() {
+        for path in [
+            "head.json", "ended.json", "ledger/0.ledger.json", "original/17.mp4", "17.m4s", "init-0.mp4", "360p/../head.json",
+            "360p/head.json", "a/b/17.m4s", "/live.m3u8", "360P/live.m3u8", "360p/-1.m4s", "360p/.m4s", "%2e%2e/live.m3u8", "",
+        ] {
+            assert_eq!(Public::of(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The runs that somebody asks for, each with what was pushed of it and one subscription.
+
+use crate::cache::ByteCache;
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::public::Public;
+use crate::store::Store;
+use crate::subscription;
+use bytes::Bytes;
+use lectern_cloud::StorageError;
+use lectern_contract::keys::RunPrefix;
+use lectern_podkit::CancellationToken;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep, timeout_at};
+
+/// A run that nobody asked for this long is let go.
+const IDLE: Duration = Duration::from_secs(120);
+const SWEEP: Duration = Duration::from_secs(5);
+/// A request waits this long for the first objects of a run whose packager is being connected to.
+const FIRST_OBJECTS: Duration = Duration::from_secs(1);
+/// A packager sends what players need now as soon as it is asked; after this it has nothing of that name.
+const FIRST_BURST: Duration = Duration::from_millis(500);
+/// "No such run" is believed this long.
+const ABSENT_HOLDS: Duration = Duration::from_secs(1);
+/// Playlists of a lost packager are given this long before S3 is asked whether it knows later ones: longer than a
+/// reconnect, shorter than a player's buffer.
+const STALE_AFTER: Duration = Duration::from_secs(6);
+
+/// How a run's subscription stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Looking for the packager.
+    Connecting,
+    /// It pushes.
+    Connected { since: Instant },
+    /// It cannot be reached, or nobody owns the run just now.
+    Away { since: Instant },
+    /// The run has no head.
+    Absent { since: Instant },
+    /// The run is over; `complete`: what was pushed is final.
+    Ended { complete: bool },
+}
+
+/// A run that somebody asks for.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) prefix: RunPrefix,
+    memory: Memory,
+    /// Changes with every push, too, so that waiting requests look again.
+    phase: watch::Sender<Phase>,
+    asked: Mutex<Instant>,
+    stop: CancellationToken,
+}
+
+/// Where an object was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A packager pushed it.
+    Memory(Bytes),
+    /// S3 has it.
+    Storage(Bytes),
+    /// Nobody has it; the reason is for people.
+    Nowhere(&'static str),
+}
+
+/// All runs that somebody asks for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Runs(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    segments: Arc<ByteCache>,
+    metrics: Metrics,
+    map: Mutex<HashMap<RunPrefix, Arc<Run>>>,
+}
+
+impl Runs {
+    /// No runs yet; pushed segments may take `memory` bytes in all.
+    pub fn new(store: Store, memory: usize, metrics: Metrics) -> Self {
+        let segments = Arc::new(ByteCache::new(memory));
+        Self(Arc::new(Inner { store, segments, metrics, map: Mutex::default() }))
+    }
+
+    /// The object at `path` below `prefix`, which is a `what`: from memory, else from S3.
+    pub async fn get(&self, prefix: &RunPrefix, path: &str, what: Public) -> Result<Found, Arc<StorageError>> {
+        let key = format!("{prefix}/{path}");
+        if what == Public::VodPlaylist {
+            return Ok(stored(self.0.store.get(&key, what).await?, "there is no recording yet"));
+        }
+        let run = self.asked_for(prefix);
+        let held = run.settled(path, what).await;
+        if let Some(body) = held
+            && !(what == Public::LivePlaylist && run.may_be_stale())
+        {
+            return Ok(Found::Memory(body));
+        }
+        let answer = self.0.store.get(&key, what).await;
+        // Whichever of the two playlists goes further is the one that players have seen already or shall see next.
+        if let (Public::LivePlaylist, Some(held)) = (what, run.memory.get(path, what)) {
+            if let Ok(Some(stored)) = &answer {
+                run.memory.put(path, stored);
+            }
+            return Ok(Found::Memory(run.memory.get(path, what).unwrap_or(held)));
+        }
+        let reason = match what {
+            Public::LivePlaylist => "the lecture has not begun, or there is none here",
+            _ => "there is no such object",
+        };
+        Ok(stored(answer?, reason))
+    }
+
+    fn asked_for(&self, prefix: &RunPrefix) -> Arc<Run> {
+        let mut map = self.map();
+        if let Some(run) = map.get(prefix)
+            && !run.is_long_absent()
+        {
+            *run.asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            return run.clone();
+        }
+        let run = Arc::new(Run {
+            prefix: prefix.clone(),
+            memory: Memory::new(prefix.clone(), self.0.segments.clone()),
+            phase: watch::Sender::new(Phase::Connecting),
+            asked: Mutex::new(Instant::now()),
+            stop: CancellationToken::new(),
+        });
+        map.insert(prefix.clone(), run.clone());
+        self.0.metrics.runs.set(i64::try_from(map.len()).unwrap_or(i64::MAX));
+        tokio::spawn(subscription::keep(run.clone(), run.stop.clone(), self.0.store.clone(), self.0.metrics.clone()));
+        run
+    }
+
+    /// Lets go of runs that nobody asks for, until `stop`.
+    pub async fn sweep(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut ticks = interval(SWEEP);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = ticks.tick() => self.let_go(IDLE),
+            }
+        }
+    }
+
+    fn let_go(&self, idle: Duration) {
+        let mut map = self.map();
+        map.retain(|_, run| {
+            let asked = *run.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let keep = asked.elapsed() < idle && !run.is_long_absent();
+            if !keep {
+                run.stop.cancel();
+            }
+            keep
+        });
+        self.0.metrics.runs.set(i64::try_from(map.len()).unwrap_or(i64::MAX));
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<RunPrefix, Arc<Run>>> {
+        self.0.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stored(body: Option<Bytes>, otherwise: &'static str) -> Found {
+    body.map_or(Found::Nowhere(otherwise), Found::Storage)
+}
+
+impl Run {
+    pub(crate) fn set(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// The packager is lost, if it was not already.
+    pub(crate) fn lost(&self) {
+        self.phase.send_if_modified(|phase| {
+            let news = !matches!(phase, Phase::Away { .. });
+            if news {
+                *phase = Phase::Away { since: Instant::now() };
+            }
+            news
+        });
+    }
+
+    pub(crate) fn pushed(&self, path: &str, body: &Bytes) {
+        self.memory.put(path, body);
+        self.phase.send_modify(|_| {});
+    }
+
+    /// The pushed object, waiting for it while the packager is being connected to.
+    async fn settled(&self, path: &str, what: Public) -> Option<Bytes> {
+        let deadline = Instant::now() + FIRST_OBJECTS;
+        let mut phase = self.phase.subscribe();
+        loop {
+            if let Some(body) = self.memory.get(path, what) {
+                return Some(body);
+            }
+            let now = phase.borrow_and_update().clone();
+            let wait_until = match now {
+                Phase::Connecting => deadline,
+                Phase::Connected { since } => deadline.min(since + FIRST_BURST),
+                Phase::Away { .. } | Phase::Absent { .. } | Phase::Ended { .. } => return None,
+            };
+            match timeout_at(wait_until, phase.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return self.memory.get(path, what),
+            }
+        }
+    }
+
+    fn may_be_stale(&self) -> bool {
+        match &*self.phase.borrow() {
+            Phase::Away { since } => since.elapsed() > STALE_AFTER,
+            Phase::Ended { complete } => !complete,
+            Phase::Connecting | Phase::Connected { .. } | Phase::Absent { .. } => false,
+        }
+    }
+
+    fn is_long_absent(&self) -> bool {
+        matches!(&*self.phase.borrow(), Phase::Absent { since } if since.elapsed() > ABSENT_HOLDS)
+    }
+}
+
+/// Waits between attempts to reach a packager: soon at first, then less often.
+#[derive(Debug)]
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    pub(crate) const fn new() -> Self {
+        Self(Self::FIRST)
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Self::LONGEST);
+    }
+}

@@ -1,0 +1,120 @@
+//! The one connection to a run's packager: found through the head, kept up until the run ends or nobody asks.
+
+use crate::metrics::Metrics;
+use crate::runs::{Backoff, Phase, Run};
+use crate::store::Store;
+use bytes::BytesMut;
+use lectern_contract::frame::FrameError;
+use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_podkit::CancellationToken;
+use prometheus_client::metrics::gauge::Gauge;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+const CONNECT: Duration = Duration::from_secs(2);
+/// A packager pushes every few seconds. After this silence the head is read again: its machine may be gone without a
+/// word, and somebody else may own the run.
+const SILENCE: Duration = Duration::from_secs(10);
+const READ: usize = 256 * 1024;
+
+/// Why a packager pushes no more.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("no connection: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("no connection within {CONNECT:?}")]
+    Late(#[from] tokio::time::error::Elapsed),
+    #[error("it closed the connection")]
+    Closed,
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("it refused: {0}")]
+    Refused(String),
+    #[error("it was silent, and is the owner no more")]
+    Moved,
+}
+
+/// Follows the run until it ends, is not there, or `stop`.
+pub(crate) async fn keep(run: Arc<Run>, stop: CancellationToken, store: Store, metrics: Metrics) {
+    tokio::select! {
+        () = stop.cancelled() => tracing::debug!(run = %run.prefix, "nobody asks any more"),
+        () = follow(&run, &store, &metrics) => {}
+    }
+}
+
+async fn follow(run: &Run, store: &Store, metrics: &Metrics) {
+    let mut backoff = Backoff::new();
+    loop {
+        match store.head(&run.prefix).await {
+            Ok(None) => return run.set(Phase::Absent { since: Instant::now() }),
+            Ok(Some(head)) if head.ended => return run.set(Phase::Ended { complete: false }),
+            Ok(Some(head)) => match head.address {
+                Some(address) => match listen(run, &address, store, metrics, &mut backoff).await {
+                    Ok(()) => return run.set(Phase::Ended { complete: true }),
+                    Err(lost) => tracing::info!(run = %run.prefix, address, %lost, "the packager is lost; reading the head again"),
+                },
+                None => tracing::debug!(run = %run.prefix, "nobody owns the run just now"),
+            },
+            Err(error) => tracing::warn!(run = %run.prefix, %error, "the head cannot be read"),
+        }
+        run.lost();
+        backoff.wait().await;
+    }
+}
+
+/// Takes what the packager at `address` pushes, until the run ends.
+async fn listen(run: &Run, address: &str, store: &Store, metrics: &Metrics, backoff: &mut Backoff) -> Result<(), Lost> {
+    let mut connection = timeout(CONNECT, TcpStream::connect(address)).await??;
+    connection.set_nodelay(true)?;
+    let mut input = BytesMut::new();
+    PushRequest { run: run.prefix.run() }.encode(&mut input);
+    connection.write_all(&input).await?;
+    input.clear();
+    run.set(Phase::Connected { since: Instant::now() });
+    metrics.subscribed.inc();
+    let _open = Open::new(&metrics.subscriptions);
+    tracing::info!(run = %run.prefix, address, "subscribed");
+    loop {
+        while let Some(frame) = PushFrame::decode(&mut input)? {
+            match frame {
+                PushFrame::Object { name, body } => {
+                    metrics.pushed.inc();
+                    run.pushed(&name, &body);
+                    *backoff = Backoff::new();
+                }
+                PushFrame::Ended => return Ok(()),
+                PushFrame::Refused { reason } => return Err(Lost::Refused(reason)),
+            }
+        }
+        input.reserve(READ);
+        match timeout(SILENCE, connection.read_buf(&mut input)).await {
+            Ok(Ok(0)) => return Err(Lost::Closed),
+            Ok(Ok(_)) => {}
+            Ok(Err(broken)) => return Err(broken.into()),
+            Err(_) => match store.head(&run.prefix).await {
+                Ok(Some(head)) if !head.ended && head.address.as_deref() == Some(address) => {}
+                Ok(_) => return Err(Lost::Moved),
+                Err(error) => tracing::debug!(run = %run.prefix, %error, "silence, and the head cannot be read"),
+            },
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives, however it ends.
+struct Open<'a>(&'a Gauge);
+
+impl<'a> Open<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
