@@ -122,7 +122,7 @@ window.probe = (() => {
       return atFrames(video, withinMs, (frame) => (frame.counter === null ? undefined : frame), seen);
     },
 
-    // Waits until the picture has moved on for `steadyMs` without a seek or a stall.
+    // Waits until the picture has moved on for `steadyMs` without a seek, a stall or a player that catches up.
     playing: async ({ withinMs, steadyMs = 2000 }) => {
       const { video } = player();
       let since = { at: now(), time: video.currentTime };
@@ -130,7 +130,7 @@ window.probe = (() => {
       for (const event of ['seeking', 'seeked', 'waiting', 'playing', 'loadeddata']) video.addEventListener(event, again);
       video.play().catch(() => {});
       try {
-        await until(withinMs, () => (video.currentTime - since.time > steadyMs / 1000 ? true : undefined), seen);
+        await until(withinMs, () => (video.currentTime - since.time > steadyMs / 1000 && video.playbackRate === 1 ? true : undefined), seen);
       } finally {
         for (const event of ['seeking', 'seeked', 'waiting', 'playing', 'loadeddata']) video.removeEventListener(event, again);
       }

@@ -37,11 +37,20 @@ const commands = {
     const opened = Date.now();
     const response = await page.goto(url, { waitUntil: 'domcontentloaded', timeout: withinMs });
     if (!response.ok()) throw new Error(`${url} answers ${response.status()}`);
-    await page.waitForFunction('window.lectern && window.lectern.hls && window.lectern.video', { timeout: withinMs, polling: 50 });
+    // page.waitForFunction makes a function of a string, which the player page's content security policy forbids.
+    while (!(await page.evaluate(() => Boolean(window.lectern?.hls && window.lectern.video)))) {
+      if (Date.now() - opened > withinMs) throw new Error(`${url} loads no playlist within ${withinMs} ms`);
+      await new Promise((next) => setTimeout(next, 50));
+    }
     if (source) await page.evaluate((from) => window.lectern.hls.loadSource(from), source);
     return { openedAt: opened };
   },
-  // Every other command is a function of probe.js, run in the page.
+  // What a student would press.
+  async press({ selector, withinMs }) {
+    const found = await page.waitForSelector(selector, { visible: true, timeout: withinMs });
+    await found.click();
+  },
+  // Every command that is not here is a function of probe.js, run in the page.
   async screenshot({ path }) {
     await page.screenshot({ path });
     return { path };

@@ -213,6 +213,17 @@ impl Browser {
         self.ask(json!({"do": "sample", "seconds": seconds}), Duration::from_secs(u64::from(seconds) + 10)).await
     }
 
+    /// Presses a button of the page once it is visible.
+    pub async fn press(&mut self, selector: &str, within: Duration) -> Result<()> {
+        self.ask::<Value>(json!({"do": "press", "selector": selector, "withinMs": millis(within)}), within).await.map(drop)
+    }
+
+    /// The playlist that is loaded.
+    pub async fn playlist(&mut self) -> Result<String> {
+        let state: Value = self.ask(json!({"do": "state"}), Duration::ZERO).await?;
+        Ok(state["url"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// What can be selected.
     pub async fn renditions(&mut self) -> Result<Renditions> {
         self.ask(json!({"do": "renditions"}), Duration::ZERO).await

@@ -1,7 +1,6 @@
 //! The judges themselves, judged on files that ffmpeg made: what they say of the platform rests on this. Needs no cluster.
 #![allow(clippy::unwrap_used)]
 
-use lectern_e2e::pattern::Size;
 use lectern_e2e::{Browser, Publisher, Shot, settings};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

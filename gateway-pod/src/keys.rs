@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(format!("{keys:?}"), r#"["ada"]"#);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_key_that_is_added_or_removed_is_taken_up() {
         let folder = std::env::temp_dir().join(format!("lectern-keys-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();

@@ -26,8 +26,14 @@ async fn main() -> anyhow::Result<()> {
     let readers = listen(args.feed_listen).await?;
     let relayed = listen(args.relay_listen).await?;
     let (owners, pod) = (args.owners(), args.pod);
-    let collect = { let shard = shard.clone(); move || report::collect(&shard) };
-    let ready = { let readiness = readiness.clone(); move || readiness.ready() };
+    let collect = {
+        let shard = shard.clone();
+        move || report::collect(&shard)
+    };
+    let ready = {
+        let readiness = readiness.clone();
+        move || readiness.ready()
+    };
 
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("health", health::serve(args.health_listen, readiness, registry, stop.clone()));

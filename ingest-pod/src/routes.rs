@@ -3,11 +3,11 @@
 //! Publishing works on what was last known while the API server or the operator is away.
 
 use futures::{StreamExt, TryStreamExt};
+use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
-use kube::ResourceExt;
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, WallMillis};
 use lectern_crds::{POOL_LABEL, RouteSlice};
 use std::collections::HashMap;
@@ -215,6 +215,7 @@ fn keep(slices: &mut HashMap<String, Vec<Route>>, slice: DeserializeGuard<RouteS
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -144,7 +144,12 @@ fn taken(encoding: &str) -> bool {
 
 /// Hands a camera's frame to the run. Cameras give one stamp a frame; it is taken for both times, which is right as long
 /// as there are no B-frames.
-fn take(publication: &mut Publication, media: &retina::client::Demuxed, item: CodecItem, configured: &mut [bool; 2]) -> Result<(), PullError> {
+fn take(
+    publication: &mut Publication,
+    media: &retina::client::Demuxed,
+    item: CodecItem,
+    configured: &mut [bool; 2],
+) -> Result<(), PullError> {
     match item {
         CodecItem::VideoFrame(frame) => {
             if !configured[0] || frame.has_new_parameters() {

@@ -74,6 +74,7 @@ fn entry(segment: &LedgerSegment) -> Entry {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use lectern_contract::ledger::Picture;

@@ -75,6 +75,7 @@ fn sample_rate(bits: &mut Bits<'_>) -> Result<u32, AacError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

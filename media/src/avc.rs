@@ -339,11 +339,10 @@ fn each_nal(mut unit: &[u8], length_size: u8, mut visit: impl FnMut(&[u8])) -> R
 
 /// The AVCDecoderConfigurationRecord for an encoder's Annex B extradata (start codes, SPS and PPS).
 pub fn avcc_from_annexb_extradata(extradata: &[u8]) -> Result<Bytes, AvcError> {
-    let of_type = |wanted: u8| {
-        annexb_nals(extradata).filter(|nal| nal[0] & 0x1f == wanted).map(Bytes::copy_from_slice).collect::<Vec<_>>()
-    };
+    let of_type = |wanted: u8| annexb_nals(extradata).filter(|nal| nal[0] & 0x1f == wanted).map(Bytes::copy_from_slice).collect::<Vec<_>>();
     Ok(AvcConfig::from_parameter_sets(of_type(NAL_SPS), of_type(NAL_PPS))?.encode())
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

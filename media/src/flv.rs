@@ -190,6 +190,7 @@ fn legacy_audio(format: u8) -> CodecName {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -106,11 +106,7 @@ impl Timeline {
             Connection::Mapped { base, first, last } => {
                 // The step in 32-bit arithmetic: what wraps around is a small step, not one of 49 days.
                 let step = dts_millis.wrapping_sub(last as u32) as i32;
-                if step.unsigned_abs() > MAX_JUMP_MILLIS {
-                    self.rebased(dts_millis, now)
-                } else {
-                    (base, first, last + i64::from(step))
-                }
+                if step.unsigned_abs() > MAX_JUMP_MILLIS { self.rebased(dts_millis, now) } else { (base, first, last + i64::from(step)) }
             }
         };
         self.connection = Connection::Mapped { base, first, last: stamp };
@@ -138,6 +134,7 @@ fn moved(time: Ticks, millis: i64) -> Ticks {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -38,4 +38,10 @@ impl Args {
     pub fn operator_url(&self) -> String {
         self.operator_url.clone().unwrap_or_else(|| format!("http://{}.{}.svc:{}", crate::MANAGER, self.pod_namespace, self.report_listen.port()))
     }
+
+    /// The certificate that the gateway needs, if it is ours to issue.
+    pub fn gateway_certificate(&self) -> Option<crate::trust::Wanted> {
+        let secret = self.gateway_tls_secret.clone()?;
+        Some(crate::trust::Wanted { namespace: self.pod_namespace.clone(), secret, dns_names: self.gateway_dns_names.clone() })
+    }
 }

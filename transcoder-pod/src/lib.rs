@@ -1,0 +1,5 @@
+//! The transcoder: a supervisor that takes jobs off the queue, and a child process per job that decodes the feed, encodes
+//! the ladder, cuts segments and publishes them to origins and S3.
+
+pub mod engine;
+pub mod packager;

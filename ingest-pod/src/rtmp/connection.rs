@@ -61,12 +61,7 @@ enum End {
 
 impl Connection {
     /// Shakes hands and opens a session, within [`SETUP`].
-    pub(super) async fn open(
-        mut socket: TcpStream,
-        remote: SocketAddr,
-        shard: Arc<Shard>,
-        owners: Arc<Owners>,
-    ) -> Result<Self, OpenError> {
+    pub(super) async fn open(mut socket: TcpStream, remote: SocketAddr, shard: Arc<Shard>, owners: Arc<Owners>) -> Result<Self, OpenError> {
         let deadline = Instant::now() + SETUP;
         let early = timeout_at(deadline, shake(&mut socket)).await.map_err(|_| HandshakeFailure::Slow)??;
         let config = ServerSessionConfig { chunk_size: CHUNK_SIZE, ..ServerSessionConfig::new() };

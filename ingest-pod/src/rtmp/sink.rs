@@ -3,7 +3,7 @@
 use crate::metrics::{Counted, RefusedReason};
 use crate::relay::{Forward, Owners, RelayError};
 use crate::shard::{Admission, Refusal, Shard};
-use crate::stream::{PublishError, Publication};
+use crate::stream::{Publication, PublishError};
 use bytes::Bytes;
 use lectern_contract::KeyHash;
 

@@ -292,9 +292,7 @@ impl State {
                 let stamp = self.timeline.push(track, dts_millis, composition_millis, now);
                 let start = match track {
                     Track::Video => keyframe,
-                    Track::Audio => {
-                        sound_only && self.history.newest_start().is_none_or(|last| stamp.dts.since(last) >= SOUND_START_EVERY)
-                    }
+                    Track::Audio => sound_only && self.history.newest_start().is_none_or(|last| stamp.dts.since(last) >= SOUND_START_EVERY),
                 };
                 let unit = AccessUnit { track, dts: stamp.dts, pts: stamp.pts, keyframe, payload };
                 self.history.push(unit, start, &self.configs);

@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a good answer holds.
-const HOLDS: Duration = Duration::from_secs(60);
-/// How long a bad one: other events of the pool must not turn into a storm of calls.
-const BAD_HOLDS: Duration = Duration::from_millis(900);
+const HOLDS: Duration = Duration::from_secs(15);
+/// How long the first bad one holds; twice as long with each that follows, so that other events of the pool do not turn
+/// into a storm of calls.
+const BAD_HOLDS: Duration = Duration::from_secs(1);
 
 /// What queue and bucket said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,8 @@ pub struct Checks(Mutex<HashMap<String, Answer>>);
 struct Answer {
     queue: QueueSpec,
     bucket: BucketSpec,
-    at: Instant,
+    until: Instant,
+    failures: u32,
     cloud: Cloud,
 }
 
@@ -52,20 +54,35 @@ impl Checks {
         // Side by side: one that does not answer must not hold up the other.
         let (queue, bucket) = tokio::join!(queue(pool, ctx), bucket(pool, ctx));
         let cloud = Cloud { queue, bucket };
-        if cloud.is_well() {
-            ctx.backoff.succeeded(&("cloud", String::new(), name.clone()));
-        }
-        let answer = Answer { queue: pool.spec.queue.clone(), bucket: pool.spec.bucket.clone(), at: Instant::now(), cloud: cloud.clone() };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, answer);
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = match cloud.is_well() {
+            true => 0,
+            false => answers.get(&name).map_or(0, |answer| answer.failures).saturating_add(1),
+        };
+        let until = Instant::now() + hold(failures);
+        let (queue, bucket) = (pool.spec.queue.clone(), pool.spec.bucket.clone());
+        answers.insert(name, Answer { queue, bucket, until, failures, cloud: cloud.clone() });
         cloud
+    }
+
+    /// When it is time to look again.
+    pub fn next_look(&self, pool: &StreamPool) -> Duration {
+        let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(&pool.name_any()).map_or(BAD_HOLDS, |answer| answer.until.saturating_duration_since(Instant::now()))
     }
 
     fn known(&self, pool: &StreamPool) -> Option<Cloud> {
         let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = answers.get(&pool.name_any())?;
-        let holds = if answer.cloud.is_well() { HOLDS } else { BAD_HOLDS };
         let same = answer.queue == pool.spec.queue && answer.bucket == pool.spec.bucket;
-        (same && answer.at.elapsed() < holds).then(|| answer.cloud.clone())
+        (same && Instant::now() < answer.until).then(|| answer.cloud.clone())
+    }
+}
+
+fn hold(failures: u32) -> Duration {
+    match failures {
+        0 => HOLDS,
+        failures => BAD_HOLDS.saturating_mul(1 << (failures - 1).min(4)).min(HOLDS),
     }
 }
 

@@ -32,11 +32,8 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
     let change = pods::change(&seen.pods, plan.transcoders, &plan.transcoder_hash);
     change_pods(&plan, &change, &ctx).await?;
     status::write(&pool, &status::status(&pool, &seen, &cloud), &ctx).await?;
-    Ok(Action::requeue(match cloud.is_well() {
-        true if change.is_steady() => REFRESH,
-        true => Duration::from_secs(5),
-        false => ctx.backoff.failed(("cloud", String::new(), pool.name_any())),
-    }))
+    let soon = if change.is_steady() { REFRESH } else { Duration::from_secs(3) };
+    Ok(Action::requeue(soon.min(ctx.checks.next_look(&pool).max(Duration::from_millis(500)))))
 }
 
 async fn apply_all(plan: &Planned, ctx: &Context) -> Result<(), Error> {

@@ -1,0 +1,173 @@
+//! Parts of the platform go away under a running lecture, or are not there yet.
+
+use crate::lecture_plays_in_a_browser::recorded;
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use lectern_crds::{Exposure, POOL_LABEL, StreamPool, StreamPoolSpec};
+use lectern_e2e::judge::{self, Expected};
+use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::settings::PLATFORM;
+use lectern_e2e::wait::{self, Look, eventually};
+use lectern_e2e::{Lab, Share, Shot, condition};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+fn pods(lab: &Lab) -> Api<Pod> {
+    Api::namespaced(lab.client.clone(), PLATFORM)
+}
+
+/// Uid and restarts of the pods that a selector finds, by name.
+async fn lives(lab: &Lab, selector: &str) -> Result<BTreeMap<String, (String, i32)>> {
+    let found = pods(lab).list(&ListParams::default().labels(selector)).await?;
+    let life = |pod: &Pod| {
+        let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        (pod.uid().unwrap_or_default(), containers.map(|container| container.restart_count).sum())
+    };
+    Ok(found.iter().map(|pod| (pod.name_any(), life(pod))).collect())
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operator_restarted_nothing_is_touched() -> Result<()> {
+    const OPERATOR: &str = "app.kubernetes.io/component=operator";
+    Lab::run("operator_restarted_nothing_is_touched", Share::Alone, async |lab| {
+        let lecture = lab.apply("biology", json!({"latency": "Low"})).await?;
+        let publisher = lecture.publish(Shot::default()).await?;
+        let before = lecture.until("Playable", "True").await?;
+        let prefix = prefix_of(&before)?;
+        let media = format!("{POOL_LABEL}=default");
+        let lived = lives(lab, &media).await?;
+        ensure!(lived.len() >= 4, "shards, transcoders and an origin are expected under {media}: {lived:?}");
+
+        let old = lives(lab, OPERATOR).await?;
+        ensure!(!old.is_empty(), "no operator under {OPERATOR}");
+        let at = lecture.newest_segment(&prefix).await?;
+        for name in old.keys() {
+            pods(lab).delete(name, &DeleteParams::default().grace_period(0)).await?;
+        }
+        eventually("new operators are ready", STEP, async || {
+            let found = pods(lab).list(&ListParams::default().labels(OPERATOR)).await?;
+            let fresh: Vec<_> = found.iter().filter(|pod| !old.contains_key(&pod.name_any()) && is_ready(pod)).map(Pod::name_any).collect();
+            Ok(if fresh.len() == old.len() { Look::Found(()) } else { Look::NotYet(format!("of {} ready: {fresh:?}", old.len())) })
+        })
+        .await?;
+        let next = lecture.segments_go_on(&prefix, at, 5).await?;
+
+        // The new operator leads and knows the stream: an end reaches it.
+        lecture.segments_go_on(&prefix, next, 2).await?;
+        ensure!(lives(lab, &media).await? == lived, "pods changed: {lived:?} became {:?}", lives(lab, &media).await?);
+        let published = publisher.leave()?;
+        lecture.end().await?;
+        let after = lecture.until("Ended", "True").await?;
+        let placement = |stream: &lectern_crds::LiveStream| stream.status.as_ref().and_then(|status| status.placement.clone());
+        ensure!(placement(&after) == placement(&before), "the stream moved");
+        recorded(lab, &lecture).await?;
+        let expected = Expected { published: vec![published], interrupted: false };
+        judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?.sound()?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transcoder_killed_mid_lecture() -> Result<()> {
+    Lab::run("transcoder_killed_mid_lecture", Share::Alone, async |lab| {
+        let lecture = lab.apply("chemistry", json!({"latency": "Low"})).await?;
+        let publisher = lecture.publish(Shot::default()).await?;
+        let before = lecture.wait_for("Playable=True with a transcoder", STEP, |stream| {
+            condition(stream, "Playable").is_some_and(|playable| playable.status == "True") && transcoder(stream).is_some()
+        });
+        let before = before.await?;
+        let prefix = prefix_of(&before)?;
+        let killed = transcoder(&before).context("status.live.transcoder")?;
+        let start = lecture.newest_segment(&prefix).await?;
+        let at = lecture.segments_go_on(&prefix, start, 2).await?;
+
+        pods(lab).delete(&killed, &DeleteParams::default().grace_period(0)).await.with_context(|| format!("killing {killed}"))?;
+        lecture.wait_for("another transcoder goes on", STEP, |stream| {
+            transcoder(stream).is_some_and(|now| now != killed) && condition(stream, "Transcoding").is_some_and(|t| t.status == "True")
+        })
+        .await?;
+        eventually("segments of the other transcoder", STEP, async || {
+            let newest = lecture.newest_segment(&prefix).await?;
+            Ok(if newest >= at + 5 { Look::Found(()) } else { Look::NotYet(format!("{newest}, {at} when the first was killed")) })
+        })
+        .await?;
+
+        let published = publisher.leave()?;
+        lecture.end().await?;
+        lecture.until("Ended", "True").await?;
+        recorded(lab, &lecture).await?;
+        let expected = Expected { published: vec![published.clone()], interrupted: true };
+        let verdict = judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?.sound()?;
+        for (rendition, pictures) in &verdict.pictures {
+            let shown: Vec<_> = pictures.iter().flatten().collect();
+            let lost = shown.windows(2).map(|pair| pair[1].saturating_sub(*pair[0]).saturating_sub(1)).max();
+            eprintln!("transcoder_killed_mid_lecture: {rendition}: segments missing {:?}, longest loss {lost:?} pictures", verdict.missing);
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn transcoder(stream: &lectern_crds::LiveStream) -> Option<String> {
+    Some(stream.status.as_ref()?.live.as_ref()?.transcoder.clone()).filter(|name| !name.is_empty())
+}
+
+/// A pool whose bucket and queue are at an address that nobody answers yet. It is a pool of its own, so nothing else notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storage_and_queue_away_at_start() -> Result<()> {
+    Lab::run("storage_and_queue_away_at_start", Share::Nothing, async |lab| {
+        let endpoint = format!("http://late-ministack.{}.svc:4566", lab.namespace);
+        let pool = lab.namespace.clone();
+        let default = Api::<StreamPool>::all(lab.client.clone()).get(lectern_crds::DEFAULT_POOL).await?.spec;
+        let spec = late_pool(default, &pool, &endpoint);
+        lab.apply_pool(&pool, &spec).await?;
+
+        let pools = || Api::<StreamPool>::all(lab.client.clone());
+        let tell = |pool: &StreamPool| format!("{:?}", pool.status.as_ref().map(|status| &status.conditions));
+        let says = |pool: &StreamPool, kind: &str, status: &str, reason: Option<&str>| {
+            let mut conditions = pool.status.iter().flat_map(|status| &status.conditions);
+            conditions.any(|c| c.type_ == kind && c.status == status && reason.is_none_or(|reason| c.reason == reason))
+        };
+        wait::watch(pools(), &pool, "says that bucket and queue are unreachable", STEP, |pool| {
+            says(pool, "BucketReady", "False", Some("Unreachable")) && says(pool, "QueueReady", "False", Some("Unreachable"))
+        }, tell)
+        .await?;
+
+        // MiniStack arrives at its address.
+        let service: Service = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "late-ministack"},
+            "spec": {"type": "ExternalName", "externalName": "ministack.ministack.svc.cluster.local"},
+        }))?;
+        Api::<Service>::namespaced(lab.client.clone(), &lab.namespace).create(&PostParams::default(), &service).await?;
+        wait::watch(pools(), &pool, "becomes Ready", 2 * STEP, |pool| says(pool, "Ready", "True", None), tell).await?;
+        let lived = lives(lab, &format!("{POOL_LABEL}={pool}")).await?;
+        ensure!(lived.values().all(|(_, restarts)| *restarts == 0), "pods did not wait but restarted: {lived:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// The default pool, small and unreachable from outside, with its storage elsewhere.
+fn late_pool(default: StreamPoolSpec, name: &str, endpoint: &str) -> StreamPoolSpec {
+    let mut spec = default;
+    spec.ingest.shards = 1;
+    spec.ingest.exposure = Exposure::default();
+    spec.transcoder.pods = 1;
+    spec.transcoder.slots = 1;
+    spec.origin.replicas = 1;
+    spec.origin.exposure = Exposure::default();
+    spec.queue.name = name.to_owned();
+    spec.queue.endpoint = Some(endpoint.to_owned());
+    spec.bucket.name = name.to_owned();
+    spec.bucket.endpoint = Some(endpoint.to_owned());
+    spec.bucket.manifest_function_arn = None;
+    spec
+}

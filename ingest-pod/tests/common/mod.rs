@@ -1,0 +1,197 @@
+//! A whole shard in this process on loopback ports, real publishers, and a reader of the feed.
+
+use bytes::BytesMut;
+use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
+use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, Ticks, WallMillis};
+use lectern_ingest_pod::metrics::Metrics;
+use lectern_ingest_pod::relay::{self, Owners};
+use lectern_ingest_pod::routes::{Route, RouteTable};
+use lectern_ingest_pod::shard::Shard;
+use lectern_ingest_pod::stream::Limits;
+use lectern_ingest_pod::{feed, rtmp, rtsp};
+use lectern_podkit::CancellationToken;
+use lectern_podkit::clock::wall_now;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+/// Not an expectation of speed: a test that hangs must end, too.
+const WATCHDOG: Duration = Duration::from_secs(120);
+
+pub async fn guarded<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(WATCHDOG, work).await.unwrap_or_else(|_| panic!("hung while waiting for {what}"))
+}
+
+/// A shard, named after its relay's address so that `{shard}` reaches it.
+pub struct TestShard {
+    pub name: ShardName,
+    pub shard: Arc<Shard>,
+    pub metrics: Metrics,
+    pub rtmp: SocketAddr,
+    pub feed: SocketAddr,
+    routes: watch::Sender<Arc<RouteTable>>,
+    stop: CancellationToken,
+}
+
+impl Drop for TestShard {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl TestShard {
+    pub async fn start(limits: Limits) -> Self {
+        let [rtmp_at, feed_at, relay_at] = [listener().await, listener().await, listener().await];
+        let (rtmp, feed) = (rtmp_at.local_addr().unwrap(), feed_at.local_addr().unwrap());
+        let name = ShardName(relay_at.local_addr().unwrap().to_string());
+        let (routes, seen) = watch::channel(Arc::default());
+        let (metrics, stop) = (Metrics::default(), CancellationToken::new());
+        let shard = Shard::new(name.clone(), seen, limits, metrics.clone());
+        tokio::spawn(shard.clone().follow_routes(stop.clone()));
+        tokio::spawn(rtmp::serve(rtmp_at, 64, shard.clone(), Owners::new("{shard}".into()), stop.clone()));
+        tokio::spawn(feed::serve(feed_at, shard.clone(), stop.clone()));
+        tokio::spawn(relay::serve(relay_at, shard.clone(), stop.clone()));
+        tokio::spawn(rtsp::run(shard.clone(), stop.clone()));
+        Self { name, shard, metrics, rtmp, feed, routes, stop }
+    }
+
+    /// A shard that owns one stream, `school/algebra`, run `r1`, key `secret`.
+    pub async fn with_a_stream() -> Self {
+        let shard = Self::start(Limits::default()).await;
+        shard.route([shard.own_route()]);
+        shard
+    }
+
+    pub fn own_route(&self) -> Route {
+        route_to(&self.name)
+    }
+
+    pub fn route<const N: usize>(&self, routes: [Route; N]) {
+        self.routes.send_replace(Arc::new(routes.into_iter().collect()));
+    }
+
+    pub async fn read(&self, from: Option<Ticks>) -> FeedClient {
+        FeedClient::open(self.feed, from, None).await
+    }
+
+    /// Publishes two seconds as fast as they can be encoded, to the end.
+    pub async fn publish_two_seconds(&self) {
+        let mut ffmpeg = publisher(self.rtmp, "secret", &["-t", "2"]);
+        let status = guarded("ffmpeg to publish", ffmpeg.wait()).await.unwrap();
+        assert!(status.success(), "ffmpeg: {status}");
+    }
+}
+
+pub fn route_to(shard: &ShardName) -> Route {
+    Route {
+        key: KeyHash::of("secret"),
+        stream: StreamRef { namespace: "school".into(), name: "algebra".into() },
+        run: RunId::from("r1"),
+        shard: shard.clone(),
+        epoch: Epoch(1),
+        anchor: WallMillis(wall_now().0),
+        ended: false,
+        camera: None,
+    }
+}
+
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+/// ffmpeg, publishing a test picture and a tone with a keyframe every second; killed when dropped.
+pub fn publisher(rtmp: SocketAddr, key: &str, limit: &[&str]) -> Child {
+    publisher_with(rtmp, key, limit, &["-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-pix_fmt", "yuv420p", "-c:a", "aac"])
+}
+
+pub fn publisher_with(rtmp: SocketAddr, key: &str, limit: &[&str], codecs: &[&str]) -> Child {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-loglevel", "fatal", "-nostdin"]);
+    if limit.is_empty() {
+        command.arg("-re"); // endless: at the pace of a real lecturer
+    }
+    command.args(["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30"]);
+    if limit.is_empty() {
+        command.arg("-re");
+    }
+    command.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]).args(limit).args(codecs);
+    command.args(["-f", "flv"]).arg(format!("rtmp://{rtmp}/live/{key}"));
+    command.stdin(Stdio::null()).kill_on_drop(true).spawn().expect("ffmpeg is installed (scripts/install)")
+}
+
+pub async fn exit_of(mut child: Child) -> ExitStatus {
+    guarded("ffmpeg to exit", child.wait()).await.unwrap()
+}
+
+/// A reader of run `r1`.
+pub struct FeedClient {
+    socket: TcpStream,
+    input: BytesMut,
+}
+
+impl FeedClient {
+    pub async fn open(feed: SocketAddr, from: Option<Ticks>, receive_buffer: Option<u32>) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        if let Some(size) = receive_buffer {
+            socket.set_recv_buffer_size(size).unwrap();
+        }
+        let mut socket = socket.connect(feed).await.unwrap();
+        let mut request = BytesMut::new();
+        FeedRequest { run: RunId::from("r1"), from }.encode(&mut request);
+        socket.write_all(&request).await.unwrap();
+        Self { socket, input: BytesMut::new() }
+    }
+
+    pub async fn next(&mut self) -> FeedFrame {
+        guarded("a frame of the feed", async {
+            loop {
+                if let Some(frame) = FeedFrame::decode(&mut self.input).unwrap() {
+                    return frame;
+                }
+                assert!(self.socket.read_buf(&mut self.input).await.unwrap() > 0, "the feed was closed");
+            }
+        })
+        .await
+    }
+
+    /// The next access unit, over all else.
+    pub async fn next_unit(&mut self) -> AccessUnit {
+        loop {
+            if let FeedFrame::AccessUnit(unit) = self.next().await {
+                return unit;
+            }
+        }
+    }
+
+    /// All frames up to and including the next Gap, End or Refused.
+    pub async fn until_a_stop(&mut self) -> Vec<FeedFrame> {
+        let mut frames = Vec::new();
+        loop {
+            frames.push(self.next().await);
+            if let Some(FeedFrame::Gap { .. } | FeedFrame::End | FeedFrame::Refused { .. }) = frames.last() {
+                return frames;
+            }
+        }
+    }
+}
+
+pub fn units(frames: &[FeedFrame]) -> Vec<&AccessUnit> {
+    let units = frames.iter().filter_map(|frame| match frame {
+        FeedFrame::AccessUnit(unit) => Some(unit),
+        _ => None,
+    });
+    units.collect()
+}
+
+pub fn assert_times_grow(units: &[&AccessUnit]) {
+    for track in [Track::Video, Track::Audio] {
+        let times: Vec<_> = units.iter().filter(|unit| unit.track == track).map(|unit| unit.dts).collect();
+        assert!(times.is_sorted_by(|a, b| a < b), "{track:?}: {times:?}");
+    }
+}

@@ -1,0 +1,216 @@
+//! A shard with real publishers (ffmpeg) and readers, over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
+
+mod common;
+
+use common::*;
+use lectern_contract::feed::{Codec, FeedFrame, Track};
+use lectern_contract::report::Publisher;
+use lectern_contract::{KeyHash, Ticks};
+use lectern_ingest_pod::routes::Route;
+use lectern_ingest_pod::shard::Admission;
+use lectern_ingest_pod::stream::Limits;
+use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn a_reader_gets_configs_a_keyframe_first_and_times_that_grow() {
+    let shard = TestShard::with_a_stream().await;
+    let mut reader = shard.read(None).await;
+    shard.publish_two_seconds().await;
+    let frames = reader.until_a_stop().await;
+
+    assert!(matches!(frames[0], FeedFrame::Config { track: Track::Video, codec: Codec::H264, .. }));
+    assert!(matches!(frames[1], FeedFrame::Config { track: Track::Audio, codec: Codec::Aac, .. }));
+    let units = units(&frames);
+    assert!(units[0].track == Track::Video && units[0].keyframe);
+    assert_eq!(units.iter().filter(|unit| unit.track == Track::Video).count(), 60);
+    assert_eq!(units.iter().filter(|unit| unit.track == Track::Video && unit.keyframe).count(), 2);
+    assert!(units.iter().any(|unit| unit.track == Track::Audio));
+    assert_times_grow(&units);
+    assert!(units[0].dts >= Ticks(90_000));
+    let Some(FeedFrame::Gap { from, .. }) = frames.last() else { panic!("no gap: {:?}", frames.last()) };
+    assert!(units.iter().all(|unit| unit.dts < *from));
+}
+
+#[tokio::test]
+async fn a_late_reader_starts_where_it_asks_to() {
+    let shard = TestShard::with_a_stream().await;
+    shard.publish_two_seconds().await;
+    let all = shard.read(Some(Ticks(0))).await.until_a_stop().await;
+    let newest = shard.read(None).await.until_a_stop().await;
+    let keyframes: Vec<_> = units(&all).into_iter().filter(|unit| unit.track == Track::Video && unit.keyframe).collect();
+    assert_eq!(units(&newest)[0], keyframes[1]);
+    let before_the_second = Ticks(keyframes[1].dts.0 - 1);
+    assert_eq!(shard.read(Some(before_the_second)).await.until_a_stop().await, all);
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_and_disturbs_nobody() {
+    let shard = TestShard::with_a_stream().await;
+    let _lecturer = publisher(shard.rtmp, "secret", &[]);
+    let mut reader = shard.read(None).await;
+    let before = reader.next_unit().await;
+
+    let status = exit_of(publisher(shard.rtmp, "guessed", &["-t", "2"])).await;
+    assert!(!status.success(), "{status}");
+
+    let reports = shard.shard.reports();
+    let Publisher::Publishing { codecs, picture, .. } = &reports[0].publisher else { panic!("{reports:?}") };
+    assert_eq!(codecs.len(), 2, "{codecs:?}");
+    assert!(codecs[0].starts_with("avc1.") && codecs[1] == "mp4a.40.2", "{codecs:?}");
+    assert_eq!(*picture, Some((320, 180)));
+    let mut newest = before.dts;
+    for _ in 0..60 {
+        match reader.next().await {
+            FeedFrame::AccessUnit(unit) => newest = newest.max(unit.dts),
+            other => panic!("the lecturer was disturbed: {other:?}"),
+        }
+    }
+    assert!(newest > before.dts);
+}
+
+#[tokio::test]
+async fn a_reconnect_continues_the_timeline_after_a_gap() {
+    let shard = TestShard::with_a_stream().await;
+    let mut reader = shard.read(None).await;
+    shard.publish_two_seconds().await;
+    let mut frames = reader.until_a_stop().await;
+    assert!(matches!(&shard.shard.reports()[0].publisher, Publisher::Gone { .. }));
+    shard.publish_two_seconds().await;
+    let again = reader.until_a_stop().await;
+
+    let Some(FeedFrame::Gap { from, .. }) = frames.last().cloned() else { panic!("no gap") };
+    assert!(!again.iter().any(|frame| matches!(frame, FeedFrame::Config { .. })), "nothing about the codecs is new");
+    let pictures: Vec<_> = units(&again).into_iter().filter(|unit| unit.track == Track::Video).collect();
+    assert!(pictures[0].keyframe && pictures[0].dts >= from, "{:?} after {from:?}", pictures[0].dts);
+    frames.extend(again);
+    assert_times_grow(&units(&frames));
+}
+
+#[tokio::test]
+async fn the_newest_publisher_wins() {
+    let shard = TestShard::with_a_stream().await;
+    let first = publisher(shard.rtmp, "secret", &[]);
+    let mut reader = shard.read(None).await;
+    reader.next_unit().await;
+    let _second = publisher(shard.rtmp, "secret", &[]);
+    assert!(!exit_of(first).await.success());
+    let frames = reader.until_a_stop().await;
+    assert!(matches!(frames.last(), Some(FeedFrame::Gap { reason, .. }) if reason.contains("took over")));
+    reader.next_unit().await;
+    assert!(matches!(shard.shard.reports()[0].publisher, Publisher::Publishing { .. }));
+}
+
+#[tokio::test]
+async fn an_ended_route_closes_the_publisher_and_ends_readers() {
+    let shard = TestShard::with_a_stream().await;
+    let lecturer = publisher(shard.rtmp, "secret", &[]);
+    let mut reader = shard.read(None).await;
+    reader.next_unit().await;
+    shard.route([Route { ended: true, ..shard.own_route() }]);
+    assert!(!exit_of(lecturer).await.success());
+    assert_eq!(reader.until_a_stop().await.last(), Some(&FeedFrame::End));
+    assert!(!exit_of(publisher(shard.rtmp, "secret", &["-t", "2"])).await.success());
+}
+
+#[tokio::test]
+async fn another_codec_is_refused_by_name() {
+    let shard = TestShard::with_a_stream().await;
+    let status = exit_of(publisher_with(shard.rtmp, "secret", &["-t", "20"], &["-c:v", "flv1", "-c:a", "aac"])).await;
+    assert!(!status.success(), "{status}");
+    let reports = shard.shard.reports();
+    assert!(matches!(&reports[0].publisher, Publisher::Gone { reason } if reason.contains("H.263")), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_shard_that_does_not_own_the_stream_hands_the_publisher_on() {
+    let (door, owner) = (TestShard::start(Limits::default()).await, TestShard::start(Limits::default()).await);
+    door.route([route_to(&owner.name)]);
+    owner.route([route_to(&owner.name)]);
+    let mut reader = owner.read(None).await;
+    door.publish_two_seconds().await;
+    let frames = reader.until_a_stop().await;
+    assert_eq!(units(&frames).iter().filter(|unit| unit.track == Track::Video).count(), 60);
+    assert_times_grow(&units(&frames));
+
+    assert!(matches!(door.read(None).await.next().await, FeedFrame::Refused { .. }));
+    owner.route([]); // the owner knows no such key any more
+    assert!(!exit_of(publisher(door.rtmp, "secret", &["-t", "2"])).await.success());
+}
+
+#[tokio::test]
+async fn a_publisher_of_an_owner_that_is_away_is_refused() {
+    let shard = TestShard::start(Limits::default()).await;
+    shard.route([route_to(&"127.0.0.1:1".into())]);
+    assert!(!exit_of(publisher(shard.rtmp, "secret", &["-t", "2"])).await.success());
+}
+
+#[tokio::test]
+async fn a_reader_that_is_too_slow_goes_on_at_a_keyframe_after_a_gap() {
+    const GROUP: usize = 10;
+    let shard = TestShard::start(Limits { bytes: 1 << 20, ..Limits::default() }).await;
+    shard.route([shard.own_route()]);
+    let Ok(Admission::Here(mut publication)) = shard.shard.admit(&KeyHash::of("secret"), "a test") else { panic!("refused") };
+    publication.h264(&record()).unwrap();
+    let mut at = 0;
+    let mut publish = |frames: usize| {
+        for _ in 0..frames {
+            publication.picture(at * 33, 0, (at as usize).is_multiple_of(GROUP), vec![0; 16 * 1024].into()).unwrap();
+            at += 1;
+        }
+    };
+    publish(1);
+    let mut reader = FeedClient::open(shard.feed, None, Some(4096)).await;
+    reader.next_unit().await;
+    publish(4000); // 64 MiB: more than the ring and any socket buffers
+
+    loop {
+        let frames = reader.until_a_stop().await;
+        if matches!(frames.last(), Some(FeedFrame::Gap { reason, .. }) if reason.contains("too slow")) {
+            break;
+        }
+    }
+    assert!(reader.next_unit().await.keyframe);
+    assert!(shard.metrics.feed_lapses.get() >= 1);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_parser_costs_one_connection() {
+    let shard = TestShard::with_a_stream().await;
+    let _lecturer = publisher(shard.rtmp, "secret", &[]);
+    let mut reader = shard.read(None).await;
+    reader.next_unit().await;
+
+    let mut hostile = TcpStream::connect(shard.rtmp).await.unwrap();
+    shake_hands(&mut hostile).await;
+    // A command of one value, in a chunk with a full header: rml_rtmp 0.8 panics on it.
+    hostile.write_all(&[3, 0, 0, 0, 0, 0, 4, 20, 0, 0, 0, 0, 2, 0, 1, b'x']).await.unwrap();
+    guarded("the hostile connection to be closed", async { while hostile.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} })
+        .await;
+
+    for _ in 0..30 {
+        assert!(matches!(reader.next().await, FeedFrame::AccessUnit(_)));
+    }
+}
+
+async fn shake_hands(socket: &mut TcpStream) {
+    let mut handshake = Handshake::new(PeerType::Client);
+    socket.write_all(&handshake.generate_outbound_p0_and_p1().unwrap()).await.unwrap();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = socket.read(&mut buffer).await.unwrap();
+        match handshake.process_bytes(&buffer[..count]).unwrap() {
+            HandshakeProcessResult::InProgress { response_bytes } => socket.write_all(&response_bytes).await.unwrap(),
+            HandshakeProcessResult::Completed { response_bytes, .. } => return socket.write_all(&response_bytes).await.unwrap(),
+        }
+    }
+}
+
+/// x264's AVCDecoderConfigurationRecord for 1280x720.
+fn record() -> Vec<u8> {
+    let hex = "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000468ef8fcbfdf8f800";
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}

@@ -1,0 +1,291 @@
+//! What the leader runs: both controllers and the task that keeps RouteSlices.
+
+use crate::args::Args;
+use crate::context::{Context, DebugClient, Error, bounded, retry};
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::reports::Reports;
+
+use crate::{pool, routes, stream};
+use futures::stream::{BoxStream, select_all};
+use futures::{Stream, StreamExt, future};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::api::Api;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger_self, trigger_with};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use lectern_contract::{ShardName, StreamRef};
+use lectern_crds::{EncodingLadder, LiveStream, POOL_LABEL, STREAM_LABEL, StreamPool};
+use lectern_podkit::Tasks;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+type Guarded<K> = DeserializeGuard<K>;
+
+/// Reconciles that run at a time, of each kind.
+const CONCURRENCY: u16 = 16;
+/// How often streams are counted by phase.
+const COUNT: Duration = Duration::from_secs(10);
+/// Every phase, so that one that nobody is in any more goes to zero.
+const PHASES: [&str; 9] = ["Pending", "Refused", "Waiting", "Receiving", "Live", "Interrupted", "Ending", "Ended", "Deleting"];
+
+/// Starts everything that only the leader may run.
+pub fn start(client: Client, args: &Args, reports: Arc<Reports>, changes: mpsc::UnboundedReceiver<StreamRef>, metrics: Metrics, tasks: &mut Tasks) {
+    let (streams, streams_writer) = reflector::store();
+    let (pools, pools_writer) = reflector::store();
+    let (ladders, ladders_writer) = reflector::store();
+    let (secrets, secrets_writer) = reflector::store();
+    let ctx = Arc::new(Context {
+        client: DebugClient(client.clone()),
+        namespace: args.pod_namespace.clone(),
+        operator_url: args.operator_url(),
+        reports,
+        leading_since: Instant::now(),
+        streams,
+        pools,
+        ladders,
+        secrets,
+        book: Default::default(),
+        keys: Default::default(),
+        sent: Default::default(),
+        clouds: Default::default(),
+        checks: Default::default(),
+        events: Events::new(client.clone(), args.pod_name.clone()),
+        metrics,
+        backoff: Default::default(),
+    });
+    let (stop, routes_changed) = (tasks.stop(), Arc::new(Notify::new()));
+
+    let wake = routes_changed.clone();
+    let watched_streams = watcher(Api::<Guarded<LiveStream>>::all(client.clone()), everything())
+        .default_backoff()
+        .modify(slim)
+        .reflect(streams_writer)
+        .inspect(move |_| wake.notify_one())
+        .touched_objects();
+    let watched_ladders = watcher(Api::<Guarded<EncodingLadder>>::all(client.clone()), everything())
+        .default_backoff()
+        .modify(slim)
+        .reflect(ladders_writer)
+        .touched_objects();
+    let watched_secrets = watcher(Api::<PartialObjectMeta<Secret>>::all(client.clone()), everything().labels(STREAM_LABEL))
+        .default_backoff()
+        .modify(slim)
+        .reflect(secrets_writer)
+        .touched_objects();
+    let watched_pools = watcher(Api::<Guarded<StreamPool>>::all(client.clone()), everything())
+        .default_backoff()
+        .modify(slim)
+        .reflect(pools_writer)
+        .touched_objects();
+
+    // The pools' store feeds both controllers; what the pool controller sees is passed on to the streams.
+    let (pool_seen, pools_seen) = mpsc::unbounded_channel::<String>();
+    let watched_pools = watched_pools.inspect(move |pool| {
+        if let Ok(pool) = pool {
+            // The receiver goes only when the process does.
+            let _ = pool_seen.send(pool.name_any());
+        }
+    });
+
+    tasks.spawn("routes", routes::run(client.clone(), ctx.namespace.clone(), ctx.streams.clone(), routes_changed, stop.clone()));
+    tasks.spawn("phases", count_phases(ctx.clone(), stop.clone()));
+    tasks.spawn("pools", run_pools(watched_pools, ctx.clone(), stop.clone()));
+    let triggers = Triggers { changes, pools_seen };
+    tasks.spawn("streams", run_streams(watched_streams, watched_ladders, watched_secrets, triggers, ctx, stop));
+}
+
+/// Watches serve any version from the API server's cache: a controller needs to be told, not to be first.
+fn everything() -> watcher::Config {
+    watcher::Config::default().any_semantic()
+}
+
+/// Managed fields are more than half of an object in memory, and nobody here reads them.
+fn slim<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// What wakes a controller.
+type Wakes<K> = BoxStream<'static, Result<ReconcileRequest<Guarded<K>>, watcher::Error>>;
+
+/// Turns a controller until `stop`: kube's `Controller` without its builder, because that would keep a store of its own and
+/// takes no triggers from outside.
+async fn turn<K, F>(
+    wakes: Vec<Wakes<K>>,
+    store: Store<Guarded<K>>,
+    reconcile: impl Fn(Arc<Guarded<K>>, Arc<Context>) -> F,
+    on_error: impl Fn(Arc<Guarded<K>>, &Error, Arc<Context>) -> Action,
+    (ctx, stop): (Arc<Context>, CancellationToken),
+) where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+    F: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let config = controller::Config::default().concurrency(CONCURRENCY);
+    let queue = select_all(wakes).take_until(stop.cancelled_owned());
+    let turning = applier(move |object, ctx| Box::pin(reconcile(object, ctx)), on_error, ctx, store, queue, config);
+    turning.for_each(|_| future::ready(())).await;
+}
+
+async fn run_pools<W>(watched: W, ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible>
+where
+    W: Stream<Item = Result<Guarded<StreamPool>, watcher::Error>> + Send + 'static,
+{
+    let (client, namespace) = (ctx.client(), ctx.namespace.clone());
+    let wakes = vec![
+        trigger_self(watched, ()).boxed(),
+        parts(of_namespace::<StatefulSet>(&client, &namespace)),
+        parts(of_namespace::<Deployment>(&client, &namespace)),
+        parts(of_namespace::<Service>(&client, &namespace)),
+        parts(of_namespace::<Pod>(&client, &namespace)),
+    ];
+    turn(wakes, ctx.pools.clone(), reconcile_pool, retry_pool, (ctx.clone(), stop)).await;
+    Ok(())
+}
+
+/// Wakes the pool that an object says it is part of. The label and not the owner reference: that one says nothing of its
+/// owner having no namespace.
+fn parts<K>(api: Api<PartialObjectMeta<K>>) -> Wakes<StreamPool>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let watched = watcher(api, everything().labels(POOL_LABEL)).default_backoff().touched_objects();
+    trigger_with(watched, |part: PartialObjectMeta<K>| part.labels().get(POOL_LABEL).map(|pool| ObjectRef::new(pool))).boxed()
+}
+
+fn of_namespace<K>(client: &Client, namespace: &str) -> Api<PartialObjectMeta<K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    Api::namespaced(client.clone(), namespace)
+}
+
+async fn reconcile_pool(guarded: Arc<Guarded<StreamPool>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let name = (String::new(), guarded.name_any());
+    match guarded.0.clone() {
+        Ok(found) => bounded("StreamPool", name, &ctx, pool::reconcile(Arc::new(found), ctx.clone())).await,
+        Err(invalid) => {
+            tracing::error!(pool = name.1, error = invalid.error, "this StreamPool cannot be read; it waits for a change");
+            Ok(Action::await_change())
+        }
+    }
+}
+
+fn retry_pool(pool: Arc<Guarded<StreamPool>>, error: &Error, ctx: Arc<Context>) -> Action {
+    retry("StreamPool", (String::new(), pool.name_any()), error, &ctx)
+}
+
+struct Triggers {
+    changes: mpsc::UnboundedReceiver<StreamRef>,
+    pools_seen: mpsc::UnboundedReceiver<String>,
+}
+
+async fn run_streams<S, L, K>(streams: S, ladders: L, secrets: K, triggers: Triggers, ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible>
+where
+    S: Stream<Item = Result<Guarded<LiveStream>, watcher::Error>> + Send + 'static,
+    L: Stream<Item = Result<Guarded<EncodingLadder>, watcher::Error>> + Send + 'static,
+    K: Stream<Item = Result<PartialObjectMeta<Secret>, watcher::Error>> + Send + 'static,
+{
+    let by_ladder = {
+        let streams = ctx.streams.clone();
+        move |ladder: Guarded<EncodingLadder>| {
+            let name = ladder.name_any();
+            streams_where(&streams, move |stream| stream.spec.ladder.name.as_deref() == Some(name.as_str()))
+        }
+    };
+    let by_secret = |secret: PartialObjectMeta<Secret>| {
+        secret.labels().get(STREAM_LABEL).map(|stream| ObjectRef::new(stream).within(&secret.namespace().unwrap_or_default()))
+    };
+    let wakes = vec![
+        trigger_self(streams, ()).boxed(),
+        trigger_with(secrets, by_secret).boxed(),
+        trigger_with(ladders, by_ladder).boxed(),
+        from_reports(triggers.changes).map(|stream| Ok(stream.into())).boxed(),
+        from_pools(triggers.pools_seen, ctx.clone()).map(|stream| Ok(stream.into())).boxed(),
+    ];
+    turn(wakes, ctx.streams.clone(), reconcile_stream, retry_stream, (ctx.clone(), stop)).await;
+    Ok(())
+}
+
+fn from_reports(changes: mpsc::UnboundedReceiver<StreamRef>) -> impl Stream<Item = ObjectRef<Guarded<LiveStream>>> {
+    futures::stream::unfold(changes, |mut changes| async move {
+        let stream = changes.recv().await?;
+        Some((ObjectRef::new(&stream.name).within(&stream.namespace), changes))
+    })
+}
+
+/// The streams of a pool that came, went, or got another spec; a pool whose status alone has changed wakes nobody.
+fn from_pools(seen: mpsc::UnboundedReceiver<String>, ctx: Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded<LiveStream>>> {
+    let known: Arc<Mutex<HashMap<String, Option<i64>>>> = Arc::default();
+    let refs = futures::stream::unfold(seen, move |mut seen| {
+        let (ctx, known) = (ctx.clone(), known.clone());
+        async move {
+            let name = seen.recv().await?;
+            let generation = ctx.pools.get(&ObjectRef::new(&name)).map(|pool| pool.meta().generation.unwrap_or(0));
+            let before = known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), generation);
+            let woken = if before == Some(generation) { Vec::new() } else { streams_where(&ctx.streams, |stream| stream.spec.pool_name == name) };
+            Some((futures::stream::iter(woken), seen))
+        }
+    });
+    refs.flatten()
+}
+
+fn streams_where(streams: &Store<Guarded<LiveStream>>, fits: impl Fn(&LiveStream) -> bool) -> Vec<ObjectRef<Guarded<LiveStream>>> {
+    let all = streams.state();
+    all.iter().filter(|guarded| guarded.0.as_ref().is_ok_and(&fits)).map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
+}
+
+async fn reconcile_stream(guarded: Arc<Guarded<LiveStream>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let name = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+    let found = match &guarded.0 {
+        Ok(found) => Arc::new(found.clone()),
+        Err(invalid) => {
+            tracing::error!(namespace = name.0, name = name.1, error = invalid.error, "this LiveStream cannot be read; it waits for a change");
+            return Ok(Action::await_change());
+        }
+    };
+    ready(&ctx).await;
+    bounded("LiveStream", name, &ctx, stream::reconcile(found, ctx.clone())).await
+}
+
+fn retry_stream(stream: Arc<Guarded<LiveStream>>, error: &Error, ctx: Arc<Context>) -> Action {
+    retry("LiveStream", (stream.namespace().unwrap_or_default(), stream.name_any()), error, &ctx)
+}
+
+/// Waits until everything that a stream may name is known, and knows who is on which shard: a pool that has not been read
+/// yet is not an unknown one, and a shard whose streams are not counted is not an empty one.
+async fn ready(ctx: &Context) {
+    // The writers go only when the process does.
+    let _ = tokio::join!(ctx.pools.wait_until_ready(), ctx.ladders.wait_until_ready(), ctx.streams.wait_until_ready(), ctx.secrets.wait_until_ready());
+    ctx.book.seed(|| ctx.streams.state().iter().filter_map(|guarded| entry(guarded.0.as_ref().ok()?)).collect());
+}
+
+fn entry(stream: &LiveStream) -> Option<crate::placement::Entry> {
+    // A stream that has a route is one that has a shard to hold.
+    let route = routes::route(stream)?;
+    Some((stream.uid()?, stream.spec.pool_name.clone(), ShardName(route.shard)))
+}
+
+async fn count_phases(ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible> {
+    loop {
+        if stop.run_until_cancelled(tokio::time::sleep(COUNT)).await.is_none() {
+            return Ok(());
+        }
+        let mut phases: BTreeMap<&'static str, i64> = PHASES.iter().map(|phase| (*phase, 0)).collect();
+        for stream in ctx.streams.state() {
+            let phase = stream.0.as_ref().ok().and_then(|stream| stream.status.as_ref()?.phase.clone());
+            let phase = PHASES.iter().find(|known| Some(**known) == phase.as_deref()).unwrap_or(&PHASES[0]);
+            *phases.entry(phase).or_default() += 1;
+        }
+        ctx.metrics.streams(&phases);
+    }
+}

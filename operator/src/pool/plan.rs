@@ -1,0 +1,285 @@
+//! The objects of a pool, whole. Pure: `tests/golden` holds what comes out.
+
+use super::podspec::{Kind, pod_spec};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
+use lectern_crds::{Exposure, POOL_LABEL, StreamPool};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The component label of ingest shards.
+pub const INGEST: &str = "ingest";
+/// The component label of transcoders.
+pub const TRANSCODER: &str = "transcoder";
+/// The component label of origins.
+pub const ORIGIN: &str = "origin";
+/// On a transcoder pod: the hash of the spec that it was made of.
+pub const HASH_ANNOTATION: &str = "lectern.video/spec-hash";
+
+const FEED_PORT: i32 = 7000;
+const RELAY_PORT: i32 = 7001;
+const RTMP_PORT: i32 = 1935;
+const HTTP_PORT: i32 = 8080;
+const PUSH_PORT: i32 = 7002;
+
+/// Where pools live.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The namespace of everything.
+    pub namespace: String,
+    /// Where pods report to.
+    pub operator_url: String,
+}
+
+/// All objects of a pool.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The shards' addresses inside, the shards' address outside, the origins' address.
+    pub services: Vec<Service>,
+    /// The shards.
+    pub ingest: StatefulSet,
+    /// At most one shard is evicted at a time.
+    pub ingest_budget: PodDisruptionBudget,
+    /// The origins.
+    pub origin: Deployment,
+    /// How many transcoder pods there should be.
+    pub transcoders: usize,
+    /// The hash of the transcoders' spec.
+    pub transcoder_hash: String,
+    transcoder: Pod,
+}
+
+impl Planned {
+    /// A transcoder pod by the end of its name.
+    pub fn transcoder(&self, suffix: &str) -> Pod {
+        let mut pod = self.transcoder.clone();
+        pod.metadata.name = Some(format!("{}-{suffix}", pod.name_any()));
+        pod
+    }
+}
+
+/// The name of a pool's StatefulSet of shards, and of the headless Service that gives them addresses.
+pub fn ingest_name(pool: &str) -> String {
+    format!("lectern-ingest-{pool}")
+}
+
+/// The name of a pool's origins and their Service.
+pub fn origin_name(pool: &str) -> String {
+    format!("lectern-origin-{pool}")
+}
+
+/// The plan.
+pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
+    let transcoder = transcoder(pool, place);
+    Planned {
+        services: vec![ingest_service(pool, place), rtmp_service(pool, place), origin_service(pool, place)],
+        ingest: ingest(pool, place),
+        ingest_budget: ingest_budget(pool, place),
+        origin: origin(pool, place),
+        transcoders: usize::try_from(pool.spec.transcoder.pods).unwrap_or(0),
+        transcoder_hash: transcoder.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default(),
+        transcoder,
+    }
+}
+
+fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
+    let name = ingest_name(&pool.name_any());
+    let spec = pod_spec(
+        &pool.name_any(),
+        &pool.spec,
+        &place.operator_url,
+        &Kind {
+            name: INGEST,
+            image: &pool.spec.images.ingest,
+            args: &[],
+            ports: &[("rtmp", RTMP_PORT), ("feed", FEED_PORT), ("relay", RELAY_PORT)],
+            env: vec![("LECTERN_INGEST_SERVICE", name.clone())],
+            service_account: "lectern-ingest",
+            reads_api: true,
+            requests: ("50m", "64Mi"),
+        },
+    );
+    StatefulSet {
+        metadata: meta(pool, place, INGEST, name.clone()),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(pool.spec.ingest.shards),
+            service_name: Some(name),
+            pod_management_policy: Some("Parallel".into()),
+            selector: selector(pool, INGEST),
+            template: template(pool, INGEST, spec),
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn ingest_budget(pool: &StreamPool, place: &Place) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: meta(pool, place, INGEST, ingest_name(&pool.name_any())),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(selector(pool, INGEST)),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn ingest_service(pool: &StreamPool, place: &Place) -> Service {
+    let spec = ServiceSpec {
+        cluster_ip: Some("None".into()),
+        // A shard must find itself and the others before it is ready, and a transcoder the shard that is going.
+        publish_not_ready_addresses: Some(true),
+        ports: Some(vec![port("feed", FEED_PORT, None), port("relay", RELAY_PORT, None)]),
+        selector: Some(select(pool, INGEST)),
+        ..ServiceSpec::default()
+    };
+    Service { metadata: meta(pool, place, INGEST, ingest_name(&pool.name_any())), spec: Some(spec), status: None }
+}
+
+fn rtmp_service(pool: &StreamPool, place: &Place) -> Service {
+    let exposure = &pool.spec.ingest.exposure;
+    let name = format!("{}-rtmp", ingest_name(&pool.name_any()));
+    Service {
+        metadata: meta(pool, place, INGEST, name),
+        spec: Some(exposed(pool, INGEST, port("rtmp", RTMP_PORT, exposure.node_port), exposure)),
+        status: None,
+    }
+}
+
+fn origin_service(pool: &StreamPool, place: &Place) -> Service {
+    let exposure = &pool.spec.origin.exposure;
+    Service {
+        metadata: meta(pool, place, ORIGIN, origin_name(&pool.name_any())),
+        spec: Some(exposed(pool, ORIGIN, port("http", HTTP_PORT, exposure.node_port), exposure)),
+        status: None,
+    }
+}
+
+fn origin(pool: &StreamPool, place: &Place) -> Deployment {
+    let spec = pod_spec(
+        &pool.name_any(),
+        &pool.spec,
+        &place.operator_url,
+        &Kind {
+            name: ORIGIN,
+            image: &pool.spec.images.origin,
+            args: &[],
+            ports: &[("http", HTTP_PORT)],
+            env: Vec::new(),
+            service_account: "lectern-origin",
+            reads_api: false,
+            requests: ("50m", "64Mi"),
+        },
+    );
+    Deployment {
+        metadata: meta(pool, place, ORIGIN, origin_name(&pool.name_any())),
+        spec: Some(DeploymentSpec {
+            replicas: Some(pool.spec.origin.replicas),
+            selector: selector(pool, ORIGIN),
+            template: template(pool, ORIGIN, spec),
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// A transcoder pod without the end of its name.
+fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
+    let queue = &pool.spec.queue;
+    let mut env = vec![("LECTERN_QUEUE", queue.name.clone()), ("LECTERN_QUEUE_REGION", queue.region.clone())];
+    env.extend(queue.endpoint.clone().map(|endpoint| ("LECTERN_QUEUE_ENDPOINT", endpoint)));
+    env.push(("LECTERN_SLOTS", pool.spec.transcoder.slots.to_string()));
+    let spec = pod_spec(
+        &pool.name_any(),
+        &pool.spec,
+        &place.operator_url,
+        &Kind {
+            name: TRANSCODER,
+            image: &pool.spec.images.transcoder,
+            args: &["supervise"],
+            ports: &[("push", PUSH_PORT)],
+            env,
+            service_account: "lectern-transcoder",
+            reads_api: false,
+            requests: ("100m", "128Mi"),
+        },
+    );
+    let mut metadata = meta(pool, place, TRANSCODER, format!("lectern-transcoder-{}", pool.name_any()));
+    let annotations = [
+        (HASH_ANNOTATION, hash(&spec)),
+        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false".to_owned()),
+    ];
+    metadata.annotations = Some(owned(annotations));
+    Pod { metadata, spec: Some(spec), status: None }
+}
+
+/// The hash of a pod's spec as JSON, whose fields have one order.
+fn hash(spec: &PodSpec) -> String {
+    // A PodSpec is plain data with text keys; writing it as JSON cannot fail. Were it to, all hashes would be alike.
+    let text = serde_json::to_vec(spec).unwrap_or_default();
+    hex::encode(&Sha256::digest(text)[..8])
+}
+
+fn meta(pool: &StreamPool, place: &Place, component: &str, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(place.namespace.clone()),
+        labels: Some(labels(pool, component)),
+        owner_references: pool.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(pool: &StreamPool, component: &str) -> BTreeMap<String, String> {
+    let mut labels = select(pool, component);
+    labels.insert("app.kubernetes.io/part-of".into(), "lectern".into());
+    labels.insert("app.kubernetes.io/managed-by".into(), crate::MANAGER.into());
+    labels
+}
+
+fn select(pool: &StreamPool, component: &str) -> BTreeMap<String, String> {
+    owned([
+        ("app.kubernetes.io/name", "lectern".to_owned()),
+        ("app.kubernetes.io/component", component.to_owned()),
+        (POOL_LABEL, pool.name_any()),
+    ])
+}
+
+fn owned<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn selector(pool: &StreamPool, component: &str) -> LabelSelector {
+    LabelSelector { match_labels: Some(select(pool, component)), match_expressions: None }
+}
+
+fn template(pool: &StreamPool, component: &str, spec: PodSpec) -> PodTemplateSpec {
+    PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels(pool, component)), ..ObjectMeta::default() }), spec: Some(spec) }
+}
+
+fn exposed(pool: &StreamPool, component: &str, port: ServicePort, exposure: &Exposure) -> ServiceSpec {
+    ServiceSpec {
+        type_: Some(exposure.service_type.clone().unwrap_or_else(|| "ClusterIP".into())),
+        ports: Some(vec![port]),
+        selector: Some(select(pool, component)),
+        ..ServiceSpec::default()
+    }
+}
+
+fn port(name: &str, number: i32, node_port: Option<i32>) -> ServicePort {
+    ServicePort {
+        name: Some(name.to_owned()),
+        port: number,
+        target_port: Some(IntOrString::String(name.to_owned())),
+        // Said outright, because an apply merges ports by number and protocol.
+        protocol: Some("TCP".into()),
+        node_port,
+        ..ServicePort::default()
+    }
+}

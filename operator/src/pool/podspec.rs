@@ -1,0 +1,117 @@
+//! The pods of a pool: what is alike in all of them, under Pod Security *restricted*.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource, SecurityContext,
+    Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use lectern_crds::StreamPoolSpec;
+
+/// The user that every container runs as.
+const USER: i64 = 65_532;
+const HEALTH_PORT: i32 = 9090;
+
+/// What differs between the kinds of pods.
+#[derive(Debug)]
+pub struct Kind<'a> {
+    /// The container's name.
+    pub name: &'a str,
+    /// Its image.
+    pub image: &'a str,
+    /// Its arguments.
+    pub args: &'a [&'a str],
+    /// Its ports by name.
+    pub ports: &'a [(&'a str, i32)],
+    /// Environment beyond what all have.
+    pub env: Vec<(&'a str, String)>,
+    /// The ServiceAccount, made by the chart.
+    pub service_account: &'a str,
+    /// The pod talks to the API server.
+    pub reads_api: bool,
+    /// Requested CPU and memory.
+    pub requests: (&'a str, &'a str),
+}
+
+/// The spec of a pod of `kind` in `pool`.
+pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, operator_url: &str, kind: &Kind<'_>) -> PodSpec {
+    let mut env = vec![field("POD_NAME", "metadata.name"), field("POD_IP", "status.podIP"), field("POD_NAMESPACE", "metadata.namespace")];
+    env.push(value("LECTERN_POOL", pool));
+    env.push(value("LECTERN_OPERATOR_URL", operator_url));
+    env.push(value("LECTERN_BUCKET", &spec.bucket.name));
+    env.push(value("LECTERN_BUCKET_REGION", &spec.bucket.region));
+    env.extend(spec.bucket.endpoint.as_ref().map(|endpoint| value("LECTERN_BUCKET_ENDPOINT", endpoint)));
+    env.extend(kind.env.iter().map(|(name, text)| value(name, text)));
+    PodSpec {
+        automount_service_account_token: Some(kind.reads_api),
+        service_account_name: Some(kind.service_account.to_owned()),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(30),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(spec, kind, env)],
+        volumes: Some(vec![Volume { name: "tmp".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }]),
+        ..PodSpec::default()
+    }
+}
+
+fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Container {
+    let ports = kind.ports.iter().copied().chain([("health", HEALTH_PORT)]);
+    let (cpu, memory) = kind.requests;
+    let requests = [("cpu", cpu), ("memory", memory)];
+    let credentials = spec.credentials_secret.as_ref().map(|name| {
+        // Optional, so that the pods start, and say what is wrong, where the Secret is still missing.
+        let secret_ref = Some(SecretEnvSource { name: name.clone(), optional: Some(true) });
+        vec![EnvFromSource { secret_ref, ..EnvFromSource::default() }]
+    });
+    Container {
+        name: kind.name.to_owned(),
+        image: Some(kind.image.to_owned()),
+        image_pull_policy: Some(spec.images.pull_policy.clone()),
+        args: (!kind.args.is_empty()).then(|| kind.args.iter().map(|arg| (*arg).to_owned()).collect()),
+        env: Some(env),
+        env_from: credentials,
+        ports: Some(ports.map(|(name, port)| ContainerPort { name: Some(name.to_owned()), container_port: port, ..ContainerPort::default() }).collect()),
+        readiness_probe: Some(probe("/readyz", 2, 3)),
+        liveness_probe: Some(Probe { initial_delay_seconds: Some(5), ..probe("/healthz", 10, 6) }),
+        resources: Some(ResourceRequirements {
+            requests: Some(requests.into_iter().map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).collect()),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![VolumeMount { name: "tmp".into(), mount_path: "/tmp".into(), ..VolumeMount::default() }]),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction { path: Some(path.to_owned()), port: IntOrString::String("health".into()), ..HTTPGetAction::default() }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn value(name: &str, text: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(text.to_owned()), value_from: None }
+}
+
+fn field(name: &str, path: &str) -> EnvVar {
+    let field_ref = Some(ObjectFieldSelector { field_path: path.to_owned(), api_version: None });
+    EnvVar { name: name.to_owned(), value: None, value_from: Some(EnvVarSource { field_ref, ..EnvVarSource::default() }) }
+}

@@ -1,0 +1,174 @@
+//! An origin as it runs, with MiniStack as its S3 and a packager that speaks the push.
+
+use bytes::{Bytes, BytesMut};
+use lectern_cloud::testing::Backend;
+use lectern_cloud::{Objects, Precondition};
+use lectern_contract::head::Head;
+use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_contract::{Epoch, SegmentNumber, StreamRef};
+use lectern_origin_pod::{http, metrics::Metrics, pages::Pages, runs::Runs, store::Store};
+use lectern_podkit::CancellationToken;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub struct Lab {
+    pub backend: Backend,
+    pub objects: Objects,
+    pub metrics: Metrics,
+    pub client: reqwest::Client,
+    base: String,
+    stop: CancellationToken,
+}
+
+pub fn prefix() -> RunPrefix {
+    RunPrefix::of(&StreamRef { namespace: "school".into(), name: "algebra".into() }, &"r1".into())
+}
+
+pub fn bytes(text: impl Into<String>) -> Bytes {
+    Bytes::from(text.into())
+}
+
+impl Lab {
+    pub async fn start() -> Self {
+        let backend = Backend::ministack().await.unwrap();
+        let objects = backend.objects("lectures").await.unwrap();
+        let metrics = Metrics::default();
+        let store = Store::new(objects.clone(), 1 << 20, metrics.clone());
+        let runs = Runs::new(store, 1 << 20, metrics.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(runs.clone().sweep(stop.clone()));
+        let router = http::router(runs, Pages::load(std::path::Path::new("/nowhere")), metrics.clone());
+        tokio::spawn(http::serve(listener, router, stop.clone()));
+        Self { backend, objects, metrics, client: reqwest::Client::new(), base, stop }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/{}/{path}", self.base, prefix())
+    }
+
+    /// Any path of the origin.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.client.get(self.url(path)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    pub async fn eventually(&self, path: &str, wanted: &str) {
+        let since = Instant::now();
+        let mut last = (0, String::new());
+        while since.elapsed() < Duration::from_secs(20) {
+            last = self.get(path).await;
+            if last.0 == 200 && last.1 == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{path} is not {wanted:?} but {last:?}");
+    }
+
+    pub async fn store(&self, path: &str, body: &str) {
+        self.objects.put(&format!("{}/{path}", prefix()), bytes(body)).await.unwrap();
+    }
+
+    /// Writes the head: `packager` owns the run now.
+    pub async fn owned_by(&self, address: Option<&str>, epoch: u64, ended: bool) {
+        let head = Head {
+            run: "r1".into(),
+            owner: format!("transcoder-{epoch}").as_str().into(),
+            epoch: Epoch(epoch),
+            address: address.map(str::to_owned),
+            next_segment: SegmentNumber(0),
+            ended,
+        };
+        let key = prefix().key(&ObjectName::Head);
+        let condition = match self.objects.get(&key).await.unwrap() {
+            Some(there) => Precondition::Matches(there.etag),
+            None => Precondition::Absent,
+        };
+        self.objects.put_if(&key, Bytes::from(serde_json::to_vec(&head).unwrap()), condition).await.unwrap();
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A packager: sends all that it has to whoever subscribes, then what is pushed.
+pub struct Packager {
+    pub address: String,
+    kept: Arc<Mutex<Vec<PushFrame>>>,
+    news: broadcast::Sender<PushFrame>,
+    task: JoinHandle<()>,
+}
+
+impl Packager {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let kept: Arc<Mutex<Vec<PushFrame>>> = Arc::default();
+        let (news, _) = broadcast::channel(256);
+        let (all, feed) = (kept.clone(), news.clone());
+        let task = tokio::spawn(async move {
+            let mut readers = JoinSet::new(); // aborted with this task
+            while let Ok((connection, _)) = listener.accept().await {
+                readers.spawn(serve(connection, all.clone(), feed.clone()));
+            }
+        });
+        Self { address, kept, news, task }
+    }
+
+    pub fn push(&self, name: &str, body: &str) {
+        self.send(PushFrame::Object { name: name.into(), body: bytes(body) });
+    }
+
+    pub fn end(&self) {
+        self.send(PushFrame::Ended);
+    }
+
+    fn send(&self, frame: PushFrame) {
+        let mut kept = self.kept.lock().unwrap();
+        kept.push(frame.clone());
+        let _ = self.news.send(frame); // nobody may have subscribed yet
+    }
+
+    /// As SIGKILL would: connections break, nobody listens.
+    pub fn kill(self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut connection: TcpStream, kept: Arc<Mutex<Vec<PushFrame>>>, news: broadcast::Sender<PushFrame>) {
+    let mut input = BytesMut::new();
+    let request = loop {
+        if let Some(request) = PushRequest::decode(&mut input).unwrap() {
+            break request;
+        }
+        assert_ne!(connection.read_buf(&mut input).await.unwrap(), 0, "the origin hung up before it asked");
+    };
+    assert_eq!(request.run, prefix().run());
+    let mut out = BytesMut::new();
+    let mut later = {
+        let kept = kept.lock().unwrap();
+        kept.iter().for_each(|frame| frame.encode(&mut out));
+        news.subscribe()
+    };
+    while connection.write_all(&out).await.is_ok() {
+        out.clear();
+        match later.recv().await {
+            Ok(frame) => frame.encode(&mut out),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Puts sound on an absolute grid of 1024 samples at 48 kHz: frame n starts at sample n × 1024 after the run's epoch, so
+//! that two engines cut the same sound into the same frames.
+
+/// Samples in an AAC-LC frame (ISO/IEC 14496-3 §4.5.4).
+pub const FRAME: usize = 1024;
+/// Stamps may be off by this many samples (40 ms) before sound is moved: sources stamp in whole milliseconds.
+const TOLERANCE: i64 = 1_920;
+/// Holes up to this many samples (1 s) are filled with silence.
+const LONGEST_SILENCE: i64 = 48_000;
+
+/// A frame of stereo sound at its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoundFrame {
+    /// Its first sample, counted from the run's epoch; a multiple of [`FRAME`].
+    pub start: u64,
+    /// [`FRAME`] samples of either channel.
+    pub channels: [Vec<f32>; 2],
+}
+
+/// The grid and the samples that do not fill a frame yet.
+#[derive(Debug, Default)]
+pub struct AudioGrid {
+    pending: [Vec<f32>; 2],
+    /// Where `pending` starts; a multiple of [`FRAME`]. `None` before the first sample and after a hole.
+    start: Option<u64>,
+}
+
+impl AudioGrid {
+    /// Adds sound whose first sample belongs at `at` (samples since the epoch); the frames that became whole.
+    ///
+    /// Both channels have equal lengths.
+    pub fn push(&mut self, at: u64, channels: [&[f32]; 2]) -> Vec<SoundFrame> {
+        let mut skip = 0;
+        match self.start {
+            None => skip = self.begin(at),
+            Some(start) => {
+                let expected = start + self.pending[0].len() as u64;
+                let off = i64::try_from(i128::from(at) - i128::from(expected)).unwrap_or(i64::MAX);
+                if off > LONGEST_SILENCE {
+                    // What is pending is less than a frame, and there is nothing to fill it with.
+                    self.pending.iter_mut().for_each(Vec::clear);
+                    skip = self.begin(at);
+                } else if off > TOLERANCE {
+                    self.pending.iter_mut().for_each(|pending| pending.resize(pending.len() + off as usize, 0.0));
+                } else if off < -TOLERANCE {
+                    skip = usize::try_from(-off).unwrap_or(usize::MAX);
+                }
+            }
+        }
+        for (pending, channel) in self.pending.iter_mut().zip(channels) {
+            pending.extend_from_slice(channel.get(skip..).unwrap_or_default());
+        }
+        if skip > channels[0].len() && self.pending[0].is_empty() {
+            self.start = None; // too short to reach the grid: begin again with the next
+        }
+        self.whole()
+    }
+
+    /// Starts at the first grid line from `at` on; how many samples lie before it.
+    fn begin(&mut self, at: u64) -> usize {
+        let start = at.next_multiple_of(FRAME as u64);
+        self.start = Some(start);
+        (start - at) as usize // below FRAME
+    }
+
+    fn whole(&mut self) -> Vec<SoundFrame> {
+        let mut frames = Vec::new();
+        while let Some(start) = self.start.filter(|_| self.pending[0].len() >= FRAME) {
+            let channels = self.pending.each_mut().map(|pending| pending.drain(..FRAME).collect());
+            frames.push(SoundFrame { start, channels });
+            self.start = Some(start + FRAME as u64);
+        }
+        frames
+    }
+
+    /// The samples that are left, filled up with silence to one frame; the grid begins anew after it.
+    pub fn flush(&mut self) -> Option<SoundFrame> {
+        let start = self.start.take()?;
+        if self.pending[0].is_empty() {
+            return None;
+        }
+        let channels = self.pending.each_mut().map(|pending| {
+            let mut channel = std::mem::take(pending);
+            channel.resize(FRAME, 0.0);
+            channel
+        });
+        Some(SoundFrame { start, channels })
+    }
+
+    /// Where the next sample is expected, if sound is under way.
+    pub fn expected(&self) -> Option<u64> {
+        self.start.map(|start| start + self.pending[0].len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn starts(frames: &[SoundFrame]) -> Vec<u64> {
+        frames.iter().map(|frame| frame.start).collect()
+    }
+
+    #[test]
+    fn sound_is_cut_on_the_grid_wherever_it_begins() {
+        let sound = vec![1.0; 5000];
+        let mut grid = AudioGrid::default();
+        assert_eq!(starts(&grid.push(1500, [&sound, &sound])), [2048, 3072, 4096, 5120]);
+        assert_eq!(grid.expected(), Some(6500));
+    }
+
+    #[test]
+    fn wavering_stamps_move_nothing() {
+        let sound = vec![1.0; 1024];
+        let mut grid = AudioGrid::default();
+        grid.push(0, [&sound, &sound]);
+        assert_eq!(starts(&grid.push(1024 + 48, [&sound, &sound])), [1024]);
+        assert_eq!(starts(&grid.push(2048 - 48, [&sound, &sound])), [2048]);
+    }
+
+    #[test]
+    fn a_short_hole_is_silent_and_a_long_one_is_jumped() {
+        let sound = vec![1.0; 1024];
+        let mut grid = AudioGrid::default();
+        grid.push(0, [&sound, &sound]);
+        let frames = grid.push(1024 * 11, [&sound, &sound]);
+        assert_eq!(frames.len(), 11);
+        assert!(frames[..10].iter().all(|frame| frame.channels[0].iter().all(|sample| *sample == 0.0)));
+        assert_eq!(starts(&grid.push(1024 * 1000, [&sound, &sound])), [1024 * 1000]);
+    }
+
+    #[test]
+    fn overlapping_sound_is_cut_off() {
+        let sound = vec![1.0; 4096];
+        let mut grid = AudioGrid::default();
+        grid.push(0, [&sound, &sound]);
+        assert_eq!(grid.push(1024, [&sound, &sound]).len(), 1);
+        assert_eq!(grid.expected(), Some(5120));
+    }
+}

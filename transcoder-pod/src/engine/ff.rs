@@ -1,0 +1,62 @@
+//! The few things that ffmpeg-next has no safe call for.
+#![allow(unsafe_code)]
+
+use bytes::Bytes;
+use ffmpeg_next::codec::Context;
+use ffmpeg_next::ffi::{AV_INPUT_BUFFER_PADDING_SIZE, av_frame_ref, av_mallocz};
+use ffmpeg_next::{Error, frame};
+
+/// Gives a context that is not open yet its out-of-band parameters.
+pub fn set_extradata(context: &mut Context, data: &[u8]) -> Result<(), Error> {
+    let size = i32::try_from(data.len()).map_err(|_| Error::InvalidData)?;
+    // SAFETY: the block is `size` plus the padding that libav reads over the end, zeroed by av_mallocz; exactly `size`
+    // bytes are copied into it. The context owns it from here and frees it with av_free (avcodec_free_context); a fresh
+    // context has none to leak.
+    unsafe {
+        let block = av_mallocz(data.len() + AV_INPUT_BUFFER_PADDING_SIZE as usize).cast::<u8>();
+        if block.is_null() {
+            return Err(Error::Other { errno: ffmpeg_next::error::ENOMEM });
+        }
+        std::ptr::copy_nonoverlapping(data.as_ptr(), block, data.len());
+        let raw = context.as_mut_ptr();
+        (*raw).extradata = block;
+        (*raw).extradata_size = size;
+    }
+    Ok(())
+}
+
+/// The out-of-band parameters of an open encoder; empty where it has none.
+pub fn extradata(context: &Context) -> Bytes {
+    // SAFETY: libav keeps `extradata_size` bytes at `extradata`, or null; both are read while `context` is borrowed, and
+    // the bytes are copied.
+    unsafe {
+        let raw = context.as_ptr();
+        if (*raw).extradata.is_null() {
+            return Bytes::new();
+        }
+        let size = usize::try_from((*raw).extradata_size).unwrap_or_default();
+        Bytes::copy_from_slice(std::slice::from_raw_parts((*raw).extradata, size))
+    }
+}
+
+/// Tells an encoder that is not open yet its bit rate's ceiling and buffer, in bits (a second).
+pub fn set_rate_control(context: &mut Context, max_rate: u64, buffer: u64) {
+    // SAFETY: plain fields of a context that this function borrows alone.
+    unsafe {
+        let raw = context.as_mut_ptr();
+        (*raw).rc_max_rate = i64::try_from(max_rate).unwrap_or(i64::MAX);
+        (*raw).rc_buffer_size = i32::try_from(buffer).unwrap_or(i32::MAX);
+        (*raw).rc_initial_buffer_occupancy = (*raw).rc_buffer_size / 10 * 9;
+    }
+}
+
+/// Another handle on the same pixels, with stamps and picture type of its own.
+pub fn share(picture: &frame::Video) -> Result<frame::Video, Error> {
+    let mut shared = frame::Video::empty();
+    // SAFETY: both frames are valid; `shared` is empty, as av_frame_ref wants. It takes a counted reference to the
+    // buffers, so they outlive whichever handle goes first.
+    match unsafe { av_frame_ref(shared.as_mut_ptr(), picture.as_ptr()) } {
+        0 => Ok(shared),
+        code => Err(Error::from(code)),
+    }
+}

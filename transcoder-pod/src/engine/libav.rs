@@ -1,0 +1,267 @@
+//! The engine on libav: one decoder for the picture, a thread with scaler and x264 per video rendition, sound alongside.
+
+use super::audio::{AudioEncoder, FORMAT};
+use super::audio_grid::AudioGrid;
+use super::video::{Picture, VideoEncoder};
+use super::{Engine, EngineError, Input, Order, Output, ff};
+use bytes::Bytes;
+use ffmpeg_next::codec::{Context, Id, decoder, threading};
+use ffmpeg_next::software::resampling;
+use ffmpeg_next::{ChannelLayout, Packet, Rational, frame, packet};
+use lectern_contract::feed::{AccessUnit, Codec, Track};
+use lectern_contract::{TICKS_PER_SECOND, Ticks};
+use lectern_media::cmaf::AUDIO_TIMESCALE;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+
+/// Pictures that may wait for a rendition's encoder. More would hide how far it is behind, and hold 3 MB each at 1080p.
+const WAITING: usize = 8;
+
+/// See the module.
+pub struct Libav {
+    order: Order,
+    out: mpsc::Sender<Output>,
+    video: Option<Video>,
+    audio: Option<Audio>,
+    renditions: Vec<Rendition>,
+    sounds: Vec<AudioEncoder>,
+    grid: AudioGrid,
+    skipped: u64,
+}
+
+struct Video {
+    config: Bytes,
+    decoder: decoder::Video,
+}
+
+struct Audio {
+    config: Bytes,
+    decoder: decoder::Audio,
+    resampler: Option<(resampling::Context, resampling::context::Definition)>,
+}
+
+struct Rendition {
+    name: String,
+    pictures: SyncSender<Picture>,
+    thread: JoinHandle<Result<(), EngineError>>,
+}
+
+impl Libav {
+    /// An engine that has opened nothing yet: encoders are opened when their track's first parameters come, so that a
+    /// source without sound (or picture) makes only the renditions that it can.
+    pub fn new(order: Order, out: mpsc::Sender<Output>) -> Result<Self, EngineError> {
+        ffmpeg_next::init().map_err(EngineError::libav("libav cannot be set up"))?;
+        ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Error);
+        Ok(Self { order, out, video: None, audio: None, renditions: Vec::new(), sounds: Vec::new(), grid: AudioGrid::default(), skipped: 0 })
+    }
+
+    fn configure(&mut self, codec: Codec, config: Bytes) -> Result<(), EngineError> {
+        match codec {
+            Codec::H264 if self.video.as_ref().is_none_or(|video| video.config != config) => {
+                self.drain_video()?;
+                self.video = match open_decoder(Id::H264, &config).and_then(|opened| opened.video()) {
+                    Ok(decoder) => Some(Video { config, decoder }),
+                    Err(error) => return self.unusable("picture", error),
+                };
+                if self.renditions.is_empty() {
+                    self.start_renditions()?;
+                }
+            }
+            Codec::Aac if self.audio.as_ref().is_none_or(|audio| audio.config != config) => {
+                self.audio = match open_decoder(Id::AAC, &config).and_then(|opened| opened.audio()) {
+                    Ok(decoder) => Some(Audio { config, decoder, resampler: None }),
+                    Err(error) => return self.unusable("sound", error),
+                };
+                if self.sounds.is_empty() {
+                    let first = self.order.ladder.video.len();
+                    for (at, rendition) in self.order.ladder.audio.iter().enumerate() {
+                        self.sounds.push(AudioEncoder::open(first + at, rendition, &self.order, self.out.clone())?);
+                    }
+                }
+            }
+            Codec::H264 | Codec::Aac => {}
+        }
+        Ok(())
+    }
+
+    /// Parameters that the decoder does not take come from the publisher: its next ones may be better.
+    fn unusable(&mut self, what: &str, error: ffmpeg_next::Error) -> Result<(), EngineError> {
+        tracing::warn!(what, %error, "the parameters of a track are unusable; waiting for others");
+        Ok(())
+    }
+
+    fn start_renditions(&mut self) -> Result<(), EngineError> {
+        for (at, rendition) in self.order.ladder.video.iter().enumerate() {
+            let (pictures, waiting) = sync_channel(WAITING);
+            let (order, out, name) = (self.order.clone(), self.out.clone(), rendition.name.clone());
+            let rendition = rendition.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("encode-{name}"))
+                .spawn(move || VideoEncoder::open(at, rendition, order, out)?.run(waiting))
+                .map_err(|source| EngineError::Thread { rendition: name.clone(), source })?;
+            self.renditions.push(Rendition { name, pictures, thread });
+        }
+        Ok(())
+    }
+
+    fn unit(&mut self, unit: &AccessUnit) -> Result<(), EngineError> {
+        let mut packet = Packet::copy(&unit.payload);
+        packet.set_pts(i64::try_from(unit.pts.0).ok());
+        packet.set_dts(i64::try_from(unit.dts.0).ok());
+        if unit.keyframe {
+            packet.set_flags(packet::Flags::KEY);
+        }
+        let sent = match (unit.track, &mut self.video, &mut self.audio) {
+            (Track::Video, Some(video), _) => video.decoder.send_packet(&packet),
+            (Track::Audio, _, Some(audio)) => audio.decoder.send_packet(&packet),
+            _ => return Ok(()), // before its parameters: the feed promises them first, a publisher may not keep it
+        };
+        if let Err(error) = sent {
+            self.skipped += 1;
+            if self.skipped.is_power_of_two() {
+                tracing::warn!(track = ?unit.track, pts = %unit.pts, %error, skipped = self.skipped, "an access unit does not decode; skipped");
+            }
+        }
+        match unit.track {
+            Track::Video => self.pictures(),
+            Track::Audio => self.sound(),
+        }
+    }
+
+    fn pictures(&mut self) -> Result<(), EngineError> {
+        while let Some(video) = &mut self.video {
+            let mut decoded = frame::Video::empty();
+            if video.decoder.receive_frame(&mut decoded).is_err() {
+                break; // wants more input, or has come to its end
+            }
+            let Some(pts) = decoded.timestamp().or(decoded.pts()).and_then(|pts| u64::try_from(pts).ok()) else { continue };
+            self.show(&Picture::Frame(Arc::new(decoded), Ticks(pts)))?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, picture: &Picture) -> Result<(), EngineError> {
+        let stopped = self.renditions.iter().position(|rendition| rendition.pictures.send(picture.clone()).is_err());
+        match stopped {
+            // With nobody left to listen every thread ends well: the job is being stopped, and push says so quietly.
+            Some(at) => ended(self.renditions.swap_remove(at)),
+            None => Ok(()),
+        }
+    }
+
+    fn sound(&mut self) -> Result<(), EngineError> {
+        while let Some(audio) = &mut self.audio {
+            let mut decoded = frame::Audio::empty();
+            if audio.decoder.receive_frame(&mut decoded).is_err() {
+                break;
+            }
+            let Some(pts) = decoded.timestamp().or(decoded.pts()).and_then(|pts| u64::try_from(pts).ok()) else { continue };
+            let at = pts * u64::from(AUDIO_TIMESCALE) / TICKS_PER_SECOND;
+            let (sound, delay) = match audio.resample(&decoded) {
+                Ok(resampled) => resampled,
+                Err(error) => {
+                    self.skipped += 1;
+                    tracing::warn!(%error, skipped = self.skipped, "sound cannot be resampled; skipped");
+                    continue;
+                }
+            };
+            if sound.samples() == 0 {
+                continue;
+            }
+            let frames = self.grid.push(at.saturating_sub(delay), [sound.plane::<f32>(0), sound.plane::<f32>(1)]);
+            for frame in &frames {
+                for encoder in &mut self.sounds {
+                    encoder.take(frame)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets the pictures that the decoder holds back for reordering; it then takes a new sequence.
+    fn drain_video(&mut self) -> Result<(), EngineError> {
+        if let Some(video) = &mut self.video {
+            // A decoder that refuses the end of input has nothing to give.
+            let _ = video.decoder.send_eof();
+        }
+        self.pictures()?;
+        if let Some(video) = &mut self.video {
+            video.decoder.flush();
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Libav {
+    fn push(&mut self, input: Input) -> Result<(), EngineError> {
+        match input {
+            Input::Config { codec, config, .. } => self.configure(codec, config),
+            Input::Unit(unit) => self.unit(&unit),
+            Input::Gap => self.drain_video(),
+            Input::Cut => {
+                self.sounds.iter().for_each(|sound| drop(sound.cut()));
+                self.show(&Picture::Cut)
+            }
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), EngineError> {
+        self.drain_video()?;
+        let rest = self.grid.flush();
+        for mut sound in self.sounds.drain(..) {
+            if let Some(rest) = &rest {
+                sound.take(rest)?;
+            }
+            sound.finish()?;
+        }
+        for rendition in self.renditions.drain(..) {
+            let Rendition { name, pictures, thread } = rendition;
+            drop(pictures);
+            join(&name, thread)?;
+        }
+        Ok(())
+    }
+}
+
+fn ended(rendition: Rendition) -> Result<(), EngineError> {
+    let name = rendition.name;
+    join(&name, rendition.thread)?;
+    Err(EngineError::Stopped(name))
+}
+
+fn join(name: &str, thread: JoinHandle<Result<(), EngineError>>) -> Result<(), EngineError> {
+    thread.join().unwrap_or_else(|_| Err(EngineError::Stopped(name.to_owned())))
+}
+
+fn open_decoder(id: Id, config: &[u8]) -> Result<decoder::Opened, ffmpeg_next::Error> {
+    let codec = decoder::find(id).ok_or(ffmpeg_next::Error::DecoderNotFound)?;
+    let mut context = Context::new_with_codec(codec);
+    context.set_threading(threading::Config { kind: threading::Type::None, count: 1, ..Default::default() });
+    ff::set_extradata(&mut context, config)?;
+    let mut decoder = context.decoder();
+    decoder.set_packet_time_base(Rational(1, TICKS_PER_SECOND as i32)); // 90,000
+    decoder.open_as(codec)
+}
+
+impl Audio {
+    /// `sound` at 48 kHz in stereo, and how many samples before its own time the output begins: what the resampler held.
+    fn resample(&mut self, sound: &frame::Audio) -> Result<(frame::Audio, u64), ffmpeg_next::Error> {
+        let layout = match sound.channel_layout() {
+            layout if layout.is_empty() => ChannelLayout::default(i32::from(sound.channels())),
+            layout => layout,
+        };
+        let from = resampling::context::Definition { format: sound.format(), channel_layout: layout, rate: sound.rate() };
+        if self.resampler.as_ref().is_none_or(|(_, shape)| *shape != from) {
+            let made = resampling::Context::get(from.format, layout, from.rate, FORMAT, ChannelLayout::STEREO, AUDIO_TIMESCALE)?;
+            self.resampler = Some((made, from));
+        }
+        let Some((resampler, _)) = &mut self.resampler else { return Err(ffmpeg_next::Error::InvalidData) };
+        let held = resampler.delay().map_or(0, |delay| usize::try_from(delay.output).unwrap_or_default());
+        let room = sound.samples() * AUDIO_TIMESCALE as usize / from.rate.max(1) as usize + held + 64;
+        let mut output = frame::Audio::new(FORMAT, room, ChannelLayout::STEREO);
+        resampler.run(sound, &mut output)?;
+        Ok((output, held as u64))
+    }
+}

@@ -1,0 +1,148 @@
+//! Engines: coded media in, a ladder's coded media out, on the run's clock.
+
+mod audio;
+mod audio_grid;
+mod ff;
+mod libav;
+mod video;
+mod video_grid;
+
+pub use libav::Libav;
+
+use bytes::Bytes;
+use lectern_contract::feed::{AccessUnit, Codec, Track};
+use lectern_contract::{Ladder, SegmentDuration, Ticks};
+use tokio::sync::mpsc;
+
+/// Something that decodes a feed once and encodes every rendition of a ladder.
+///
+/// Dropping an engine stops its threads; what they had not put out is lost. It is driven from a thread of its own,
+/// because [`Engine::push`] takes as long as decoding does, and waits while the encoders are behind.
+pub trait Engine: Send {
+    /// Takes one thing off the feed. A unit that cannot be decoded is skipped, counted and logged.
+    ///
+    /// # Errors
+    /// The engine is broken for good: an encoder cannot be opened, or has died.
+    fn push(&mut self, input: Input) -> Result<(), EngineError>;
+
+    /// Encodes what is left; every rendition that put something out then says [`Output::End`].
+    ///
+    /// # Errors
+    /// As for [`Engine::push`].
+    fn finish(self: Box<Self>) -> Result<(), EngineError>;
+}
+
+/// What an engine takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A track's parameters, first or changed.
+    Config {
+        /// Which track.
+        track: Track,
+        /// How it is coded.
+        codec: Codec,
+        /// As [`Codec`] says.
+        config: Bytes,
+    },
+    /// One picture or sound frame.
+    Unit(AccessUnit),
+    /// Nothing more came: what decoders and encoders still hold should come out now.
+    Gap,
+    /// The silence has lasted for a segment: the open segments will not be completed.
+    Cut,
+}
+
+/// What an engine is asked to make.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The renditions. An [`Output`] names them by their place in [`Ladder::names`].
+    pub ladder: Ladder,
+    /// Pictures are forced to be keyframes where a segment of this length begins.
+    pub segment_duration: SegmentDuration,
+    /// Nothing that starts before this is put out: a predecessor did it.
+    pub from: Ticks,
+}
+
+/// What an engine puts out, in the order of time per rendition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// A rendition's codec parameters: before its first sample, and when they change.
+    Config {
+        /// Place in [`Ladder::names`].
+        rendition: usize,
+        /// An AVCDecoderConfigurationRecord or an AudioSpecificConfig.
+        config: Bytes,
+    },
+    /// One coded picture or sound frame.
+    Sample {
+        /// Place in [`Ladder::names`].
+        rendition: usize,
+        /// The sample.
+        sample: Encoded,
+    },
+    /// The open segment will get nothing more.
+    Cut {
+        /// Place in [`Ladder::names`].
+        rendition: usize,
+    },
+    /// Nothing more comes of this rendition.
+    End {
+        /// Place in [`Ladder::names`].
+        rendition: usize,
+    },
+}
+
+/// A coded picture or sound frame with its place in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Since the run's epoch, in the rendition's timescale (see `lectern_media::cmaf`). Decode and presentation time are
+    /// one: nothing is reordered.
+    pub start: u64,
+    /// In the same timescale.
+    pub duration: u32,
+    /// Decoding can start here.
+    pub sync: bool,
+    /// H.264 as NAL units with lengths of 4 bytes, or a raw AAC frame.
+    pub data: Bytes,
+}
+
+/// Why an engine is broken.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// libav refused.
+    #[error("{what}: {source}")]
+    Libav {
+        /// What was tried.
+        what: String,
+        /// libav's error.
+        #[source]
+        source: ffmpeg_next::Error,
+    },
+    /// An encoder's parameter sets do not parse.
+    #[error("the encoder's parameters are unusable: {0}")]
+    Parameters(String),
+    /// A rendition's thread is gone.
+    #[error("rendition {0} has stopped")]
+    Stopped(String),
+    /// A thread cannot be started.
+    #[error("no thread for rendition {rendition}: {source}")]
+    Thread {
+        /// Its name.
+        rendition: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl EngineError {
+    fn libav(what: impl Into<String>) -> impl FnOnce(ffmpeg_next::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Libav { what, source }
+    }
+}
+
+/// Where a rendition's thread puts its output; waits while the packager is behind. `false` once nobody listens.
+fn put(out: &mpsc::Sender<Output>, output: Output) -> bool {
+    out.blocking_send(output).is_ok()
+}

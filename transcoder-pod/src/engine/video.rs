@@ -1,0 +1,159 @@
+//! One video rendition: pictures onto the grid, scaled, encoded. Runs on a thread of its own.
+
+use super::video_grid::{Place, VideoGrid};
+use super::{Encoded, EngineError, Order, Output, ff, put};
+use ffmpeg_next::codec::{Context, Flags as CodecFlags, encoder, threading};
+use ffmpeg_next::format::Pixel;
+use ffmpeg_next::software::scaling;
+use ffmpeg_next::{Dictionary, Packet, Rational, frame, picture};
+use lectern_contract::{Ticks, VideoRendition};
+use lectern_media::avc;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use tokio::sync::mpsc;
+
+/// What the decoder hands to every video rendition.
+#[derive(Clone)]
+pub enum Picture {
+    /// A decoded picture and when it is shown.
+    Frame(Arc<frame::Video>, Ticks),
+    /// The silence has lasted: see [`super::Input::Cut`].
+    Cut,
+}
+
+/// A rendition under way.
+pub struct VideoEncoder {
+    at: usize,
+    order: Order,
+    rendition: VideoRendition,
+    grid: VideoGrid,
+    encoder: encoder::video::Encoder,
+    scaler: Option<scaling::Context>,
+    last: Option<frame::Video>,
+    force: bool,
+    out: mpsc::Sender<Output>,
+}
+
+impl VideoEncoder {
+    /// Opens the encoder of `rendition`, which is number `at` of the ladder, and puts out its parameters.
+    pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>) -> Result<Self, EngineError> {
+        let encoder = open_x264(&rendition).map_err(EngineError::libav(format!("x264 for {} cannot be opened", rendition.name)))?;
+        let config = avc::avcc_from_annexb_extradata(&ff::extradata(&encoder)).map_err(|error| EngineError::Parameters(error.to_string()))?;
+        let grid = VideoGrid::new(rendition.frame_rate);
+        // Nobody listens only when the job is being stopped; the first picture finds out.
+        let _ = put(&out, Output::Config { rendition: at, config });
+        Ok(Self { at, order, rendition, grid, encoder, scaler: None, last: None, force: true, out })
+    }
+
+    /// Encodes until the decoder hangs up, then what is left.
+    pub fn run(mut self, pictures: Receiver<Picture>) -> Result<(), EngineError> {
+        for picture in pictures {
+            let listening = match picture {
+                Picture::Frame(picture, pts) => self.take(&picture, pts)?,
+                Picture::Cut => put(&self.out, Output::Cut { rendition: self.at }),
+            };
+            if !listening {
+                return Ok(());
+            }
+        }
+        self.encoder.send_eof().map_err(self.failed("cannot be flushed"))?;
+        if self.drain()? {
+            put(&self.out, Output::End { rendition: self.at });
+        }
+        Ok(())
+    }
+
+    fn failed(&self, what: &str) -> impl FnOnce(ffmpeg_next::Error) -> EngineError + use<> {
+        EngineError::libav(format!("rendition {} {what}", self.rendition.name))
+    }
+
+    fn take(&mut self, picture: &frame::Video, pts: Ticks) -> Result<bool, EngineError> {
+        let Place::At { repeat_from, slot, after_hole } = self.grid.place(pts) else { return Ok(true) };
+        self.force |= after_hole;
+        if let Some(mut last) = self.last.take() {
+            for slot in repeat_from..slot {
+                if !self.encode(&mut last, slot)? {
+                    return Ok(false);
+                }
+            }
+        }
+        // Before the order's start a picture is needed only to be repeated.
+        let mut scaled = self.scale(picture)?;
+        let listening = self.encode(&mut scaled, slot)?;
+        self.last = Some(scaled);
+        Ok(listening)
+    }
+
+    fn encode(&mut self, picture: &mut frame::Video, slot: u64) -> Result<bool, EngineError> {
+        if self.grid.start(slot) < self.order.from {
+            return Ok(true);
+        }
+        let key = std::mem::take(&mut self.force) || self.grid.begins_segment(slot, self.order.segment_duration);
+        picture.set_kind(if key { picture::Type::I } else { picture::Type::None });
+        picture.set_pts(Some(i64::try_from(slot).unwrap_or(i64::MAX)));
+        self.encoder.send_frame(picture).map_err(self.failed("cannot be encoded"))?;
+        self.drain()
+    }
+
+    fn drain(&mut self) -> Result<bool, EngineError> {
+        let mut packet = Packet::empty();
+        while self.encoder.receive_packet(&mut packet).is_ok() {
+            let slot = u64::try_from(packet.pts().unwrap_or_default()).unwrap_or_default();
+            let start = self.grid.start(slot).0;
+            let sample = Encoded {
+                start,
+                duration: u32::try_from(self.grid.start(slot + 1).0 - start).unwrap_or(u32::MAX),
+                sync: packet.is_key(),
+                data: avc::annexb_to_length_prefixed(packet.data().unwrap_or_default()),
+            };
+            if !put(&self.out, Output::Sample { rendition: self.at, sample }) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The picture in the rendition's size and 4:2:0.
+    fn scale(&mut self, picture: &frame::Video) -> Result<frame::Video, EngineError> {
+        let (width, height) = (self.rendition.width, self.rendition.height);
+        if picture.format() == Pixel::YUV420P && (picture.width(), picture.height()) == (width, height) {
+            return ff::share(picture).map_err(self.failed("cannot share a picture"));
+        }
+        let from = scaling::context::Definition { format: picture.format(), width: picture.width(), height: picture.height() };
+        if self.scaler.as_ref().is_none_or(|scaler| *scaler.input() != from) {
+            let scaler = scaling::Context::get(from.format, from.width, from.height, Pixel::YUV420P, width, height, scaling::Flags::BICUBIC);
+            self.scaler = Some(scaler.map_err(self.failed("cannot be scaled"))?);
+        }
+        let mut scaled = frame::Video::empty();
+        if let Some(scaler) = &mut self.scaler {
+            scaler.run(picture, &mut scaled).map_err(EngineError::libav(format!("rendition {} cannot be scaled", self.rendition.name)))?;
+        }
+        Ok(scaled)
+    }
+}
+
+fn open_x264(rendition: &VideoRendition) -> Result<encoder::video::Encoder, ffmpeg_next::Error> {
+    let codec = encoder::find_by_name("libx264").ok_or(ffmpeg_next::Error::EncoderNotFound)?;
+    let rate = i32::try_from(rendition.frame_rate).map_err(|_| ffmpeg_next::Error::InvalidData)?;
+    let mut context = Context::new_with_codec(codec);
+    context.set_threading(threading::Config { kind: threading::Type::None, count: 1, ..Default::default() });
+    context.set_flags(CodecFlags::GLOBAL_HEADER); // parameter sets go to the init section, not before every keyframe
+    // One second of buffer: a segment cannot be more than half again its average, as BANDWIDTH in the playlist says.
+    ff::set_rate_control(&mut context, rendition.bitrate, rendition.bitrate);
+    let mut video = context.encoder().video()?;
+    video.set_width(rendition.width);
+    video.set_height(rendition.height);
+    video.set_format(Pixel::YUV420P);
+    video.set_time_base(Rational(1, rate));
+    video.set_frame_rate(Some(Rational(rate, 1)));
+    video.set_bit_rate(usize::try_from(rendition.bitrate).map_err(|_| ffmpeg_next::Error::InvalidData)?);
+    video.set_max_b_frames(0);
+    video.set_gop(1 << 20); // keyframes are where segments begin, and nowhere else
+    let mut options = Dictionary::new();
+    options.set("preset", "veryfast");
+    options.set("tune", "zerolatency");
+    options.set("forced-idr", "1");
+    // force-cfr=0: else the init section depends on when the encoder was started (facts/media.md).
+    options.set("x264-params", "force-cfr=0:scenecut=0:sliced-threads=0:open-gop=0");
+    video.open_with(options)
+}

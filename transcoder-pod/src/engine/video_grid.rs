@@ -1,0 +1,117 @@
+//! Puts pictures on a rendition's absolute grid of frames: slot n starts at n / rate seconds after the run's epoch.
+
+use lectern_contract::{SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
+
+/// Where a picture goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: its slot is taken.
+    Drop,
+    /// Into this slot.
+    At {
+        /// The slots before it, back to the last picture's, that repeat the last picture.
+        repeat_from: u64,
+        /// The picture's own slot.
+        slot: u64,
+        /// Pictures are missing before it, too many to repeat.
+        after_hole: bool,
+    },
+}
+
+/// The grid of one rendition, and how far it is filled.
+#[derive(Debug, Clone)]
+pub struct VideoGrid {
+    rate: u32,
+    next: Option<u64>,
+}
+
+impl VideoGrid {
+    /// An empty grid of `rate` frames a second (zero is taken as one).
+    pub fn new(rate: u32) -> Self {
+        Self { rate: rate.max(1), next: None }
+    }
+
+    /// Where the picture shown at `pts` goes. Pictures come in the order of their times.
+    ///
+    /// It goes to the nearest slot, or to the next free one if that is not further than three quarters of a frame: stamps
+    /// of whole milliseconds waver, and a source whose pictures lie between two slots would else be doubled and dropped
+    /// by turns. Up to a second of missing pictures is filled with the one before.
+    pub fn place(&mut self, pts: Ticks) -> Place {
+        let exact = i128::from(pts.0) * i128::from(self.rate);
+        let tick = i128::from(TICKS_PER_SECOND);
+        let nearest = (exact + tick / 2) / tick;
+        let nearest = u64::try_from(nearest).unwrap_or(u64::MAX);
+        let Some(next) = self.next else {
+            self.next = Some(nearest + 1);
+            return Place::At { repeat_from: nearest, slot: nearest, after_hole: true };
+        };
+        let off = exact - i128::from(next) * tick;
+        let slot = if off.abs() <= tick * 3 / 4 { next } else { nearest };
+        if slot < next {
+            return Place::Drop;
+        }
+        self.next = Some(slot + 1);
+        let after_hole = slot - next > u64::from(self.rate);
+        Place::At { repeat_from: if after_hole { slot } else { next }, slot, after_hole }
+    }
+
+    /// When `slot` starts.
+    pub fn start(&self, slot: u64) -> Ticks {
+        let ticks = u128::from(slot) * u128::from(TICKS_PER_SECOND) / u128::from(self.rate);
+        Ticks(u64::try_from(ticks).unwrap_or(u64::MAX))
+    }
+
+    /// Whether `slot` is the first that starts in its segment.
+    pub fn begins_segment(&self, slot: u64, duration: SegmentDuration) -> bool {
+        let number = |slot| SegmentNumber::of(self.start(slot), duration);
+        slot == 0 || number(slot) != number(slot - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(rate: u32, stamps: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let mut grid = VideoGrid::new(rate);
+        let mut filled = Vec::new();
+        for pts in stamps {
+            if let Place::At { repeat_from, slot, .. } = grid.place(Ticks(pts)) {
+                filled.extend(repeat_from..=slot);
+            }
+        }
+        filled
+    }
+
+    #[test]
+    fn stamps_of_whole_milliseconds_fill_every_slot_once() {
+        // 30 frames a second, half a frame off the grid: the worst phase for rounding.
+        let stamps = (0..300u64).map(|n| (n * 1000 / 30 + 16) * 90 + 60);
+        let filled = slots(30, stamps);
+        assert!(filled.windows(2).all(|pair| pair[1] == pair[0] + 1), "{filled:?}");
+        assert_eq!(filled.len(), 300);
+    }
+
+    #[test]
+    fn a_faster_source_is_thinned_and_a_slower_one_doubled() {
+        assert_eq!(slots(30, (0..120).map(|n| n * 1500)).len(), 60);
+        assert_eq!(slots(30, (0..50).map(|n| n * 3600)).len(), 59);
+        assert_eq!(slots(60, (0..30).map(|n| n * 3000)).len(), 59);
+    }
+
+    #[test]
+    fn a_hole_over_a_second_is_jumped() {
+        let mut grid = VideoGrid::new(30);
+        grid.place(Ticks(0));
+        assert_eq!(grid.place(Ticks(90_000)), Place::At { repeat_from: 1, slot: 30, after_hole: false });
+        assert_eq!(grid.place(Ticks(900_000)), Place::At { repeat_from: 300, slot: 300, after_hole: true });
+    }
+
+    #[test]
+    fn every_segment_begins_at_one_slot() {
+        let grid = VideoGrid::new(30);
+        let starts: Vec<u64> = (0..200).filter(|slot| grid.begins_segment(*slot, SegmentDuration::LOW_LATENCY)).collect();
+        assert_eq!(starts, [0, 60, 120, 180]);
+        assert_eq!(grid.start(60), Ticks(180_000));
+    }
+}
