@@ -133,7 +133,14 @@ async fn turn<K, F>(
     let config = controller::Config::default().concurrency(CONCURRENCY);
     let queue = select_all(wakes).take_until(stop.cancelled_owned());
     let turning = applier(move |object, ctx| Box::pin(reconcile(object, ctx)), on_error, ctx, store, queue, config);
-    turning.for_each(|_| future::ready(())).await;
+    let tell = |turned: Result<_, controller::Error<Error, watcher::Error>>| {
+        // What a reconcile says has been logged with its object; a watch that fails would be silent otherwise.
+        if let Err(controller::Error::QueueError(error)) = turned {
+            tracing::warn!(%error, "a watch failed; it is started again");
+        }
+        future::ready(())
+    };
+    turning.for_each(tell).await;
 }
 
 async fn run_pools<W>(watched: W, ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible>

@@ -1,6 +1,7 @@
 //! Lectern's operator.
 
 use clap::Parser;
+use kube::Client;
 use lectern_operator::args::Args;
 use lectern_operator::leader::{self, Identity};
 use lectern_operator::metrics::Metrics;
@@ -14,29 +15,45 @@ use prometheus_client::registry::Registry;
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::init(&args.telemetry)?;
-    let mut tasks = Tasks::new(shutdown::on_signal());
-    let client = kube::Client::try_default().await?;
+    let stop = shutdown::on_signal();
+    let client = Client::try_default().await?;
     let (readiness, mut registry) = (Readiness::default(), Registry::default());
     let metrics = Metrics::registered(&mut registry);
-
-    // The Lease is let go after the controllers have stopped: nobody leads while we still write.
-    let (leading, idle) = (CancellationToken::new(), CancellationToken::new());
     let me = Identity { pod: args.pod_name.clone(), namespace: args.pod_namespace.clone() };
-    tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, tasks.stop()));
-    tasks.spawn("leader", leader::run(client.clone(), me, leading.clone(), idle.clone()));
-    // A replica that waits for the Lease is ready: ready to take over.
+    // `leading` says that the Lease is ours; `done` that nobody here writes any more, so that it can be let go.
+    let (leading, done) = (CancellationToken::new(), CancellationToken::new());
+
+    let mut tasks = Tasks::new(stop.clone());
+    tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
+    tasks.spawn("leader", leader::run(client.clone(), me, leading.clone(), done.clone()));
+    let work = tokio::spawn(lead(client, args, metrics, leading, stop, done));
+    // A replica that waits for the Lease is ready, too: to take over.
     readiness.ready();
 
-    let mut work = Tasks::new(tasks.stop());
-    if tasks.stop().run_until_cancelled(leading.cancelled()).await.is_some() {
-        let (heard, changes) = Reports::new();
-        work.spawn("reports", reports::serve(args.report_listen, heard.clone(), metrics.clone(), work.stop()));
-        if let Some(wanted) = args.gateway_certificate() {
-            work.spawn("trust", trust::run(client.clone(), wanted, work.stop()));
-        }
-        controllers::start(client, &args, heard, changes, metrics, &mut work);
+    // A lost Lease ends the process here, with whatever is in flight: it is somebody else's now.
+    tasks.join().await?;
+    work.await?
+}
+
+/// What only the leader does, from when it leads.
+async fn lead(
+    client: Client,
+    args: Args,
+    metrics: Metrics,
+    leading: CancellationToken,
+    stop: CancellationToken,
+    done: CancellationToken,
+) -> anyhow::Result<()> {
+    let _done = done.drop_guard();
+    if stop.run_until_cancelled(leading.cancelled()).await.is_none() {
+        return Ok(());
     }
-    let worked = work.join().await;
-    idle.cancel();
-    tasks.join().await.and(worked)
+    let mut tasks = Tasks::new(stop.clone());
+    let (heard, changes) = Reports::new();
+    tasks.spawn("reports", reports::serve(args.report_listen, heard.clone(), metrics.clone(), stop.clone()));
+    if let Some(wanted) = args.gateway_certificate() {
+        tasks.spawn("trust", trust::run(client.clone(), wanted, stop));
+    }
+    controllers::start(client, &args, heard, changes, metrics, &mut tasks);
+    tasks.join().await
 }

@@ -1,5 +1,7 @@
 //! A whole shard in this process on loopback ports, real publishers, and a reader of the feed.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use bytes::BytesMut;
 use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, Ticks, WallMillis};

@@ -10,6 +10,9 @@ pub mod run_id;
 pub mod status;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 use crate::context::{Context, Error};
 use crate::{apply, conditions};
 use kube::api::Api;

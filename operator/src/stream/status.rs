@@ -53,7 +53,7 @@ pub fn replace(status: &mut LiveStreamStatus, claim: &Claim, generation: Option<
 }
 
 /// `new` with everything taken from `old` that differs only in what moves all the time: the live edge within half a minute,
-/// a bitrate within a quarter, messages of transcoding beside an unchanged reason while nothing else changed.
+/// a bitrate within a quarter.
 pub fn settle(old: &LiveStreamStatus, new: &LiveStreamStatus) -> LiveStreamStatus {
     let mut settled = new.clone();
     if let (Some(before), Some(now)) = (&old.live, &mut settled.live) {

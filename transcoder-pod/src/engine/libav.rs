@@ -201,7 +201,9 @@ impl Engine for Libav {
             Input::Unit(unit) => self.unit(&unit),
             Input::Gap => self.drain_video(),
             Input::Cut => {
-                self.sounds.iter().for_each(|sound| drop(sound.cut()));
+                for sound in &self.sounds {
+                    sound.cut();
+                }
                 self.show(&Picture::Cut)
             }
         }

@@ -1,0 +1,343 @@
+//! What a LiveStream's status becomes, from what is seen: given, when, then.
+
+use super::claims::{ENDED, PLAYABLE, RECEIVING, TRANSCODING};
+use super::dispatch::{Decision, decide};
+use super::key::Key;
+use super::observe::{HeadSeen, Seen};
+use super::plan::{Place, Plan, plan};
+use super::status::{news, refused, settle};
+use super::validate::{RefusalReason, Wanted, validate};
+use crate::conditions;
+use crate::reports::{ShardSaid, TranscoderSaid};
+use crate::routes;
+use jiff::Timestamp;
+use lectern_contract::report::{Publisher, TranscoderRun, TranscoderState};
+use lectern_contract::{Epoch, KeyHash, SegmentNumber, StreamRef, Ticks};
+use lectern_crds::{LiveStream, LiveStreamStatus, StreamPool};
+use serde_json::json;
+
+fn stream(spec: serde_json::Value) -> LiveStream {
+    let object = json!({
+        "apiVersion": "lectern.video/v1alpha1", "kind": "LiveStream",
+        "metadata": { "name": "algebra", "namespace": "school", "uid": "u1", "generation": 1 },
+        "spec": spec,
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+pub fn pool() -> StreamPool {
+    let text = include_str!("../../tests/golden/pool.yaml");
+    serde_yaml::from_str(text).unwrap()
+}
+
+fn seen(second: i64) -> Seen {
+    let ladder = json!({
+        "video": [{ "name": "360p", "width": 640, "height": 360, "bitrate": 600_000 }],
+        "audio": [{ "name": "audio", "bitrate": 96_000 }],
+    });
+    Seen {
+        now: Timestamp::from_second(1_800_000_000 + second).unwrap(),
+        settled: true,
+        ending: false,
+        pool: Some(pool().spec),
+        pools: vec![],
+        ladder: serde_json::from_value(ladder).unwrap(),
+        ladders: vec![],
+        shard: ShardSaid::NoPublisher,
+        transcoder: None,
+        head: HeadSeen::NotAsked,
+        sent: None,
+        namespace: "lectern".into(),
+        fresh_run: "run-1".into(),
+    }
+}
+
+fn wanted() -> Wanted {
+    validate(&stream(json!({})), &seen(0)).unwrap()
+}
+
+fn publishing() -> ShardSaid {
+    let codecs = vec!["avc1.64001f".into(), "mp4a.40.2".into()];
+    ShardSaid::Publisher(Publisher::Publishing {
+        remote: "192.0.2.1:9".into(),
+        codecs,
+        picture: Some((1280, 720)),
+        bitrate: 2_000_000,
+        newest: Ticks(0),
+    })
+}
+
+fn said(attempt: u32, state: TranscoderState) -> Option<TranscoderSaid> {
+    let stream = StreamRef { namespace: "school".into(), name: "algebra".into() };
+    let run = TranscoderRun { stream, run: "run-1".into(), attempt, epoch: Epoch(1), state };
+    Some(TranscoderSaid { pod: "t-0".into(), run, fresh: true })
+}
+
+fn running(confirmed: Option<u64>) -> TranscoderState {
+    let confirmed = confirmed.map(SegmentNumber);
+    TranscoderState::Running { confirmed, live_edge: SegmentNumber(9), lag: Ticks(0), bitrate: 700_000, trouble: None }
+}
+
+/// The stream through one look after another, each status being written as it is planned.
+struct Lecture {
+    stream: LiveStream,
+    plan: Option<Plan>,
+}
+
+impl Lecture {
+    fn new() -> Self {
+        let mut lecture = Self { stream: stream(json!({})), plan: None };
+        lecture.look(seen(0));
+        lecture
+    }
+
+    fn look(&mut self, seen: Seen) -> &LiveStreamStatus {
+        let held = self.stream.status.as_ref().and_then(|status| status.placement.clone());
+        let place = held.map_or_else(
+            || Place::Goes { shard: "lectern-ingest-default-0".into(), reason: "first choice of 2 by hash".into() },
+            Place::Stays,
+        );
+        let key = Key { url: "rtmp://in/live".into(), secret_name: "algebra-stream-key".into(), hash: KeyHash::of("k") };
+        let planned = plan(&self.stream, &wanted(), &seen, &key, &place);
+        let old = self.stream.status.clone().unwrap_or_default();
+        let mut status = settle(&old, &planned.status);
+        if planned.send.is_some() {
+            // The queue took it.
+            let dispatch = status.dispatch.as_mut().unwrap();
+            dispatch.at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(seen.now));
+        }
+        self.plan = Some(planned);
+        self.stream.status.insert(status)
+    }
+
+    fn live() -> Self {
+        let mut lecture = Self::new();
+        lecture.look(Seen { shard: publishing(), ..seen(1) });
+        lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(5))), ..seen(10) });
+        lecture
+    }
+
+    fn sent(&self) -> Option<u32> {
+        self.plan.as_ref().unwrap().send.as_ref().map(|job| job.attempt)
+    }
+
+    fn status(&self) -> &LiveStreamStatus {
+        self.stream.status.as_ref().unwrap()
+    }
+
+    fn reason(&self, kind: &str) -> &str {
+        conditions::reason(&self.status().conditions, kind).unwrap()
+    }
+
+    fn phase(&self) -> &str {
+        self.status().phase.as_deref().unwrap()
+    }
+}
+
+#[test]
+fn an_unknown_pool_is_refused_with_the_pools_there_are() {
+    let none = Seen { pool: None, pools: vec!["default".into(), "gpu".into()], ..seen(0) };
+    let refusal = validate(&stream(json!({ "poolName": "gpus" })), &none).unwrap_err();
+    assert_eq!(refusal.reason, RefusalReason::UnknownPool);
+    assert_eq!(
+        refusal.message,
+        r#"there is no StreamPool "gpus"; there are "default", "gpu"; create it, or create the stream anew with another spec.poolName"#
+    );
+}
+
+#[test]
+fn an_unknown_ladder_and_one_that_cannot_be_are_refused() {
+    let refusal = validate(&stream(json!({ "ladder": { "name": "x" } })), &Seen { ladder: None, ..seen(0) }).unwrap_err();
+    assert_eq!((refusal.reason, refusal.message.contains("none exists")), (RefusalReason::UnknownLadder, true));
+    let own = json!({ "ladder": { "audio": [{ "name": "a", "bitrate": 96_000 }] } });
+    assert_eq!(validate(&stream(own), &seen(0)).unwrap_err().reason, RefusalReason::BadLadder);
+}
+
+#[test]
+fn a_camera_with_a_password_is_refused_for_now() {
+    let camera = json!({ "source": { "rtsp": { "url": "rtsp://camera/1", "secretRef": { "name": "c" } } } });
+    assert_eq!(validate(&stream(camera), &seen(0)).unwrap_err().reason, RefusalReason::Unsupported);
+}
+
+#[test]
+fn a_refusal_of_a_stream_that_runs_leaves_its_route() {
+    let mut lecture = Lecture::live();
+    let refusal = validate(&lecture.stream, &Seen { pool: None, ..seen(20) }).unwrap_err();
+    lecture.stream.status = Some(refused(&lecture.stream, &refusal, seen(20).now));
+    assert_eq!((lecture.phase(), lecture.reason("Accepted")), ("Refused", "UnknownPool"));
+    assert!(routes::route(&lecture.stream).is_some());
+}
+
+#[test]
+fn a_new_stream_is_told_where_to_publish_and_where_to_watch() {
+    let lecture = Lecture::new();
+    let status = lecture.status();
+    assert_eq!((lecture.phase(), lecture.reason(RECEIVING)), ("Waiting", "NoPublisherYet"));
+    let playback = status.playback.as_ref().unwrap();
+    assert_eq!(playback.hls, format!("https://watch.example/{}/live.m3u8", playback.prefix));
+    assert_eq!(playback.vod, None);
+    let placement = status.placement.as_ref().unwrap();
+    assert_eq!((placement.epoch, placement.anchor_millis), (1, 1_799_999_990_000), "zero lies ten seconds back");
+    assert_eq!(lecture.sent(), None);
+}
+
+#[test]
+fn the_first_publisher_calls_a_transcoder_once() {
+    let mut lecture = Lecture::new();
+    lecture.look(Seen { shard: publishing(), ..seen(1) });
+    assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (Some(1), "WaitingForTranscoder"));
+    let job = lecture.plan.as_ref().unwrap().send.clone().unwrap();
+    assert_eq!(job.feed, "lectern-ingest-default-0.lectern-ingest-default.lectern.svc:7000");
+    lecture.look(Seen { shard: publishing(), ..seen(2) });
+    assert_eq!(lecture.sent(), None);
+}
+
+#[test]
+fn a_stream_is_live_when_its_first_segment_is_confirmed() {
+    let mut lecture = Lecture::new();
+    lecture.look(Seen { shard: publishing(), ..seen(1) });
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, running(None)), ..seen(3) });
+    assert_eq!((lecture.phase(), lecture.reason(PLAYABLE)), ("Receiving", "NoSegmentYet"));
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(5))), ..seen(5) });
+    assert_eq!((lecture.phase(), lecture.reason(PLAYABLE)), ("Live", "SegmentsConfirmed"));
+    assert_eq!(lecture.status().live.as_ref().unwrap().segment, 5);
+}
+
+#[test]
+fn a_restarted_operator_says_nothing_new_until_reports_had_time_to_come() {
+    let mut lecture = Lecture::live();
+    let before = lecture.status().clone();
+    lecture.look(Seen { settled: false, shard: ShardSaid::Silent, ..seen(11) });
+    assert_eq!(*lecture.status(), before);
+    lecture.look(Seen { shard: ShardSaid::Silent, ..seen(16) });
+    assert_eq!((lecture.reason(RECEIVING), lecture.reason(TRANSCODING)), ("ShardSilent", "TranscoderSilent"));
+    assert_eq!(lecture.reason(PLAYABLE), "SegmentsConfirmed", "the window is still there");
+    assert_eq!(lecture.sent(), None, "the queue hands the job on by itself");
+}
+
+#[test]
+fn a_live_stream_is_written_once_in_half_a_minute() {
+    let mut lecture = Lecture::live();
+    let before = lecture.status().clone();
+    for second in 11..39 {
+        lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(second / 2))), ..seen(i64::try_from(second).unwrap()) });
+        assert_eq!(*lecture.status(), before, "second {second}");
+    }
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(20))), ..seen(40) });
+    assert_eq!(lecture.status().live.as_ref().unwrap().segment, 20);
+}
+
+#[test]
+fn a_publisher_that_returns_after_its_transcoder_let_go_gets_another() {
+    let mut lecture = Lecture::live();
+    let gone = || ShardSaid::Publisher(Publisher::Gone { reason: "the publisher closed the connection".into() });
+    lecture.look(Seen { shard: gone(), transcoder: said(1, running(Some(9))), ..seen(20) });
+    assert_eq!((lecture.phase(), lecture.reason(RECEIVING)), ("Interrupted", "PublisherGone"));
+    lecture.look(Seen { shard: gone(), transcoder: said(1, TranscoderState::Idle), ..seen(320) });
+    assert_eq!((lecture.reason(TRANSCODING), lecture.sent()), ("Idle", None));
+    lecture.look(Seen { shard: gone(), ..seen(900) });
+    assert_eq!(lecture.reason(TRANSCODING), "Idle", "remembered when the report is long gone");
+    lecture.look(Seen { shard: publishing(), ..seen(901) });
+    assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (Some(2), "WaitingForTranscoder"));
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, TranscoderState::Idle), ..seen(902) });
+    assert_eq!(lecture.sent(), None, "the last words of attempt 1 are not about attempt 2");
+}
+
+#[test]
+fn a_transcoder_that_lost_the_run_does_not_call_for_another() {
+    let mut lecture = Lecture::live();
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, TranscoderState::Lost), ..seen(20) });
+    assert_eq!(lecture.sent(), None);
+}
+
+#[test]
+fn an_attempt_that_is_written_down_and_not_known_to_be_sent_is_sent_again() {
+    let status = |dispatch: serde_json::Value| -> LiveStreamStatus { serde_json::from_value(json!({ "dispatch": dispatch })).unwrap() };
+    let open = status(json!({ "attempt": 2 }));
+    assert_eq!(decide(&open, &seen(0), false), Decision::SendAgain(2), "even if the publisher left meanwhile");
+    assert_eq!(decide(&open, &Seen { sent: Some(2), ..seen(0) }, true), Decision::WasSent(2));
+    let answered = Seen { transcoder: said(2, running(None)), ..seen(0) };
+    assert_eq!(decide(&open, &answered, true), Decision::WasSent(2));
+    let done = status(json!({ "attempt": 2, "at": "2026-01-01T00:00:00Z" }));
+    assert_eq!(decide(&done, &seen(0), true), Decision::Leave);
+}
+
+#[test]
+fn a_stream_that_nobody_published_ends_at_once() {
+    let mut lecture = Lecture::new();
+    lecture.stream.spec.ended = true;
+    lecture.look(Seen { ending: true, ..seen(5) });
+    assert_eq!((lecture.phase(), lecture.reason(ENDED)), ("Ended", "NeverStarted"));
+    assert_eq!(routes::route(&lecture.stream), None);
+}
+
+#[test]
+fn an_ending_stream_keeps_its_route_until_its_transcoder_is_done() {
+    let mut lecture = Lecture::live();
+    lecture.stream.spec.ended = true;
+    lecture.look(Seen { ending: true, shard: publishing(), transcoder: said(1, running(Some(9))), head: HeadSeen::Open, ..seen(20) });
+    assert_eq!((lecture.phase(), lecture.reason(ENDED)), ("Ending", "Finishing"));
+    assert!(routes::route(&lecture.stream).unwrap().ended);
+    let (first, last) = (Some(SegmentNumber(3)), Some(SegmentNumber(9)));
+    lecture.look(Seen { ending: true, transcoder: said(1, TranscoderState::Ended { first, last }), ..seen(22) });
+    assert_eq!((lecture.phase(), lecture.reason(ENDED)), ("Ended", "Completed"));
+    assert!(lecture.status().playback.as_ref().unwrap().vod.as_ref().unwrap().ends_with("/vod.m3u8"));
+    assert_eq!(routes::route(&lecture.stream), None);
+}
+
+#[test]
+fn a_run_whose_head_says_ended_is_complete_although_nobody_reports_it() {
+    let mut lecture = Lecture::live();
+    lecture.look(Seen { ending: true, head: HeadSeen::Ended, ..seen(20) });
+    assert_eq!(lecture.reason(ENDED), "Completed");
+}
+
+#[test]
+fn an_idle_run_that_is_to_end_gets_a_transcoder_to_close_it() {
+    let mut lecture = Lecture::live();
+    lecture.look(Seen { transcoder: said(1, TranscoderState::Idle), ..seen(300) });
+    lecture.look(Seen { ending: true, head: HeadSeen::Open, ..seen(900) });
+    assert_eq!((lecture.sent(), lecture.reason(ENDED)), (Some(2), "Finishing"));
+}
+
+#[test]
+fn a_run_that_cannot_be_encoded_ends_incomplete_instead_of_never() {
+    let mut lecture = Lecture::live();
+    lecture.look(Seen { transcoder: said(1, TranscoderState::Failed { reason: "no decoder".into() }), ..seen(20) });
+    assert_eq!((lecture.reason(TRANSCODING), lecture.status().last_error.as_deref()), ("Failed", Some("no decoder")));
+    lecture.look(Seen { ending: true, ..seen(200) });
+    assert_eq!(lecture.reason(ENDED), "Incomplete");
+}
+
+#[test]
+fn a_stream_that_moves_keeps_its_timeline_and_says_so() {
+    let mut lecture = Lecture::live();
+    let old = lecture.status().clone();
+    let key = Key { url: "rtmp://in/live".into(), secret_name: "s".into(), hash: KeyHash::of("k") };
+    let place = Place::Goes { shard: "lectern-ingest-default-1".into(), reason: "why".into() };
+    let moved = plan(&lecture.stream, &wanted(), &seen(30), &key, &place).status;
+    let (before, after) = (old.placement.as_ref().unwrap(), moved.placement.as_ref().unwrap());
+    assert_eq!((after.epoch, after.anchor_millis), (2, before.anchor_millis));
+    assert!(news(&old, &moved).iter().any(|note| note.reason == "Placed" && note.warning));
+    lecture.stream.status = Some(moved);
+    assert_eq!(routes::route(&lecture.stream).unwrap().epoch, 2);
+}
+
+#[test]
+fn every_turn_of_a_lecture_is_told_once() {
+    let mut lecture = Lecture::new();
+    let mut told = Vec::new();
+    let gone = ShardSaid::Publisher(Publisher::Gone { reason: "gone".into() });
+    for look in [
+        Seen { shard: publishing(), ..seen(1) },
+        Seen { shard: publishing(), transcoder: said(1, running(Some(1))), ..seen(2) },
+        Seen { shard: publishing(), transcoder: said(1, running(Some(2))), ..seen(3) },
+        Seen { shard: gone, transcoder: said(1, running(Some(2))), ..seen(4) },
+        Seen { ending: true, head: HeadSeen::Ended, ..seen(5) },
+    ] {
+        let old = lecture.status().clone();
+        lecture.look(look);
+        told.extend(news(&old, lecture.status()).iter().map(|note| note.reason));
+    }
+    assert_eq!(told, ["PublisherArrived", "Playable", "PublisherLeft", "Ended"]);
+}

@@ -1,0 +1,226 @@
+//! The ownership of a run: its head, moved by compare-and-swap only.
+
+use crate::retry::Backoff;
+use bytes::{Bytes, BytesMut};
+use lectern_cloud::{Etag, Objects, Precondition, PutIfError, StorageError};
+use lectern_contract::head::Head;
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_contract::{Epoch, Owner, SegmentNumber};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long an owner has to answer before it is taken for dead.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// A run that this process owns, as far as it knows.
+#[derive(Debug)]
+pub struct Ownership {
+    objects: Objects,
+    key: String,
+    head: Head,
+    etag: Etag,
+}
+
+/// How a claim went.
+#[derive(Debug)]
+pub enum Claim {
+    /// The run is this process's.
+    Owned {
+        /// The head to move from here on.
+        ownership: Ownership,
+        /// There was an owner before: its work is to be gone on with.
+        taken_over: bool,
+    },
+    /// The run has ended; nothing is left to do.
+    Ended,
+    /// Its owner is alive: the job was delivered twice.
+    Lost {
+        /// The owner.
+        owner: Owner,
+    },
+}
+
+/// Why a head cannot be claimed or moved.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// Somebody else owns the run: stop writing at once.
+    #[error("run {run} is owned by {owner} since epoch {epoch}")]
+    Lost {
+        /// The run.
+        run: lectern_contract::RunId,
+        /// Who owns it.
+        owner: Owner,
+        /// Since when.
+        epoch: Epoch,
+    },
+    /// The object at the head's place is none of this run.
+    #[error("{key} is no head of run {run}: {what}")]
+    Malformed {
+        /// Its key.
+        key: String,
+        /// The run.
+        run: lectern_contract::RunId,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// S3 did not do it; whether it happened is unknown.
+    #[error("the head of the run cannot be moved: {0}")]
+    Storage(#[from] StorageError),
+}
+
+impl Ownership {
+    /// Tries once to make `owner`, serving its push at `address`, the owner of the job's run.
+    ///
+    /// An owner that still answers at its address keeps the run. A race is decided by S3; who loses it looks again.
+    ///
+    /// # Errors
+    /// [`HeadError::Malformed`] is final; after [`HeadError::Storage`] try again.
+    pub async fn claim(objects: &Objects, job: &LiveJob, owner: &Owner, address: &str) -> Result<Claim, HeadError> {
+        let key = job.prefix.key(&ObjectName::Head);
+        loop {
+            let mut head = Head {
+                run: job.run.clone(),
+                owner: owner.clone(),
+                epoch: Epoch(1),
+                address: Some(address.to_owned()),
+                next_segment: SegmentNumber(0),
+                ended: false,
+            };
+            let found = read(objects, &key, job).await?;
+            let taken_over = found.is_some();
+            let precondition = match found {
+                None => Precondition::Absent,
+                Some((there, _)) if there.ended => return Ok(Claim::Ended),
+                Some((there, etag)) => {
+                    if there.owner != *owner && lives(&there).await {
+                        return Ok(Claim::Lost { owner: there.owner });
+                    }
+                    head.epoch = there.epoch.next();
+                    head.next_segment = there.next_segment;
+                    Precondition::Matches(etag)
+                }
+            };
+            match objects.put_if(&key, encode(&head), precondition).await {
+                Ok(etag) => return Ok(Claim::Owned { ownership: Self { objects: objects.clone(), key, head, etag }, taken_over }),
+                Err(PutIfError::Conflict { .. }) => {} // somebody was quicker, or it was an attempt of ours: look again
+                Err(PutIfError::Storage(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The head as this process last wrote it.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Moves the head.
+    ///
+    /// # Errors
+    /// [`HeadError::Lost`] is final. After [`HeadError::Storage`] the same change may be made again: an attempt that went
+    /// through unseen is recognised by its owner and epoch.
+    pub async fn change(&mut self, change: impl FnOnce(&mut Head)) -> Result<(), HeadError> {
+        let mut wanted = self.head.clone();
+        change(&mut wanted);
+        loop {
+            match self.objects.put_if(&self.key, encode(&wanted), Precondition::Matches(self.etag.clone())).await {
+                Ok(etag) => {
+                    (self.head, self.etag) = (wanted, etag);
+                    return Ok(());
+                }
+                Err(PutIfError::Storage(error)) => return Err(error.into()),
+                Err(PutIfError::Conflict { .. }) => {}
+            }
+            let gone = || HeadError::Lost { run: self.head.run.clone(), owner: Owner("nobody".into()), epoch: self.head.epoch };
+            let object = self.objects.get(&self.key).await?.ok_or_else(gone)?;
+            let there: Head = serde_json::from_slice(&object.body).map_err(|error| HeadError::Malformed {
+                key: self.key.clone(),
+                run: self.head.run.clone(),
+                what: error.to_string(),
+            })?;
+            if (&there.owner, there.epoch) != (&self.head.owner, self.head.epoch) {
+                return Err(HeadError::Lost { run: there.run, owner: there.owner, epoch: there.epoch });
+            }
+            self.etag = object.etag;
+        }
+    }
+
+    /// Like [`Ownership::change`], patient with S3 for as long as `patience`; tells `trouble` while it fails.
+    ///
+    /// # Errors
+    /// As [`Ownership::change`]; [`HeadError::Storage`] only after `patience`.
+    pub async fn change_patiently(
+        &mut self,
+        patience: Duration,
+        change: impl Fn(&mut Head),
+        trouble: impl Fn(Option<String>),
+    ) -> Result<(), HeadError> {
+        let since = tokio::time::Instant::now();
+        let mut backoff = Backoff::default();
+        loop {
+            match self.change(&change).await {
+                Err(HeadError::Storage(error)) if since.elapsed() < patience => {
+                    trouble(Some(error.to_string()));
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+                other => {
+                    trouble(None);
+                    return other;
+                }
+            }
+        }
+    }
+}
+
+async fn read(objects: &Objects, key: &str, job: &LiveJob) -> Result<Option<(Head, Etag)>, HeadError> {
+    let Some(object) = objects.get(key).await? else { return Ok(None) };
+    let malformed = |what: String| HeadError::Malformed { key: key.to_owned(), run: job.run.clone(), what };
+    let head: Head = serde_json::from_slice(&object.body).map_err(|error| malformed(error.to_string()))?;
+    if head.run != job.run {
+        return Err(malformed(format!("it is of run {}", head.run)));
+    }
+    Ok(Some((head, object.etag)))
+}
+
+fn encode(head: &Head) -> Bytes {
+    serde_json::to_vec(head).unwrap_or_default().into() // a Head has only strings and numbers: it always encodes
+}
+
+/// Whether the owner that `head` names still works for the run.
+async fn lives(head: &Head) -> bool {
+    let Some(address) = &head.address else { return false };
+    match tokio::time::timeout(ANSWER_WITHIN, ask(address, head)).await {
+        Ok(Ok(alive)) => alive,
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+async fn ask(address: &str, head: &Head) -> io::Result<bool> {
+    let mut socket = TcpStream::connect(address).await?;
+    let mut bytes = BytesMut::new();
+    PushRequest { run: head.run.clone() }.encode(&mut bytes);
+    socket.write_all(&bytes).await?;
+    let mut answer = BytesMut::new();
+    // The first frame's kind is in its first bytes; the frame itself may be a segment of megabytes, or not come before
+    // the first segment does. So silence on an open line is life, too.
+    let quiet = tokio::time::timeout(ANSWER_WITHIN / 2, async {
+        while answer.len() < 64 {
+            if socket.read_buf(&mut answer).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    });
+    match quiet.await {
+        Err(_) => Ok(true),
+        Ok(read) => {
+            read?;
+            let closed_at_once = answer.is_empty();
+            let refused = matches!(PushFrame::decode(&mut answer), Ok(Some(PushFrame::Refused { .. })));
+            Ok(!closed_at_once && !refused)
+        }
+    }
+}

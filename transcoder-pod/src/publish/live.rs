@@ -1,0 +1,170 @@
+//! What origins get: the objects that a player needs now, held in memory, and who wants to hear of new ones.
+
+use bytes::{Bytes, BytesMut};
+use lectern_contract::RunId;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::push::PushFrame;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// Frames that may wait for a subscriber: some ten seconds of a ladder. One that is slower is dropped, and comes back.
+const WAITING: usize = 256;
+
+/// The live objects of one run; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Live(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    run: RunId,
+    /// In the order in which they must be handed out: what is named before what names it.
+    objects: Vec<(ObjectName, Bytes)>,
+    subscribers: Vec<mpsc::Sender<Bytes>>,
+    last_word: Option<PushFrame>,
+}
+
+impl Live {
+    /// Nothing published yet.
+    pub fn new(run: RunId) -> Self {
+        Self(Arc::new(Mutex::new(Inner { run, objects: Vec::new(), subscribers: Vec::new(), last_word: None })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes an object, in the place of what had its name.
+    pub fn put(&self, name: ObjectName, body: Bytes) {
+        let mut inner = self.lock();
+        inner.tell(&PushFrame::Object { name: name.to_string(), body: body.clone() });
+        match inner.objects.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = body,
+            None => {
+                let rank = rank(&name);
+                let at = inner.objects.partition_point(|(known, _)| self::rank(known) <= rank);
+                inner.objects.insert(at, (name, body));
+            }
+        }
+    }
+
+    /// Lets go of the segments of `rendition` that `keep` does not want: later subscribers find them in S3.
+    pub fn retain_segments(&self, rendition: &str, keep: impl Fn(lectern_contract::SegmentNumber) -> bool) {
+        self.lock().objects.retain(|(name, _)| match name {
+            ObjectName::Segment(of, number) if of == rendition => keep(*number),
+            _ => true,
+        });
+    }
+
+    /// Says the last word to all subscribers, now and later.
+    pub fn close(&self, last_word: PushFrame) {
+        let mut inner = self.lock();
+        inner.tell(&last_word);
+        inner.subscribers.clear();
+        inner.last_word = Some(last_word);
+    }
+
+    /// A new subscriber to `run`: what it gets at once, and what comes later. Without the latter nothing follows.
+    pub fn subscribe(&self, run: &RunId) -> (Bytes, Option<mpsc::Receiver<Bytes>>) {
+        let mut inner = self.lock();
+        let mut bytes = BytesMut::new();
+        if *run != inner.run {
+            PushFrame::Refused { reason: format!("this packager works for run {}", inner.run) }.encode(&mut bytes);
+            return (bytes.freeze(), None);
+        }
+        for (name, body) in &inner.objects {
+            PushFrame::Object { name: name.to_string(), body: body.clone() }.encode(&mut bytes);
+        }
+        if let Some(last_word) = &inner.last_word {
+            last_word.encode(&mut bytes);
+            return (bytes.freeze(), None);
+        }
+        let (sender, receiver) = mpsc::channel(WAITING);
+        inner.subscribers.push(sender);
+        (bytes.freeze(), Some(receiver))
+    }
+}
+
+impl Inner {
+    fn tell(&mut self, frame: &PushFrame) {
+        if self.subscribers.is_empty() {
+            return;
+        }
+        let mut bytes = BytesMut::new();
+        frame.encode(&mut bytes);
+        let bytes = bytes.freeze();
+        self.subscribers.retain(|subscriber| subscriber.try_send(bytes.clone()).is_ok());
+    }
+}
+
+fn rank(name: &ObjectName) -> u8 {
+    match name {
+        ObjectName::Init(..) => 0,
+        ObjectName::Segment(..) => 1,
+        ObjectName::MediaPlaylist(_) => 2,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lectern_contract::SegmentNumber;
+
+    fn names(bytes: Bytes) -> Vec<String> {
+        let mut input = BytesMut::from(&bytes[..]);
+        let mut names = Vec::new();
+        while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
+            names.push(match frame {
+                PushFrame::Object { name, .. } => name,
+                other => format!("{other:?}"),
+            });
+        }
+        names
+    }
+
+    fn segment(number: u64) -> ObjectName {
+        ObjectName::Segment("a".into(), SegmentNumber(number))
+    }
+
+    #[test]
+    fn a_subscriber_gets_what_is_named_before_what_names_it() {
+        let live = Live::new("r".into());
+        for name in [ObjectName::Multivariant, ObjectName::MediaPlaylist("a".into()), segment(1), ObjectName::Init("a".into(), 0), segment(2)] {
+            live.put(name, Bytes::from_static(b"x"));
+        }
+        live.retain_segments("a", |number| number.0 > 1);
+        let (now, later) = live.subscribe(&"r".into());
+        assert_eq!(names(now), ["a/init-0.mp4", "a/2.m4s", "a/live.m3u8", "live.m3u8"]);
+        let mut later = later.unwrap();
+        live.put(segment(3), Bytes::from_static(b"x"));
+        live.close(PushFrame::Ended);
+        assert_eq!(names(later.try_recv().unwrap()), ["a/3.m4s"]);
+        assert_eq!(names(later.try_recv().unwrap()), ["Ended"]);
+        assert!(live.subscribe(&"r".into()).1.is_none());
+    }
+
+    #[test]
+    fn a_slow_subscriber_is_dropped_and_the_others_are_not() {
+        let live = Live::new("r".into());
+        let (_, slow) = live.subscribe(&"r".into());
+        let mut slow = slow.unwrap();
+        for number in 0..=WAITING as u64 {
+            live.put(segment(number), Bytes::new());
+        }
+        let (_, quick) = live.subscribe(&"r".into());
+        live.put(segment(9999), Bytes::new());
+        assert_eq!(names(quick.unwrap().try_recv().unwrap()), ["a/9999.m4s"]);
+        let mut got = 0;
+        while slow.try_recv().is_ok() {
+            got += 1;
+        }
+        assert_eq!(got, WAITING, "what had been queued still arrives; then the line is cut");
+        assert!(matches!(slow.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+    }
+
+    #[test]
+    fn another_run_is_refused() {
+        let (said, later) = Live::new("r".into()).subscribe(&"s".into());
+        assert!(names(said)[0].starts_with("Refused") && later.is_none());
+    }
+}

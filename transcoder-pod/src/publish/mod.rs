@@ -1,0 +1,26 @@
+//! Publishing: to origins the moment a segment exists, to S3 in order and with patience.
+
+mod keeper;
+mod live;
+mod push_server;
+mod restore;
+mod uploader;
+
+pub use keeper::{Event, Keeper, KeeperError, Parting};
+pub use live::Live;
+pub use push_server::serve as serve_push;
+pub use restore::{Restored, restore};
+pub use uploader::{Backlog, Item, Uploader};
+
+use bytes::Bytes;
+use lectern_contract::{SegmentDuration, WallMillis};
+use lectern_media::hls::{Kind, LiveWindow, MediaPlaylist, media_playlist};
+
+/// Segments that a live playlist lists.
+pub const WINDOW: usize = 10;
+
+/// A rendition's live playlist.
+pub fn live_playlist(window: &LiveWindow, segment_duration: SegmentDuration, anchor: WallMillis, ended: bool) -> Bytes {
+    let entries = window.entries().collect();
+    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, entries, ended }).into()
+}

@@ -1,0 +1,90 @@
+//! What a child knows of itself, gathered from its tasks, as the report wants it.
+
+use lectern_contract::report::TranscoderState;
+use lectern_contract::{SegmentNumber, Ticks};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Segments per rendition that the bit rate is taken over.
+const RATE_OVER: usize = 4;
+
+/// Shared by the tasks of a child; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Status(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting_for: Option<String>,
+    newest_input: Ticks,
+    newest_end: Ticks,
+    live_edge: Option<SegmentNumber>,
+    confirmed: Option<SegmentNumber>,
+    sizes: BTreeMap<usize, VecDeque<(usize, Ticks)>>,
+    troubles: BTreeMap<String, String>,
+}
+
+impl Status {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the child waits for before it can start; `None`: nothing amiss.
+    pub fn waiting_for(&self, what: Option<String>) {
+        self.lock().waiting_for = what;
+    }
+
+    /// Media up to `pts` has arrived.
+    pub fn input(&self, pts: Ticks) {
+        let mut inner = self.lock();
+        inner.newest_input = inner.newest_input.max(pts);
+    }
+
+    /// A segment of `bytes` was offered to origins.
+    pub fn segment(&self, rendition: usize, number: SegmentNumber, end: Ticks, duration: Ticks, bytes: usize) {
+        let mut inner = self.lock();
+        inner.live_edge = inner.live_edge.max(Some(number));
+        inner.newest_end = inner.newest_end.max(end);
+        let sizes = inner.sizes.entry(rendition).or_default();
+        sizes.push_back((bytes, duration));
+        if sizes.len() > RATE_OVER {
+            sizes.pop_front();
+        }
+    }
+
+    /// S3 has everything up to `number` in every rendition.
+    pub fn confirmed(&self, number: SegmentNumber) {
+        let mut inner = self.lock();
+        inner.confirmed = inner.confirmed.max(Some(number));
+    }
+
+    /// `part` is in trouble, or (`None`) is not any more.
+    pub fn trouble(&self, part: &str, trouble: Option<String>) {
+        let mut inner = self.lock();
+        match trouble {
+            Some(trouble) => drop(inner.troubles.insert(part.to_owned(), trouble)),
+            None => drop(inner.troubles.remove(part)),
+        }
+    }
+
+    /// For the report.
+    pub fn state(&self) -> TranscoderState {
+        let inner = self.lock();
+        let Some(live_edge) = inner.live_edge else {
+            let trouble = inner.troubles.values().next().cloned();
+            return TranscoderState::Starting { waiting_for: inner.waiting_for.clone().or(trouble) };
+        };
+        let rate = |sizes: &VecDeque<(usize, Ticks)>| {
+            let bytes: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
+            let seconds: f64 = sizes.iter().map(|(_, duration)| duration.as_secs_f64()).sum();
+            if seconds > 0.0 { (bytes as f64 * 8.0 / seconds) as u64 } else { 0 }
+        };
+        let troubles: Vec<&str> = inner.troubles.values().map(String::as_str).collect();
+        TranscoderState::Running {
+            confirmed: inner.confirmed,
+            live_edge,
+            lag: inner.newest_input.since(inner.newest_end),
+            bitrate: inner.sizes.values().map(rate).sum(),
+            trouble: (!troubles.is_empty()).then(|| troubles.join("; ")),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The engine and the packager on a real lecture, judged by ffprobe and ffmpeg.
+
+mod common;
+
+use bytes::Bytes;
+use common::{folder, ladder, lecture, tool};
+use lectern_contract::feed::{FeedFrame, Track};
+use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
+use lectern_media::{aac::AacConfig, cmaf};
+use lectern_transcoder_pod::engine::{Engine, Input, Libav, Order, Output};
+use lectern_transcoder_pod::packager::{Packager, Segment};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
+const START: Ticks = Ticks(90_000);
+
+#[derive(Default)]
+struct Made {
+    init: Vec<Bytes>,
+    segments: Vec<Segment>,
+    samples: Vec<(u64, u32, bool)>,
+    ended: bool,
+}
+
+fn transcode(frames: Vec<FeedFrame>, from: Ticks) -> BTreeMap<usize, Made> {
+    let (out, mut outputs) = tokio::sync::mpsc::channel(64);
+    let order = Order { ladder: ladder(), segment_duration: TWO, from };
+    let feeder = std::thread::spawn(move || {
+        let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out).unwrap());
+        for frame in frames {
+            match frame {
+                FeedFrame::Config { track, codec, config } => engine.push(Input::Config { track, codec, config }).unwrap(),
+                FeedFrame::AccessUnit(unit) => engine.push(Input::Unit(unit)).unwrap(),
+                _ => engine.push(Input::Gap).unwrap(),
+            }
+        }
+        engine.finish().unwrap();
+    });
+    let mut made: BTreeMap<usize, Made> = BTreeMap::new();
+    let mut packagers: BTreeMap<usize, Packager> = BTreeMap::new();
+    let shapes = ladder();
+    while let Some(output) = outputs.blocking_recv() {
+        let rendition = match &output {
+            Output::Config { rendition, .. } | Output::Sample { rendition, .. } | Output::Cut { rendition } | Output::End { rendition } => *rendition,
+        };
+        let timescale = if rendition < 2 { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
+        let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, None));
+        let made = made.entry(rendition).or_default();
+        match output {
+            Output::Config { config, .. } => made.init.push(match shapes.video.get(rendition) {
+                Some(video) => cmaf::video_init(video.width as u16, video.height as u16, &config).unwrap(),
+                None => {
+                    assert_eq!(AacConfig::parse(&config).unwrap().sample_rate, 48_000);
+                    cmaf::audio_init(&config, 2, 96_000).unwrap()
+                }
+            }),
+            Output::Sample { sample, .. } => {
+                made.samples.push((sample.start, sample.duration, sample.sync));
+                made.segments.extend(packager.push(sample).unwrap());
+            }
+            Output::Cut { .. } => made.segments.extend(packager.cut().unwrap()),
+            Output::End { .. } => {
+                made.segments.extend(packager.cut().unwrap());
+                made.ended = true;
+            }
+        }
+    }
+    feeder.join().unwrap();
+    made
+}
+
+fn write(folder: &Path, name: &str, init: &Bytes, segments: &[Segment]) -> String {
+    let mut file = init.to_vec();
+    segments.iter().for_each(|segment| file.extend_from_slice(&segment.body));
+    let path = folder.join(format!("{name}.mp4"));
+    std::fs::write(&path, file).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn numbers(made: &Made) -> Vec<u64> {
+    made.segments.iter().map(|segment| segment.number.0).collect()
+}
+
+#[test]
+fn a_lecture_becomes_segments_that_decode_without_an_error() {
+    let made = transcode(lecture("decode", 6, START, &[]), Ticks(0));
+    assert_eq!(made.len(), 3, "two pictures and a sound");
+    let folder = folder("decode-out");
+    for (rendition, made) in &made {
+        assert!(made.ended);
+        assert_eq!(made.init.len(), 1);
+        assert_eq!(numbers(made), [0, 1, 2, 3], "rendition {rendition}: from 1 s to 7 s");
+        let path = write(&folder, &rendition.to_string(), &made.init[0], &made.segments);
+        let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
+        assert_eq!(complaints.trim(), "", "rendition {rendition}");
+    }
+    for rendition in [0, 1] {
+        let samples = &made[&rendition].samples;
+        assert_eq!(samples.len(), 180);
+        assert_eq!(samples[0].0, START.0);
+        assert!(samples.windows(2).all(|pair| pair[0].0 + 3000 == pair[1].0), "a picture is missing or doubled");
+        let keys: Vec<u64> = samples.iter().filter(|sample| sample.2).map(|sample| sample.0).collect();
+        assert_eq!(keys, [90_000, 180_000, 360_000, 540_000], "a keyframe at the start and on each boundary, and no others");
+    }
+    let sound = &made[&2].samples;
+    assert!(sound.windows(2).all(|pair| pair[0].0 + 1024 == pair[1].0), "a sound frame is missing or doubled");
+    assert!(sound.iter().all(|sample| sample.0 % 1024 == 0), "sound is off the grid");
+    let shape = tool("ffprobe", &["-v", "error", "-show_entries", "stream=codec_name,width,height", "-of", "csv=p=0", folder.join("1.mp4").to_str().unwrap()]);
+    assert_eq!(shape.trim(), "h264,320,180");
+}
+
+#[test]
+fn the_decode_time_of_a_segment_is_its_number_times_its_duration() {
+    let made = transcode(lecture("tfdt", 6, START, &[]), Ticks(0));
+    for segment in &made[&0].segments[1..3] {
+        assert_eq!(segment.duration, TWO.ticks());
+        assert_eq!(decode_time(&segment.body), segment.number.start(TWO).0);
+    }
+}
+
+fn decode_time(mut segment: &[u8]) -> u64 {
+    use mp4_atom::{Any, Decode};
+    loop {
+        if let Any::Moof(moof) = Any::decode(&mut segment).unwrap() {
+            return moof.traf[0].tfdt.as_ref().unwrap().base_media_decode_time;
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_started_later_makes_interchangeable_segments() {
+    let frames = lecture("two", 8, START, &[]);
+    let late_from = SegmentNumber(2).start(TWO);
+    // As the feed does it: parameters, then from the last keyframe at or before the wanted time.
+    let key = frames
+        .iter()
+        .rposition(|frame| matches!(frame, FeedFrame::AccessUnit(unit) if unit.track == Track::Video && unit.keyframe && unit.dts <= late_from))
+        .unwrap();
+    let configs = frames[..key].iter().filter(|frame| matches!(frame, FeedFrame::Config { .. }));
+    let late: Vec<FeedFrame> = configs.cloned().chain(frames[key..].iter().cloned()).collect();
+    let (first, second) = (transcode(frames, Ticks(0)), transcode(late, late_from));
+    let folder = folder("two-out");
+    for rendition in [0, 1, 2] {
+        let (a, b) = (&first[&rendition], &second[&rendition]);
+        assert_eq!(a.init, b.init, "init sections of rendition {rendition}");
+        assert_eq!(numbers(a), [0, 1, 2, 3, 4]);
+        assert_eq!(numbers(b), [2, 3, 4]);
+        let later = |made: &Made| made.samples.iter().filter(|sample| sample.0 >= b.samples[0].0).copied().collect::<Vec<_>>();
+        assert_eq!(later(a), later(b), "stamps of rendition {rendition}");
+        let spliced: Vec<Segment> = [&a.segments[..2], &b.segments[..1], &a.segments[3..4], &b.segments[2..]].concat();
+        let path = write(&folder, &rendition.to_string(), &a.init[0], &spliced);
+        let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
+        assert_eq!(complaints.trim(), "", "spliced rendition {rendition}");
+    }
+}
+
+#[test]
+fn a_source_without_sound_makes_pictures_only() {
+    let made = transcode(lecture("silent", 3, START, &["-an"]), Ticks(0));
+    assert_eq!(made.keys().copied().collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_source_without_picture_makes_sound_only() {
+    let made = transcode(lecture("dark", 3, START, &["-vn"]), Ticks(0));
+    assert_eq!(made.keys().copied().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_broken_unit_is_skipped() {
+    let mut frames = lecture("broken", 4, START, &[]);
+    let mut broken = 0;
+    for frame in frames.iter_mut().skip(40).step_by(17) {
+        if let FeedFrame::AccessUnit(unit) = frame {
+            unit.payload = Bytes::from_static(b"\0\0\0\x05noise and more noise");
+            broken += 1;
+        }
+    }
+    assert!(broken > 5);
+    let made = transcode(frames, Ticks(0));
+    assert_eq!(numbers(&made[&0]), [0, 1, 2]);
+    assert!(made[&0].ended && made[&2].ended);
+}
+
+#[test]
+fn a_hole_is_jumped_and_the_numbers_go_on() {
+    let mut frames = lecture("hole", 3, START, &[]);
+    frames.push(FeedFrame::Gap { from: START, reason: "the publisher left".into() });
+    frames.extend(lecture("hole-after", 3, Ticks::from_millis(21_300), &[]));
+    let made = transcode(frames, Ticks(0));
+    for (rendition, made) in made {
+        assert_eq!(numbers(&made), [0, 1, 10, 11, 12], "rendition {rendition}");
+    }
+}
