@@ -59,7 +59,7 @@ impl Publisher {
         let log = (1..).map(|n| out.join(format!("publisher-{n}.log"))).find(|path| !path.exists()).context("a free name")?;
         let size = format!("{}x{}", shot.size.width, shot.size.height);
         let rate = FRAME_RATE.to_string();
-        let tone = format!("sine=frequency={TONE}:beep_factor=2:sample_rate=48000");
+        let tone = format!("sine=frequency={TONE}:sample_rate=48000");
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-hide_banner", "-nostats", "-loglevel", "info"]);
         ffmpeg.args(["-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", &size, "-framerate", &rate, "-i", "pipe:0"]);

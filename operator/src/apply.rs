@@ -73,7 +73,8 @@ pub async fn delete<K>(api: &Api<K>, name: &str, uid: Option<String>) -> Result<
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    let params = DeleteParams { preconditions: uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None }), ..DeleteParams::default() };
+    let params =
+        DeleteParams { preconditions: uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None }), ..DeleteParams::default() };
     match api.delete(name, &params).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),

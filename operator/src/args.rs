@@ -36,7 +36,9 @@ pub struct Args {
 impl Args {
     /// How pods reach the report endpoint.
     pub fn operator_url(&self) -> String {
-        self.operator_url.clone().unwrap_or_else(|| format!("http://{}.{}.svc:{}", crate::MANAGER, self.pod_namespace, self.report_listen.port()))
+        self.operator_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{}.{}.svc:{}", crate::MANAGER, self.pod_namespace, self.report_listen.port()))
     }
 
     /// The certificate that the gateway needs, if it is ours to issue.

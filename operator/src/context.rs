@@ -8,9 +8,8 @@ use crate::placement::Book;
 use crate::pool::checks::Checks;
 use crate::reports::{Reports, STALE};
 use crate::stream::key::KeyBook;
-use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use lectern_crds::{EncodingLadder, LiveStream, StreamPool};
@@ -40,8 +39,6 @@ pub struct Context {
     pub pools: Store<DeserializeGuard<StreamPool>>,
     /// All EncodingLadders.
     pub ladders: Store<DeserializeGuard<EncodingLadder>>,
-    /// The stream keys' Secrets, without their data.
-    pub secrets: Store<PartialObjectMeta<Secret>>,
     /// Who is on which shard.
     pub book: Book,
     /// Stream keys as they were read last.

@@ -10,7 +10,7 @@ use crate::{pool, routes, stream};
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger_self, trigger_with};
@@ -18,7 +18,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use lectern_contract::{ShardName, StreamRef};
-use lectern_crds::{EncodingLadder, LiveStream, POOL_LABEL, STREAM_LABEL, StreamPool};
+use lectern_crds::{EncodingLadder, LiveStream, POOL_LABEL, StreamPool};
 use lectern_podkit::Tasks;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
@@ -40,11 +40,17 @@ const COUNT: Duration = Duration::from_secs(10);
 const PHASES: [&str; 9] = ["Pending", "Refused", "Waiting", "Receiving", "Live", "Interrupted", "Ending", "Ended", "Deleting"];
 
 /// Starts everything that only the leader may run.
-pub fn start(client: Client, args: &Args, reports: Arc<Reports>, changes: mpsc::UnboundedReceiver<StreamRef>, metrics: Metrics, tasks: &mut Tasks) {
+pub fn start(
+    client: Client,
+    args: &Args,
+    reports: Arc<Reports>,
+    changes: mpsc::UnboundedReceiver<StreamRef>,
+    metrics: Metrics,
+    tasks: &mut Tasks,
+) {
     let (streams, streams_writer) = reflector::store();
     let (pools, pools_writer) = reflector::store();
     let (ladders, ladders_writer) = reflector::store();
-    let (secrets, secrets_writer) = reflector::store();
     let ctx = Arc::new(Context {
         client: DebugClient(client.clone()),
         namespace: args.pod_namespace.clone(),
@@ -54,7 +60,6 @@ pub fn start(client: Client, args: &Args, reports: Arc<Reports>, changes: mpsc::
         streams,
         pools,
         ladders,
-        secrets,
         book: Default::default(),
         keys: Default::default(),
         sent: Default::default(),
@@ -78,11 +83,6 @@ pub fn start(client: Client, args: &Args, reports: Arc<Reports>, changes: mpsc::
         .modify(slim)
         .reflect(ladders_writer)
         .touched_objects();
-    let watched_secrets = watcher(Api::<PartialObjectMeta<Secret>>::all(client.clone()), everything().labels(STREAM_LABEL))
-        .default_backoff()
-        .modify(slim)
-        .reflect(secrets_writer)
-        .touched_objects();
     let watched_pools = watcher(Api::<Guarded<StreamPool>>::all(client.clone()), everything())
         .default_backoff()
         .modify(slim)
@@ -102,7 +102,7 @@ pub fn start(client: Client, args: &Args, reports: Arc<Reports>, changes: mpsc::
     tasks.spawn("phases", count_phases(ctx.clone(), stop.clone()));
     tasks.spawn("pools", run_pools(watched_pools, ctx.clone(), stop.clone()));
     let triggers = Triggers { changes, pools_seen };
-    tasks.spawn("streams", run_streams(watched_streams, watched_ladders, watched_secrets, triggers, ctx, stop));
+    tasks.spawn("streams", run_streams(watched_streams, watched_ladders, triggers, ctx, stop));
 }
 
 /// Watches serve any version from the API server's cache: a controller needs to be told, not to be first.
@@ -196,11 +196,10 @@ struct Triggers {
     pools_seen: mpsc::UnboundedReceiver<String>,
 }
 
-async fn run_streams<S, L, K>(streams: S, ladders: L, secrets: K, triggers: Triggers, ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible>
+async fn run_streams<S, L>(streams: S, ladders: L, triggers: Triggers, ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible>
 where
     S: Stream<Item = Result<Guarded<LiveStream>, watcher::Error>> + Send + 'static,
     L: Stream<Item = Result<Guarded<EncodingLadder>, watcher::Error>> + Send + 'static,
-    K: Stream<Item = Result<PartialObjectMeta<Secret>, watcher::Error>> + Send + 'static,
 {
     let by_ladder = {
         let streams = ctx.streams.clone();
@@ -209,12 +208,8 @@ where
             streams_where(&streams, move |stream| stream.spec.ladder.name.as_deref() == Some(name.as_str()))
         }
     };
-    let by_secret = |secret: PartialObjectMeta<Secret>| {
-        secret.labels().get(STREAM_LABEL).map(|stream| ObjectRef::new(stream).within(&secret.namespace().unwrap_or_default()))
-    };
     let wakes = vec![
         trigger_self(streams, ()).boxed(),
-        trigger_with(secrets, by_secret).boxed(),
         trigger_with(ladders, by_ladder).boxed(),
         from_reports(triggers.changes).map(|stream| Ok(stream.into())).boxed(),
         from_pools(triggers.pools_seen, ctx.clone()).map(|stream| Ok(stream.into())).boxed(),
@@ -239,7 +234,8 @@ fn from_pools(seen: mpsc::UnboundedReceiver<String>, ctx: Arc<Context>) -> impl 
             let name = seen.recv().await?;
             let generation = ctx.pools.get(&ObjectRef::new(&name)).map(|pool| pool.meta().generation.unwrap_or(0));
             let before = known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), generation);
-            let woken = if before == Some(generation) { Vec::new() } else { streams_where(&ctx.streams, |stream| stream.spec.pool_name == name) };
+            let woken =
+                if before == Some(generation) { Vec::new() } else { streams_where(&ctx.streams, |stream| stream.spec.pool_name == name) };
             Some((futures::stream::iter(woken), seen))
         }
     });
@@ -256,7 +252,12 @@ async fn reconcile_stream(guarded: Arc<Guarded<LiveStream>>, ctx: Arc<Context>) 
     let found = match &guarded.0 {
         Ok(found) => Arc::new(found.clone()),
         Err(invalid) => {
-            tracing::error!(namespace = name.0, name = name.1, error = invalid.error, "this LiveStream cannot be read; it waits for a change");
+            tracing::error!(
+                namespace = name.0,
+                name = name.1,
+                error = invalid.error,
+                "this LiveStream cannot be read; it waits for a change"
+            );
             return Ok(Action::await_change());
         }
     };
@@ -272,7 +273,7 @@ fn retry_stream(stream: Arc<Guarded<LiveStream>>, error: &Error, ctx: Arc<Contex
 /// yet is not an unknown one, and a shard whose streams are not counted is not an empty one.
 async fn ready(ctx: &Context) {
     // The writers go only when the process does.
-    let _ = tokio::join!(ctx.pools.wait_until_ready(), ctx.ladders.wait_until_ready(), ctx.streams.wait_until_ready(), ctx.secrets.wait_until_ready());
+    let _ = tokio::join!(ctx.pools.wait_until_ready(), ctx.ladders.wait_until_ready(), ctx.streams.wait_until_ready());
     ctx.book.seed(|| ctx.streams.state().iter().filter_map(|guarded| entry(guarded.0.as_ref().ok()?)).collect());
 }
 

@@ -102,7 +102,8 @@ async fn acquire(leases: &Api<Lease>, me: &str) -> Lease {
 
 async fn try_acquire(leases: &Api<Lease>, me: &str, watch: &mut Watch) -> Result<Option<Lease>, kube::Error> {
     let Some(lease) = leases.get_opt(MANAGER).await? else {
-        let fresh = Lease { metadata: ObjectMeta { name: Some(MANAGER.to_owned()), ..ObjectMeta::default() }, spec: Some(LeaseSpec::default()) };
+        let fresh =
+            Lease { metadata: ObjectMeta { name: Some(MANAGER.to_owned()), ..ObjectMeta::default() }, spec: Some(LeaseSpec::default()) };
         return leases.create(&PostParams::default(), &taken(&fresh, me)).await.map(Some);
     };
     if watch.may_take(&lease, me, Instant::now()) { write(leases, &lease, me).await.map(Some) } else { Ok(None) }

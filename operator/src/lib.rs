@@ -14,7 +14,7 @@
 //! | `lectern.video` | `livestreams/status`, `streampools/status` | get, patch |
 //! | `lectern.video` | `livestreams/finalizers`, `streampools/finalizers` | update (owner references with blockOwnerDeletion) |
 //! | `lectern.video` | `streampools`, `encodingladders` | get, list, watch |
-//! | *core* | `secrets` | get, list, watch, create, patch (stream keys, in the streams' namespaces) |
+//! | *core* | `secrets` | get, create, patch (stream keys, in the streams' namespaces; never listed or watched) |
 //! | `events.k8s.io` | `events` | create, patch |
 //!
 //! Role in the operator's namespace:
@@ -27,6 +27,8 @@
 //! | *core* | `pods` | get, list, watch, create, patch, delete |
 //! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch |
 //! | `coordination.k8s.io` | `leases` | get, create, update |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on fails"))]
 
 pub mod apply;
 pub mod args;

@@ -55,11 +55,13 @@ pub fn route(stream: &LiveStream) -> Option<Route> {
 /// The slices as they should be, given as they are: a route stays in its slice, a new one goes where there is room, and a
 /// slice without routes is left out. `wanted` is each route with its pool; routes of `unreadable` streams stay as they are.
 pub fn plan(existing: &Slices, wanted: Vec<(String, Route)>, unreadable: &BTreeSet<StreamRef>) -> Slices {
-    let mut wanted: BTreeMap<(String, String), Route> = wanted.into_iter().map(|(pool, route)| ((pool, route.run_id.clone()), route)).collect();
+    let mut wanted: BTreeMap<(String, String), Route> =
+        wanted.into_iter().map(|(pool, route)| ((pool, route.run_id.clone()), route)).collect();
     let mut planned: Slices = BTreeMap::new();
     for (name, slice) in existing {
         let keep = |route: &Route| {
-            let blind = || unreadable.contains(&StreamRef { namespace: route.namespace.clone(), name: route.name.clone() }).then(|| route.clone());
+            let blind =
+                || unreadable.contains(&StreamRef { namespace: route.namespace.clone(), name: route.name.clone() }).then(|| route.clone());
             wanted.remove(&(slice.pool_name.clone(), route.run_id.clone())).or_else(blind)
         };
         let routes: Vec<Route> = slice.routes.iter().filter_map(keep).collect();
@@ -135,7 +137,11 @@ pub async fn run(
     }
 }
 
-async fn round(api: &Api<RouteSlice>, streams: &Store<DeserializeGuard<LiveStream>>, known: &mut Option<Slices>) -> Result<(), kube::Error> {
+async fn round(
+    api: &Api<RouteSlice>,
+    streams: &Store<DeserializeGuard<LiveStream>>,
+    known: &mut Option<Slices>,
+) -> Result<(), kube::Error> {
     let mut slices = match known.take() {
         Some(slices) => slices,
         None => api.list(&ListParams::default()).await?.items.into_iter().map(|slice| (slice.name_any(), slice.spec)).collect(),

@@ -125,7 +125,11 @@ fn issue(issuer: &Issuer<'_, KeyPair>, wanted: &Wanted, ca_pem: &str, now: Times
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
     let data = [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", ca_pem.to_owned())];
-    Ok(secret(&wanted.secret, data, [(NOT_BEFORE, from.to_string()), (NOT_AFTER, until.to_string()), (DNS_NAMES, wanted.dns_names.join(","))]))
+    Ok(secret(
+        &wanted.secret,
+        data,
+        [(NOT_BEFORE, from.to_string()), (NOT_AFTER, until.to_string()), (DNS_NAMES, wanted.dns_names.join(","))],
+    ))
 }
 
 /// The CA's parameters: what an issuer signs with is the name, which must not change while the CA's Secret lives.

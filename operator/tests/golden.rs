@@ -2,6 +2,8 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p lectern-operator --profile lectern --test golden` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use lectern_crds::StreamPool;
 use lectern_operator::pool::plan::{Place, Planned, plan};
 use serde::Serialize;

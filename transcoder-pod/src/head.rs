@@ -204,23 +204,13 @@ async fn ask(address: &str, head: &Head) -> io::Result<bool> {
     PushRequest { run: head.run.clone() }.encode(&mut bytes);
     socket.write_all(&bytes).await?;
     let mut answer = BytesMut::new();
-    // The first frame's kind is in its first bytes; the frame itself may be a segment of megabytes, or not come before
-    // the first segment does. So silence on an open line is life, too.
-    let quiet = tokio::time::timeout(ANSWER_WITHIN / 2, async {
-        while answer.len() < 64 {
-            if socket.read_buf(&mut answer).await? == 0 {
-                break;
-            }
-        }
-        io::Result::Ok(())
-    });
-    match quiet.await {
-        Err(_) => Ok(true),
-        Ok(read) => {
-            read?;
-            let closed_at_once = answer.is_empty();
-            let refused = matches!(PushFrame::decode(&mut answer), Ok(Some(PushFrame::Refused { .. })));
-            Ok(!closed_at_once && !refused)
+    // Silence is no life: a frozen process still has its connections accepted by the kernel. An owner that has nothing to
+    // hand out yet is silent as well; taking the run from it in its first seconds costs an epoch and no segment.
+    while answer.len() < 64 {
+        if socket.read_buf(&mut answer).await? == 0 {
+            break;
         }
     }
+    let refused = matches!(PushFrame::decode(&mut answer.clone()), Ok(Some(PushFrame::Refused { .. })));
+    Ok(!answer.is_empty() && !refused)
 }

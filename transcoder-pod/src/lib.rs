@@ -1,5 +1,13 @@
 //! The transcoder: a supervisor that takes jobs off the queue, and a child process per job that decodes the feed, encodes
 //! the ladder, cuts segments and publishes them to origins and S3.
 
+pub mod child;
 pub mod engine;
+pub mod feed;
+pub mod head;
 pub mod packager;
+pub mod publish;
+pub mod retry;
+pub mod status;
+pub mod studio;
+pub mod supervise;

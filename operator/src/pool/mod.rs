@@ -55,7 +55,8 @@ async fn change_pods(plan: &Planned, change: &pods::Change, ctx: &Context) -> Re
     }
     for _ in 0..change.create {
         // Twenty-five random bits: a clash is a conflict, which the next try resolves.
-        let suffix: String = rand::random::<[u8; 5]>().iter().map(|byte| char::from(b"abcdefghijkmnpqrstuvwxyz23456789"[usize::from(byte % 32)])).collect();
+        let suffix: String =
+            rand::random::<[u8; 5]>().iter().map(|byte| char::from(b"abcdefghijkmnpqrstuvwxyz23456789"[usize::from(byte % 32)])).collect();
         let pod = plan.transcoder(&suffix);
         pods.create(&kube::api::PostParams { field_manager: Some(crate::MANAGER.to_owned()), ..Default::default() }, &pod).await?;
         tracing::info!(pod = pod.name_any(), "made a transcoder pod");

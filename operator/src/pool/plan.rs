@@ -25,7 +25,6 @@ const FEED_PORT: i32 = 7000;
 const RELAY_PORT: i32 = 7001;
 const RTMP_PORT: i32 = 1935;
 const HTTP_PORT: i32 = 8080;
-const PUSH_PORT: i32 = 7002;
 
 /// Where pools live.
 #[derive(Debug, Clone)]
@@ -203,7 +202,8 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
             name: TRANSCODER,
             image: &pool.spec.images.transcoder,
             args: &["supervise"],
-            ports: &[("push", PUSH_PORT)],
+            // A child listens for origins on a port that it is given, and tells it in the head.
+            ports: &[],
             env,
             service_account: "lectern-transcoder",
             reads_api: false,
@@ -211,10 +211,7 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
         },
     );
     let mut metadata = meta(pool, place, TRANSCODER, format!("lectern-transcoder-{}", pool.name_any()));
-    let annotations = [
-        (HASH_ANNOTATION, hash(&spec)),
-        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false".to_owned()),
-    ];
+    let annotations = [(HASH_ANNOTATION, hash(&spec)), ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false".to_owned())];
     metadata.annotations = Some(owned(annotations));
     Pod { metadata, spec: Some(spec), status: None }
 }

@@ -59,7 +59,8 @@ impl Change {
 /// idle, outdated ones one at a time and only while all newer ones are ready.
 pub fn change(pods: &[Seen], wanted: usize, hash: &str) -> Change {
     let victim = |pod: &Seen, why| Victim { name: pod.name.clone(), uid: pod.uid.clone(), why };
-    let mut delete: Vec<Victim> = pods.iter().filter(|pod| pod.is_over && !pod.is_going).map(|pod| victim(pod, "its process has ended")).collect();
+    let mut delete: Vec<Victim> =
+        pods.iter().filter(|pod| pod.is_over && !pod.is_going).map(|pod| victim(pod, "its process has ended")).collect();
     let mut alive: Vec<&Seen> = pods.iter().filter(|pod| !pod.is_over && !pod.is_going).collect();
     // The outdated first, then those that never came up: the least loss first.
     alive.sort_by_key(|pod| (pod.hash == hash, pod.is_ready, pod.name.clone()));

@@ -1,9 +1,8 @@
 //! The pods of a pool: what is alike in all of them, under Pod Security *restricted*.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction,
-    ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource, SecurityContext,
-    Volume, VolumeMount,
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -78,7 +77,11 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
         args: (!kind.args.is_empty()).then(|| kind.args.iter().map(|arg| (*arg).to_owned()).collect()),
         env: Some(env),
         env_from: credentials,
-        ports: Some(ports.map(|(name, port)| ContainerPort { name: Some(name.to_owned()), container_port: port, ..ContainerPort::default() }).collect()),
+        ports: Some(
+            ports
+                .map(|(name, port)| ContainerPort { name: Some(name.to_owned()), container_port: port, ..ContainerPort::default() })
+                .collect(),
+        ),
         readiness_probe: Some(probe("/readyz", 2, 3)),
         liveness_probe: Some(Probe { initial_delay_seconds: Some(5), ..probe("/healthz", 10, 6) }),
         resources: Some(ResourceRequirements {
@@ -99,7 +102,11 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
 
 fn probe(path: &str, period: i32, failures: i32) -> Probe {
     Probe {
-        http_get: Some(HTTPGetAction { path: Some(path.to_owned()), port: IntOrString::String("health".into()), ..HTTPGetAction::default() }),
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("health".into()),
+            ..HTTPGetAction::default()
+        }),
         period_seconds: Some(period),
         timeout_seconds: Some(2),
         failure_threshold: Some(failures),

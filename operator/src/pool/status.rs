@@ -99,7 +99,8 @@ mod tests {
     }
 
     fn running() -> Seen {
-        let pod = pods::Seen { name: "t".into(), uid: None, hash: String::new(), is_going: false, is_over: false, is_ready: true, jobs: None };
+        let pod =
+            pods::Seen { name: "t".into(), uid: None, hash: String::new(), is_going: false, is_over: false, is_ready: true, jobs: None };
         Seen { shards: 1, origins: 1, pods: vec![pod], streams: 0 }
     }
 

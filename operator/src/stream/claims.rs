@@ -55,7 +55,8 @@ impl Facts<'_> {
     fn transcoder(&self) -> Option<&TranscoderSaid> {
         let said = self.seen.transcoder.as_ref().filter(|said| said.fresh)?;
         let answered = self.dispatch.is_none_or(|dispatch| i64::from(said.run.attempt) >= i64::from(dispatch.attempt));
-        let works = matches!(said.run.state, TranscoderState::Running { .. } | TranscoderState::Starting { .. } | TranscoderState::Ended { .. });
+        let works =
+            matches!(said.run.state, TranscoderState::Running { .. } | TranscoderState::Starting { .. } | TranscoderState::Ended { .. });
         (answered || works).then_some(said)
     }
 }

@@ -3,11 +3,11 @@
 use super::claims::{self, ENDED};
 use super::observe::Seen;
 use super::{FINALIZER, api, is_deleting, status, status_of, stream_ref};
+use crate::apply;
 use crate::cloud::{CloudError, within};
 use crate::conditions::{self, Truth};
 use crate::context::{Context, Error};
 use crate::events::Note;
-use crate::apply;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use lectern_contract::RunId;
@@ -77,9 +77,10 @@ fn note(outcome: &Outcome) -> Note {
         Outcome::Nothing => Note::normal("NothingStored", "nothing was stored, so there is nothing to delete"),
         Outcome::Kept { place } => Note::normal("ObjectsKept", format!("the objects stay under {place}, as spec.record.retention says")),
         Outcome::Deleted { count, place } => Note::normal("ObjectsDeleted", format!("deleted {count} objects under {place}")),
-        Outcome::Orphaned { prefix } => {
-            Note::warning("ObjectsOrphaned", format!("the StreamPool is gone; objects under {prefix}/ stay in its bucket, if there are any"))
-        }
+        Outcome::Orphaned { prefix } => Note::warning(
+            "ObjectsOrphaned",
+            format!("the StreamPool is gone; objects under {prefix}/ stay in its bucket, if there are any"),
+        ),
     }
 }
 

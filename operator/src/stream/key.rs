@@ -1,4 +1,8 @@
 //! The stream's Secret: where to publish, and with which key.
+//!
+//! Secrets are read by name and never listed or watched: that would open every Secret of the cluster to the operator. So a
+//! key that is changed by hand is noticed when the stream is looked at next: with the next change of its spec, or within
+//! five minutes.
 
 use super::validate::{Refusal, RefusalReason, Wanted};
 use crate::MANAGER;
@@ -7,15 +11,18 @@ use crate::context::{Context, Error};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use lectern_contract::KeyHash;
 use lectern_crds::{LiveStream, POOL_LABEL, STREAM_LABEL};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Lowercase base 32 without the letters that are taken for digits.
 const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// How long a key that was read is taken for the key that is there; a little less than an idle stream's next look.
+const REMEMBERED: Duration = Duration::from_secs(290);
 /// 32 digits of 5 bits: 160 random bits.
 const LENGTH: usize = 32;
 
@@ -30,18 +37,30 @@ pub struct Key {
     pub hash: KeyHash,
 }
 
-/// Keys as they were read last, by the Secret's resourceVersion: a reconcile reads a Secret only when it has changed.
+/// Keys as they were read last, so that not every reconcile reads a Secret.
 #[derive(Debug, Default)]
-pub struct KeyBook(Mutex<HashMap<(String, String), (String, Key)>>);
+pub struct KeyBook(Mutex<HashMap<(String, String), Line>>);
+
+#[derive(Debug)]
+struct Line {
+    uid: Option<String>,
+    generation: Option<i64>,
+    read: Instant,
+    key: Key,
+}
 
 impl KeyBook {
-    fn known(&self, at: &(String, String), version: &str) -> Option<Key> {
+    /// The key of `stream`, if it was read a short while ago and the stream's spec is the same.
+    fn known(&self, at: &(String, String), stream: &LiveStream) -> Option<Key> {
         let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.get(at).filter(|(known, _)| known == version).map(|(_, key)| key.clone())
+        let line = book.get(at)?;
+        let same = line.uid == stream.metadata.uid && line.generation == stream.metadata.generation;
+        (same && line.read.elapsed() < REMEMBERED).then(|| line.key.clone())
     }
 
-    fn note(&self, at: (String, String), version: String, key: Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (version, key));
+    fn note(&self, at: (String, String), stream: &LiveStream, key: Key) {
+        let (uid, generation) = (stream.metadata.uid.clone(), stream.metadata.generation);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at, Line { uid, generation, read: Instant::now(), key });
     }
 
     /// Forgets a Secret whose stream is gone.
@@ -61,30 +80,35 @@ pub async fn ensure(stream: &LiveStream, wanted: &Wanted, ctx: &Context) -> Resu
     let name = secret_name(&stream.name_any());
     let url = &wanted.pool.ingest.public_url;
     let at = (namespace.clone(), name.clone());
-    let version = ctx.secrets.get(&ObjectRef::new(&name).within(&namespace)).and_then(|secret| secret.resource_version());
-    if let Some(known) = version.and_then(|version| ctx.keys.known(&at, &version)).filter(|key| key.url == *url) {
+    if let Some(known) = ctx.keys.known(&at, stream).filter(|key| key.url == *url) {
         return Ok(Ok(known));
     }
     let secrets: Api<Secret> = Api::namespaced(ctx.client(), &namespace);
-    let (secret, text) = match secrets.get_opt(&name).await? {
+    let text = match secrets.get_opt(&name).await? {
         None => {
             let text = new_key();
             let post = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-            (secrets.create(&post, &secret(stream, &name, url, &text)).await?, text)
+            secrets.create(&post, &secret(stream, &name, url, &text)).await?;
+            text
         }
         Some(held) => match held_key(&held) {
             None => return Ok(Err(unusable(&name))),
-            Some(text) if is_ours(&held, stream, url) => (held, text),
-            Some(text) => (apply::object(&secrets, &secret(stream, &name, url, &text)).await?, text),
+            Some(text) if is_ours(&held, stream, url) => text,
+            Some(text) => {
+                apply::object(&secrets, &secret(stream, &name, url, &text)).await?;
+                text
+            }
         },
     };
     let key = Key { url: url.clone(), secret_name: name, hash: KeyHash::of(&text) };
-    ctx.keys.note(at, secret.resource_version().unwrap_or_default(), key.clone());
+    ctx.keys.note(at, stream, key.clone());
     Ok(Ok(key))
 }
 
 fn unusable(name: &str) -> Refusal {
-    let message = format!("the Secret {name} has no usable `key` (16 to 128 letters, digits, `-` or `_`); set one, or delete the Secret to get a new key");
+    let message = format!(
+        "the Secret {name} has no usable `key` (16 to 128 letters, digits, `-` or `_`); set one, or delete the Secret to get a new key"
+    );
     Refusal { reason: RefusalReason::BadKeySecret, message }
 }
 

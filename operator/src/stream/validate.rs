@@ -60,7 +60,11 @@ impl RefusalReason {
 pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
     let spec = &stream.spec;
     let Some(pool) = seen.pool.clone() else {
-        let message = format!("there is no StreamPool {:?}; {}; create it, or create the stream anew with another spec.poolName", spec.pool_name, known(&seen.pools));
+        let message = format!(
+            "there is no StreamPool {:?}; {}; create it, or create the stream anew with another spec.poolName",
+            spec.pool_name,
+            known(&seen.pools)
+        );
         return Err(Refusal { reason: RefusalReason::UnknownPool, message });
     };
     if spec.source.rtsp.as_ref().is_some_and(|rtsp| rtsp.secret_ref.is_some()) {
@@ -84,7 +88,8 @@ fn ladder(stream: &LiveStream, seen: &Seen) -> Result<Ladder, Refusal> {
     let (from, found) = match &choice.name {
         Some(name) => (format!("EncodingLadder {name:?}"), seen.ladder.clone()),
         None => {
-            let own = EncodingLadderSpec { video: choice.video.clone().unwrap_or_default(), audio: choice.audio.clone().unwrap_or_default() };
+            let own =
+                EncodingLadderSpec { video: choice.video.clone().unwrap_or_default(), audio: choice.audio.clone().unwrap_or_default() };
             ("spec.ladder".to_owned(), Some(own))
         }
     };
@@ -100,6 +105,10 @@ fn known(names: &[String]) -> String {
         [] => "none exists".to_owned(),
         [one] => format!("the only one is {one:?}"),
         // A message of a condition has room for 32 KiB; nobody reads more than a few names.
-        many => format!("there are {}{}", many.iter().take(10).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "), if many.len() > 10 { ", …" } else { "" }),
+        many => format!(
+            "there are {}{}",
+            many.iter().take(10).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
+            if many.len() > 10 { ", …" } else { "" }
+        ),
     }
 }

@@ -6,11 +6,11 @@ mod push_server;
 mod restore;
 mod uploader;
 
-pub use keeper::{Event, Keeper, KeeperError, Parting};
+pub use keeper::{Event, Keeper, KeeperError, Parting, ladder_renditions};
 pub use live::Live;
 pub use push_server::serve as serve_push;
 pub use restore::{Restored, restore};
-pub use uploader::{Backlog, Item, Uploader};
+pub use uploader::{Backlog, Item, Uploader, empty_window};
 
 use bytes::Bytes;
 use lectern_contract::{SegmentDuration, WallMillis};

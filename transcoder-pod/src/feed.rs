@@ -1,0 +1,209 @@
+//! The feed's client: gets a run's media from its shard, through outages of either side.
+
+use crate::engine::Input;
+use crate::retry::Backoff;
+use crate::status::Status;
+use bytes::BytesMut;
+use lectern_contract::feed::{FeedFrame, FeedRequest, Track};
+use lectern_contract::frame::FrameError;
+use lectern_contract::job::LiveJob;
+use lectern_contract::{RunId, Ticks};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why the feed is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedEnd {
+    /// The run has ended.
+    Ended,
+    /// Nothing came for as long as the job allows.
+    Idle,
+    /// The process is asked to stop.
+    Stopped,
+    /// The engine takes no more.
+    EngineGone,
+}
+
+/// Why one connection is over. All but the end of the run are tried again.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("no connection within {} s", CONNECT_WITHIN.as_secs())]
+    Late,
+    #[error("the shard says what it should not: {0}")]
+    Frame(#[from] FrameError),
+    #[error("the shard closed the connection")]
+    Closed,
+    #[error("the shard refuses: {0}")]
+    Refused(String),
+    #[error("over")]
+    Over(FeedEnd),
+}
+
+/// One run's feed, across connections.
+#[derive(Debug)]
+pub struct Feed {
+    address: String,
+    run: RunId,
+    idle_after: Duration,
+    cut_after: Duration,
+    from: Option<Ticks>,
+    inputs: mpsc::Sender<Input>,
+    status: Status,
+    stop: CancellationToken,
+    abandoned: CancellationToken,
+    newest: [Option<Ticks>; 2],
+    last_media: Instant,
+    /// The publisher has left, and when the open segments are given up for it.
+    gap: Option<Instant>,
+}
+
+impl Feed {
+    /// A feed of the job's run from `from` on (`None`: from the newest keyframe), into `inputs`. Where `stop` ends it, it
+    /// cancels `abandoned` before its inputs end: the open segments are a successor's.
+    pub fn new(
+        job: &LiveJob,
+        from: Option<Ticks>,
+        inputs: mpsc::Sender<Input>,
+        status: Status,
+        stop: CancellationToken,
+        abandoned: CancellationToken,
+    ) -> Self {
+        Self {
+            address: job.feed.clone(),
+            run: job.run.clone(),
+            idle_after: Duration::from_millis(job.idle_after_ms),
+            cut_after: Duration::from_millis(job.segment_duration.millis().into()),
+            from,
+            inputs,
+            status,
+            stop,
+            abandoned,
+            newest: [None, None],
+            last_media: Instant::now(),
+            gap: None,
+        }
+    }
+
+    /// Reads until the run ends, falls idle, or somebody has had enough. Dropping the inputs then tells the engine.
+    pub async fn run(mut self) -> FeedEnd {
+        let end = self.read().await;
+        if end == FeedEnd::Stopped {
+            self.abandoned.cancel();
+        }
+        end
+    }
+
+    async fn read(&mut self) -> FeedEnd {
+        let mut backoff = Backoff::default();
+        loop {
+            let seen = self.last_media;
+            match self.connection().await {
+                Ok(never) => match never {},
+                Err(Broken::Over(end)) => {
+                    self.status.trouble("feed", None);
+                    return end;
+                }
+                Err(broken) => {
+                    if self.last_media != seen {
+                        backoff.reset();
+                    }
+                    if backoff.failures().is_multiple_of(16) {
+                        tracing::warn!(shard = self.address, %broken, "the feed is broken; trying on");
+                    }
+                    self.status.trouble("feed", Some(format!("the feed from {} is broken: {broken}", self.address)));
+                }
+            }
+            let retry = Instant::now() + backoff.next_wait();
+            if let Err(Broken::Over(end)) = self.until(std::future::pending::<()>(), Some(retry)).await {
+                return end;
+            }
+        }
+    }
+
+    async fn connection(&mut self) -> Result<std::convert::Infallible, Broken> {
+        let connected = timeout(CONNECT_WITHIN, TcpStream::connect(self.address.clone()));
+        let mut socket = match self.until(connected, None).await? {
+            Some(Ok(socket)) => socket?,
+            _ => return Err(Broken::Late),
+        };
+        socket.set_nodelay(true)?;
+        let mut bytes = BytesMut::new();
+        // What was received is asked for again and skipped: the shard counts in keyframes, not in bytes.
+        let from = self.newest.iter().flatten().min().copied().or(self.from);
+        FeedRequest { run: self.run.clone(), from }.encode(&mut bytes);
+        socket.write_all(&bytes).await?;
+        let mut input = BytesMut::with_capacity(1 << 16);
+        loop {
+            let read = self.until(socket.read_buf(&mut input), None).await?;
+            match read {
+                Some(read) if read? == 0 => return Err(Broken::Closed),
+                _ => {}
+            }
+            while let Some(frame) = FeedFrame::decode(&mut input)? {
+                self.frame(frame).await?;
+            }
+        }
+    }
+
+    /// Waits for `work` and minds the clock meanwhile: cuts, falls idle, stops. `None` at `deadline`.
+    async fn until<T>(&mut self, work: impl Future<Output = T>, deadline: Option<Instant>) -> Result<Option<T>, Broken> {
+        tokio::pin!(work);
+        let far = Instant::now() + Duration::from_secs(86_400);
+        loop {
+            let idle = self.last_media + self.idle_after;
+            let cut = self.gap.unwrap_or(far);
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(Broken::Over(FeedEnd::Stopped)),
+                done = &mut work => return Ok(Some(done)),
+                () = sleep_until(deadline.unwrap_or(far)) => return Ok(None),
+                () = sleep_until(idle) => return Err(Broken::Over(FeedEnd::Idle)),
+                () = sleep_until(cut) => {
+                    self.gap = None;
+                    self.give(Input::Cut).await?;
+                }
+            }
+        }
+    }
+
+    async fn frame(&mut self, frame: FeedFrame) -> Result<(), Broken> {
+        match frame {
+            FeedFrame::Config { track, codec, config } => self.give(Input::Config { track, codec, config }).await,
+            FeedFrame::AccessUnit(unit) => {
+                let newest = &mut self.newest[usize::from(unit.track == Track::Audio)];
+                if newest.is_some_and(|newest| unit.dts <= newest) {
+                    return Ok(()); // seen on an earlier connection
+                }
+                *newest = Some(unit.dts);
+                self.last_media = Instant::now();
+                self.gap = None;
+                self.status.input(unit.pts);
+                self.status.trouble("feed", None);
+                self.give(Input::Unit(unit)).await
+            }
+            FeedFrame::Gap { from, reason } => {
+                tracing::info!(%from, reason, "a gap in the feed");
+                self.status.trouble("feed", Some(format!("no media: {reason}")));
+                self.gap = Some(Instant::now() + self.cut_after);
+                self.give(Input::Gap).await
+            }
+            FeedFrame::End => Err(Broken::Over(FeedEnd::Ended)),
+            FeedFrame::Refused { reason } => Err(Broken::Refused(reason)),
+        }
+    }
+
+    /// Waits while the engine is behind: the shard notices, and says so with a gap when it has to skip.
+    async fn give(&self, input: Input) -> Result<(), Broken> {
+        tokio::select! {
+            () = self.stop.cancelled() => Err(Broken::Over(FeedEnd::Stopped)),
+            sent = self.inputs.send(input) => sent.map_err(|_| Broken::Over(FeedEnd::EngineGone)),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Keeps the run's books in S3: ledgers, the multivariant playlist, the head, `ended.json`. The only task that moves the
+//! head, and always after what the head speaks of.
+
+use super::restore::{MINUTE, Restored};
+use crate::head::{HeadError, Ownership};
+use crate::retry::Backoff;
+use crate::status::Status;
+use bytes::Bytes;
+use lectern_cloud::Objects;
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
+use lectern_contract::SegmentNumber;
+use lectern_media::cmaf;
+use lectern_media::hls::{Kind, Multivariant, multivariant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A rendition that is this many segments behind the others no longer holds the head back: its track has gone.
+const STALLED: u64 = 5;
+/// S3 may be away for as long as the uploaders' backlog lasts, and longer; a keeper has nothing better to do.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// On the way out it has: the pod is being stopped.
+const LAST_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What the keeper hears.
+#[derive(Debug)]
+pub enum Event {
+    /// A rendition has parameters: it will be made.
+    Rendition {
+        /// As the engine counts them.
+        rendition: usize,
+        /// As the multivariant playlist names it.
+        named: EndedRendition,
+    },
+    /// S3 has a segment, and a playlist that names it.
+    Confirmed {
+        /// As the engine counts them.
+        rendition: usize,
+        /// The segment.
+        segment: LedgerSegment,
+    },
+    /// A rendition will not have this segment: it was given up.
+    GivenUp {
+        /// As the engine counts them.
+        rendition: usize,
+        /// Its number.
+        number: SegmentNumber,
+    },
+}
+
+/// How the keeper parts from the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// The run has ended: write `ended.json`, close the head.
+    Ended,
+    /// A successor will go on: take the address off the head.
+    Released,
+}
+
+/// Why the books cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// The head.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Keeper {
+    objects: Objects,
+    job: LiveJob,
+    status: Status,
+    ownership: Ownership,
+    restored: Restored,
+    dirty: BTreeSet<u64>,
+    renditions: BTreeMap<usize, EndedRendition>,
+    progress: BTreeMap<usize, SegmentNumber>,
+    confirmed: BTreeSet<usize>,
+    named: usize,
+}
+
+impl Keeper {
+    /// A keeper that goes on from `restored`.
+    pub fn new(objects: Objects, job: LiveJob, status: Status, ownership: Ownership, restored: Restored) -> Self {
+        Self {
+            objects,
+            job,
+            status,
+            ownership,
+            restored,
+            dirty: BTreeSet::new(),
+            renditions: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
+            named: 0,
+        }
+    }
+
+    /// Keeps the books until all senders of events are gone.
+    ///
+    /// # Errors
+    /// [`HeadError::Lost`]: stop at once.
+    pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<Self, KeeperError> {
+        while let Some(event) = events.recv().await {
+            self.note(event);
+            while let Ok(event) = events.try_recv() {
+                self.note(event);
+            }
+            self.write(PATIENCE).await?;
+        }
+        Ok(self)
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Rendition { rendition, named } => drop(self.renditions.insert(rendition, named)),
+            Event::Confirmed { rendition, segment } => {
+                self.confirmed.insert(rendition);
+                self.passed(rendition, segment.number);
+                self.enter(rendition, segment);
+            }
+            Event::GivenUp { rendition, number } => self.passed(rendition, number),
+        }
+    }
+
+    fn passed(&mut self, rendition: usize, number: SegmentNumber) {
+        let progress = self.progress.entry(rendition).or_insert(number);
+        *progress = number.max(*progress);
+    }
+
+    fn enter(&mut self, rendition: usize, segment: LedgerSegment) {
+        let Some(name) = self.renditions.get(&rendition).map(|named| named.name.clone()) else { return };
+        let restored = &mut self.restored;
+        restored.first = Some(restored.first.map_or(segment.number, |first| first.min(segment.number)));
+        restored.last = restored.last.max(Some(segment.number));
+        let minute = segment.number.start(self.job.segment_duration).0 / MINUTE;
+        let (run, epoch) = (self.job.run.clone(), self.ownership.head().epoch);
+        let ledger = restored.ledgers.entry(minute).or_insert_with(|| Ledger { run, epoch, minute, segments: BTreeMap::new() });
+        ledger.epoch = epoch;
+        let segments = ledger.segments.entry(name).or_default();
+        match segments.binary_search_by_key(&segment.number, |known| known.number) {
+            Ok(at) => segments[at] = segment, // a predecessor's, made anew
+            Err(at) => segments.insert(at, segment),
+        }
+        restored.minutes.insert(minute);
+        self.dirty.insert(minute);
+    }
+
+    /// The first segment that is not done in every rendition that still runs.
+    fn next_segment(&self) -> Option<SegmentNumber> {
+        let newest = self.progress.values().max()?;
+        let running = |number: &&SegmentNumber| number.0 + STALLED >= newest.0;
+        let missing = self.renditions.keys().any(|rendition| !self.progress.contains_key(rendition));
+        let early = newest.0 < STALLED + self.progress.values().min()?.0;
+        if missing && early {
+            return None; // a rendition has begun and has no segment yet
+        }
+        self.progress.values().filter(running).min().map(|number| number.next())
+    }
+
+    async fn write(&mut self, patience: Duration) -> Result<(), KeeperError> {
+        for minute in std::mem::take(&mut self.dirty) {
+            if let Some(ledger) = self.restored.ledgers.get(&minute) {
+                self.put(&ObjectName::Ledger(minute), json(ledger), patience).await;
+            }
+        }
+        while self.restored.ledgers.len() > 4 {
+            self.restored.ledgers.pop_first(); // long closed
+        }
+        let all = !self.renditions.is_empty() && self.renditions.keys().all(|rendition| self.confirmed.contains(rendition));
+        if all && self.named != self.renditions.len() {
+            let renditions: Vec<EndedRendition> = self.renditions.values().cloned().collect();
+            let text = multivariant(&Multivariant { kind: Kind::Live, renditions: &renditions });
+            self.put(&ObjectName::Multivariant, text.into(), patience).await;
+            self.named = renditions.len();
+        }
+        if let Some(next) = self.next_segment().filter(|next| *next > self.ownership.head().next_segment) {
+            let status = self.status.clone();
+            let told = |trouble: Option<String>| status.trouble("head", trouble.map(|trouble| format!("the head cannot be moved: {trouble}")));
+            self.ownership.change_patiently(patience, |head| head.next_segment = next, told).await?;
+            self.status.confirmed(SegmentNumber(next.0 - 1)); // next is one more than a number
+        }
+        Ok(())
+    }
+
+    async fn put(&self, name: &ObjectName, body: Bytes, patience: Duration) {
+        let (key, since, mut backoff) = (self.job.prefix.key(name), tokio::time::Instant::now(), Backoff::default());
+        while let Err(error) = self.objects.put(&key, body.clone()).await {
+            self.status.trouble("books", Some(format!("{name} cannot be stored: {error}")));
+            if since.elapsed() > patience {
+                tracing::error!(%error, key, "given up");
+                return;
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        self.status.trouble("books", None);
+    }
+
+    /// Writes what must be there at the end. The first and the last segment of the run.
+    ///
+    /// # Errors
+    /// As [`Keeper::run`]; [`HeadError::Storage`] where S3 stays away for longer than a stopping pod can wait.
+    pub async fn part(mut self, parting: Parting) -> Result<(Option<SegmentNumber>, Option<SegmentNumber>), KeeperError> {
+        let patience = if parting == Parting::Ended { PATIENCE } else { LAST_PATIENCE };
+        self.write(patience).await?;
+        if parting == Parting::Ended {
+            let ended = Ended {
+                run: self.job.run.clone(),
+                anchor: self.job.anchor,
+                segment_duration: self.job.segment_duration,
+                minutes: self.restored.minutes.iter().copied().collect(),
+                renditions: self.all_renditions(),
+            };
+            self.put(&ObjectName::Ended, json(&ended), patience).await;
+        }
+        let finish = |head: &mut lectern_contract::head::Head| {
+            head.address = None;
+            head.ended |= parting == Parting::Ended;
+        };
+        self.ownership.change_patiently(patience, finish, |_| {}).await?;
+        Ok((self.restored.first, self.restored.last))
+    }
+
+    /// This child's renditions and those that only a predecessor made, in the ladder's order.
+    fn all_renditions(&self) -> Vec<EndedRendition> {
+        let mut all = self.renditions.clone();
+        for (at, named) in ladder_renditions(&self.job).into_iter().enumerate() {
+            let Some((_, init)) = self.restored.inits.get(&named.name) else { continue };
+            let Some(codec) = cmaf::codec_of_init(init) else { continue };
+            all.entry(at).or_insert(EndedRendition { codec, ..named });
+        }
+        all.into_values().collect()
+    }
+}
+
+/// The ladder's renditions as playlists name them, codecs still empty.
+pub fn ladder_renditions(job: &LiveJob) -> Vec<EndedRendition> {
+    let video = job.ladder.video.iter().map(|video| EndedRendition {
+        name: video.name.clone(),
+        codec: String::new(),
+        bitrate: video.bitrate,
+        picture: Some(lectern_contract::ledger::Picture { width: video.width, height: video.height, frame_rate: video.frame_rate }),
+    });
+    let audio = job.ladder.audio.iter().map(|audio| EndedRendition {
+        name: audio.name.clone(),
+        codec: String::new(),
+        bitrate: audio.bitrate,
+        picture: None,
+    });
+    video.chain(audio).collect()
+}
+
+fn json(value: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into() // structs of strings and numbers always encode
+}

@@ -1,0 +1,176 @@
+//! One rendition's way to S3: init section, segment, playlist, one after the other.
+
+use super::keeper::Event;
+use super::{WINDOW, live_playlist};
+use crate::packager::Segment;
+use crate::retry::Backoff;
+use crate::status::Status;
+use bytes::Bytes;
+use lectern_cloud::{Objects, StorageError};
+use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::ledger::LedgerSegment;
+use lectern_contract::{SegmentDuration, SegmentNumber, WallMillis};
+use lectern_media::hls::{self, LiveWindow};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, mpsc};
+
+/// Segments that may wait for S3: a minute of it being away. Then the oldest is given up and becomes a gap.
+const BACKLOG: usize = 32;
+
+/// Something to upload.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// An init section and its number.
+    Init(u32, Bytes),
+    /// A segment.
+    Segment(Segment),
+    /// Nothing follows; `true`: the run has ended, so the playlist is closed.
+    Last(bool),
+}
+
+/// What waits for a rendition's uploader; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Backlog(Arc<(Mutex<VecDeque<Item>>, Notify)>);
+
+impl Backlog {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Item>> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an item; the number of a segment that was given up for it, if the backlog was full.
+    pub fn push(&self, item: Item) -> Option<SegmentNumber> {
+        let mut items = self.lock();
+        items.push_back(item);
+        let segments = items.iter().filter(|item| matches!(item, Item::Segment(_))).count();
+        let dropped = (segments > BACKLOG).then(|| items.iter().position(|item| matches!(item, Item::Segment(_)))).flatten();
+        let dropped = dropped.and_then(|at| items.remove(at));
+        drop(items);
+        self.0.1.notify_one();
+        match dropped {
+            Some(Item::Segment(segment)) => Some(segment.number),
+            _ => None,
+        }
+    }
+
+    /// Segments that wait.
+    pub fn waiting(&self) -> usize {
+        self.lock().iter().filter(|item| matches!(item, Item::Segment(_))).count()
+    }
+
+    async fn next(&self) -> Item {
+        loop {
+            if let Some(item) = self.lock().pop_front() {
+                return item;
+            }
+            self.0.1.notified().await;
+        }
+    }
+}
+
+/// The task that empties a rendition's backlog.
+#[derive(Debug)]
+pub struct Uploader {
+    /// Which rendition, as the engine counts them.
+    pub at: usize,
+    /// Its name.
+    pub name: String,
+    /// The bucket.
+    pub objects: Objects,
+    /// The run's folder.
+    pub prefix: RunPrefix,
+    /// The ladder's segment duration.
+    pub segment_duration: SegmentDuration,
+    /// Wall-clock time of tick zero.
+    pub anchor: WallMillis,
+    /// What waits.
+    pub backlog: Backlog,
+    /// What S3 has confirmed: the playlist there names nothing else.
+    pub window: LiveWindow,
+    /// Who keeps the ledger and the head.
+    pub keeper: mpsc::UnboundedSender<Event>,
+    /// Where trouble is told.
+    pub status: Status,
+}
+
+impl Uploader {
+    /// Uploads until [`Item::Last`]. Tries each thing until S3 takes it; whoever is no longer the owner drops this future.
+    pub async fn run(mut self) {
+        loop {
+            match self.backlog.next().await {
+                Item::Init(number, body) => self.put(&ObjectName::Init(self.name.clone(), number), body).await,
+                Item::Segment(segment) => self.segment(segment).await,
+                Item::Last(ended) => {
+                    if ended && self.window.last().is_some() {
+                        self.playlist(true).await;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn segment(&mut self, segment: Segment) {
+        let Segment { number, duration, init, body } = segment;
+        let bytes = body.len() as u64;
+        self.put(&ObjectName::Segment(self.name.clone(), number), body).await;
+        self.window.push(hls::Segment { number, duration, init });
+        self.playlist(false).await;
+        // The keeper is gone only when the run is lost.
+        let _ = self.keeper.send(Event::Confirmed { rendition: self.at, segment: LedgerSegment { number, duration, bytes, init } });
+    }
+
+    async fn playlist(&self, ended: bool) {
+        let text = live_playlist(&self.window, self.segment_duration, self.anchor, ended);
+        self.put(&ObjectName::MediaPlaylist(self.name.clone()), text).await;
+    }
+
+    async fn put(&self, name: &ObjectName, body: Bytes) {
+        let key = self.prefix.key(name);
+        let mut backoff = Backoff::default();
+        loop {
+            match self.objects.put(&key, body.clone()).await {
+                Ok(()) => break,
+                Err(error) => {
+                    self.complain(&error, backoff.failures());
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+        let waiting = self.backlog.waiting();
+        let trouble = (waiting > 2).then(|| format!("S3 is slow: {waiting} segments of {} wait", self.name));
+        self.status.trouble(&self.name, trouble);
+    }
+
+    fn complain(&self, error: &StorageError, failures: u32) {
+        let waiting = self.backlog.waiting();
+        if failures.is_multiple_of(16) {
+            tracing::warn!(rendition = self.name, %error, waiting, "an upload failed; trying on");
+        }
+        self.status.trouble(&self.name, Some(format!("{} cannot be stored, {waiting} segments wait: {error}", self.name)));
+    }
+}
+
+/// An empty window of the usual size.
+pub fn empty_window() -> LiveWindow {
+    LiveWindow::new(WINDOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lectern_contract::Ticks;
+
+    #[test]
+    fn a_full_backlog_gives_up_its_oldest_segment_and_no_init_section() {
+        let backlog = Backlog::default();
+        backlog.push(Item::Init(0, Bytes::new()));
+        let segment = |n| Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body: Bytes::new() });
+        for n in 0..BACKLOG as u64 {
+            assert_eq!(backlog.push(segment(n)), None);
+        }
+        assert_eq!(backlog.push(segment(99)), Some(SegmentNumber(0)));
+        assert_eq!(backlog.waiting(), BACKLOG);
+        assert!(matches!(backlog.lock().front(), Some(Item::Init(0, _))));
+    }
+}

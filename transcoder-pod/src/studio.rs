@@ -1,0 +1,204 @@
+//! From an engine's output to everybody who wants it: cuts segments, offers them to origins at once, queues them for S3.
+//! Nothing here waits.
+
+use crate::engine::{Encoded, Output};
+use crate::packager::{Packager, Segment};
+use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_playlist};
+use crate::status::Status;
+use bytes::Bytes;
+use lectern_contract::SegmentNumber;
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::ledger::EndedRendition;
+use lectern_media::cmaf::{self, CmafError};
+use lectern_media::hls::{self, Kind, LiveWindow, Multivariant, multivariant};
+use lectern_media::{aac, avc};
+use tokio::sync::mpsc;
+
+/// Segments that a rendition may make before the multivariant playlist stops waiting for the other track's parameters.
+const WAIT_FOR_TRACK: usize = 2;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Studio {
+    job: LiveJob,
+    renditions: Vec<Rendition>,
+    live: Live,
+    status: Status,
+    keeper: mpsc::UnboundedSender<Event>,
+    named: usize,
+    given_up: u64,
+}
+
+#[derive(Debug)]
+struct Rendition {
+    named: EndedRendition,
+    packager: Packager,
+    window: LiveWindow,
+    /// The init section in use: this child's, or a predecessor's that S3 already has.
+    init: Option<(u32, Bytes)>,
+    begun: bool,
+    made: usize,
+    backlog: Backlog,
+}
+
+/// Why output cannot be packaged.
+#[derive(Debug, thiserror::Error)]
+pub enum StudioError {
+    /// A CMAF file cannot be written.
+    #[error(transparent)]
+    Cmaf(#[from] CmafError),
+    /// An encoder's parameters do not parse.
+    #[error("the parameters of rendition {rendition} are unusable: {what}")]
+    Parameters {
+        /// Its name.
+        rendition: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// An engine named a rendition that the ladder does not have.
+    #[error("there is no rendition {0}")]
+    Unknown(usize),
+}
+
+impl Studio {
+    /// A studio that goes on from `next`, the head's next segment.
+    pub fn new(job: LiveJob, restored: &Restored, next: SegmentNumber, live: Live, status: Status, keeper: mpsc::UnboundedSender<Event>) -> Self {
+        let last = next.0.checked_sub(1).map(SegmentNumber);
+        let renditions = ladder_renditions(&job).into_iter().map(|named| {
+            let timescale = if named.picture.is_some() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
+            Rendition {
+                packager: Packager::new(timescale, job.segment_duration, last),
+                window: restored.windows.get(&named.name).cloned().unwrap_or_else(empty_window),
+                init: restored.inits.get(&named.name).cloned(),
+                begun: false,
+                made: 0,
+                backlog: Backlog::default(),
+                named,
+            }
+        });
+        Self { renditions: renditions.collect(), job, live, status, keeper, named: 0, given_up: 0 }
+    }
+
+    /// The queues to S3, by rendition: name and backlog, in the ladder's order.
+    pub fn backlogs(&self) -> impl Iterator<Item = (String, Backlog)> + '_ {
+        self.renditions.iter().map(|rendition| (rendition.named.name.clone(), rendition.backlog.clone()))
+    }
+
+    /// Takes one thing that the engine put out.
+    ///
+    /// # Errors
+    /// The engine and the packager do not fit together; nothing that comes later will be better.
+    pub fn take(&mut self, output: Output) -> Result<(), StudioError> {
+        match output {
+            Output::Config { rendition, config } => self.configure(rendition, &config),
+            Output::Sample { rendition, sample } => self.sample(rendition, sample),
+            Output::Cut { rendition } | Output::End { rendition } => {
+                let done = self.rendition(rendition)?.packager.cut()?;
+                self.publish(rendition, done);
+                Ok(())
+            }
+        }
+    }
+
+    fn rendition(&mut self, at: usize) -> Result<&mut Rendition, StudioError> {
+        self.renditions.get_mut(at).ok_or(StudioError::Unknown(at))
+    }
+
+    fn configure(&mut self, at: usize, config: &[u8]) -> Result<(), StudioError> {
+        let rendition = self.rendition(at)?;
+        let named = &mut rendition.named;
+        let unusable = |rendition: &str, what: String| StudioError::Parameters { rendition: rendition.to_owned(), what };
+        let body = match named.picture {
+            Some(picture) => {
+                let side = |pixels: u32| u16::try_from(pixels).map_err(|error| unusable(&named.name, error.to_string()));
+                let avc = avc::AvcConfig::parse(config).map_err(|error| unusable(&named.name, error.to_string()))?;
+                let init = cmaf::video_init(side(picture.width)?, side(picture.height)?, config)?;
+                named.codec = avc.codec();
+                init
+            }
+            None => {
+                let aac = aac::AacConfig::parse(config).map_err(|error| unusable(&named.name, error.to_string()))?;
+                named.codec = aac.codec();
+                cmaf::audio_init(config, aac.channels, u32::try_from(named.bitrate).unwrap_or(u32::MAX))?
+            }
+        };
+        let (number, stored) = match &rendition.init {
+            Some((number, known)) if *known == body => (*number, true),
+            Some((number, _)) => (number + 1, false),
+            None => (0, false),
+        };
+        let done = rendition.packager.set_init(number)?;
+        rendition.begun = true;
+        rendition.init = Some((number, body.clone()));
+        if !stored {
+            rendition.backlog.push(Item::Init(number, body.clone()));
+        }
+        let named = rendition.named.clone();
+        self.live.put(ObjectName::Init(named.name.clone(), number), body);
+        // The keeper is gone only when the run is lost; the child notices by itself.
+        let _ = self.keeper.send(Event::Rendition { rendition: at, named });
+        self.publish(at, done);
+        Ok(())
+    }
+
+    fn sample(&mut self, at: usize, sample: Encoded) -> Result<(), StudioError> {
+        let rendition = self.rendition(at)?;
+        let late = rendition.packager.late();
+        let done = rendition.packager.push(sample)?;
+        let now_late = rendition.packager.late();
+        if now_late != late && now_late.is_power_of_two() {
+            tracing::debug!(rendition = rendition.named.name, late = now_late, "samples belong to segments that were made before");
+        }
+        self.publish(at, done);
+        Ok(())
+    }
+
+    fn publish(&mut self, at: usize, done: Option<Segment>) {
+        let (Some(segment), Some(rendition)) = (done, self.renditions.get_mut(at)) else { return };
+        let Segment { number, duration, init, .. } = segment;
+        if !rendition.window.push(hls::Segment { number, duration, init }) {
+            return; // the packager never makes a number twice; a window that was restored further decides
+        }
+        rendition.made += 1;
+        let name = rendition.named.name.clone();
+        self.live.put(ObjectName::Segment(name.clone(), number), segment.body.clone());
+        let playlist = live_playlist(&rendition.window, self.job.segment_duration, self.job.anchor, false);
+        self.live.put(ObjectName::MediaPlaylist(name.clone()), playlist);
+        let window = &rendition.window;
+        self.live.retain_segments(&name, |number| window.entries().any(|entry| entry.number() == number));
+        self.status.segment(at, number, segment.end(self.job.segment_duration), duration, segment.body.len());
+        if let Some(number) = rendition.backlog.push(Item::Segment(segment)) {
+            self.given_up += 1;
+            tracing::error!(rendition = name, %number, "S3 was away for too long: a segment is given up");
+            self.status.trouble("given up", Some(format!("{} segments were given up because S3 was away", self.given_up)));
+            let _ = self.keeper.send(Event::GivenUp { rendition: at, number });
+        }
+        self.name_renditions();
+    }
+
+    /// Publishes the multivariant playlist once every rendition that has begun has a segment: a player that is told of a
+    /// rendition without one gives up. It waits a little for a track whose parameters have not come yet.
+    fn name_renditions(&mut self) {
+        let begun: Vec<&Rendition> = self.renditions.iter().filter(|rendition| rendition.begun).collect();
+        let patient = begun.len() < self.renditions.len() && begun.iter().all(|rendition| rendition.made < WAIT_FOR_TRACK);
+        if patient || begun.len() == self.named || begun.iter().any(|rendition| rendition.made == 0) {
+            return;
+        }
+        let renditions: Vec<EndedRendition> = begun.iter().map(|rendition| rendition.named.clone()).collect();
+        self.named = renditions.len();
+        let text = multivariant(&Multivariant { kind: Kind::Live, renditions: &renditions });
+        self.live.put(ObjectName::Multivariant, text.into());
+    }
+
+    /// Tells the uploaders that nothing follows and, where the run has `ended`, origins that their playlists are final.
+    pub fn close(self, ended: bool) {
+        for rendition in &self.renditions {
+            if ended && rendition.window.last().is_some() {
+                let playlist = live_playlist(&rendition.window, self.job.segment_duration, self.job.anchor, true);
+                self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
+            }
+            rendition.backlog.push(Item::Last(ended));
+        }
+    }
+}

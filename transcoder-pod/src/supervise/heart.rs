@@ -1,0 +1,51 @@
+//! Keeps a running job's message hidden, and knows when that has failed for too long.
+
+use super::{HEARTBEAT, VISIBILITY};
+use lectern_cloud::{Queue, Receipt};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The message is somebody else's after the visibility; this much before, the job must be gone here (facts/aws.md).
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// Beats until it is dropped. Resolves when the job must be given up: no beat has succeeded for the visibility less two
+/// seconds, by the monotonic clock.
+pub async fn beat(queue: Queue, receipt: Receipt) {
+    let (told, mut last) = watch::channel(Instant::now());
+    let beating = async move {
+        let mut complained = false;
+        loop {
+            let began = Instant::now();
+            match timeout(HEARTBEAT, queue.extend(&receipt, VISIBILITY)).await {
+                Ok(Ok(())) => {
+                    // The visibility counts from when the queue heard of it: not before the request was made.
+                    told.send_replace(began);
+                    complained = false;
+                    tokio::time::sleep(HEARTBEAT).await;
+                }
+                failed => {
+                    if !complained {
+                        let error = failed.map_or_else(|_| "no answer".to_owned(), |refused| refused.err().map(|e| e.to_string()).unwrap_or_default());
+                        tracing::warn!(error, "a heartbeat failed; trying on");
+                        complained = true;
+                    }
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    };
+    let fence = async move {
+        loop {
+            let until = *last.borrow_and_update() + (VISIBILITY - MARGIN);
+            sleep_until(until).await;
+            if *last.borrow() + (VISIBILITY - MARGIN) <= Instant::now() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = beating => {}
+        () = fence => {}
+    }
+}

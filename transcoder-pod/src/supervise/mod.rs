@@ -1,0 +1,83 @@
+//! The pod: takes jobs off the queue while it has free slots, and minds a child process for each.
+
+mod board;
+mod heart;
+mod receive;
+mod slot;
+
+use board::Board;
+use lectern_cloud::{BucketAt, Queue, QueueAt};
+use lectern_podkit::health::{self, Readiness};
+use lectern_podkit::telemetry::TelemetryArgs;
+use lectern_podkit::{PodArgs, Tasks, report};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use slot::Slots;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long a message stays hidden without a heartbeat: how long a dead pod's job waits for another.
+pub const VISIBILITY: Duration = Duration::from_secs(6);
+/// How often the message of a running job is hidden anew.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// The pod's settings.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SuperviseArgs {
+    #[command(flatten)]
+    pod: PodArgs,
+    /// Jobs that the pod can do at a time.
+    #[arg(long, env = "LECTERN_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    slots: u32,
+    /// The bucket that the runs' objects go to.
+    #[arg(long, env = "LECTERN_BUCKET")]
+    bucket: String,
+    /// Its region.
+    #[arg(long, env = "LECTERN_BUCKET_REGION", default_value = "us-east-1")]
+    bucket_region: String,
+    /// Its server's URL; without it, AWS.
+    #[arg(long, env = "LECTERN_BUCKET_ENDPOINT")]
+    bucket_endpoint: Option<String>,
+    /// The queue that jobs come from.
+    #[arg(long, env = "LECTERN_QUEUE")]
+    queue: String,
+    /// Its region.
+    #[arg(long, env = "LECTERN_QUEUE_REGION", default_value = "us-east-1")]
+    queue_region: String,
+    /// Its server's URL; without it, AWS.
+    #[arg(long, env = "LECTERN_QUEUE_ENDPOINT")]
+    queue_endpoint: Option<String>,
+    /// Where health and metrics are served.
+    #[arg(long, env = "LECTERN_HEALTH_LISTEN", default_value = "0.0.0.0:9090")]
+    health_listen: SocketAddr,
+}
+
+/// Runs the pod until `stop`; its jobs are handed over before it returns.
+///
+/// # Errors
+/// A task of the pod failed: the process is of no use any more.
+pub async fn run(args: SuperviseArgs, telemetry: &TelemetryArgs, stop: CancellationToken) -> anyhow::Result<()> {
+    let queue = Queue::connect(&QueueAt::new(args.queue, args.queue_region, args.queue_endpoint)).await;
+    let bucket = BucketAt::new(args.bucket, args.bucket_region, args.bucket_endpoint);
+    let (readiness, board) = (Readiness::default(), Board::default());
+    let mut registry = Registry::with_prefix("lectern_transcoder");
+    let busy = Gauge::<i64>::default();
+    registry.register("busy_slots", "Jobs under way", busy.clone());
+    registry.register("slots", "Jobs that the pod can do at a time", constant(args.slots));
+    let slots = Slots { queue: queue.clone(), bucket, pod: args.pod.clone(), board: board.clone(), busy, log: telemetry.clone() };
+
+    let (reported, changed) = (board.clone(), board.changed());
+    let mut tasks = Tasks::new(stop.clone());
+    tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
+    tasks.spawn("report", report::run(args.pod, move || reported.role(args.slots), changed, stop.clone()));
+    tasks.spawn("jobs", receive::run(queue, Arc::new(slots), args.slots, readiness, stop));
+    tasks.join().await
+}
+
+fn constant(value: u32) -> Gauge<i64> {
+    let gauge = Gauge::default();
+    gauge.set(value.into());
+    gauge
+}

@@ -1,0 +1,187 @@
+//! One job from its delivery to its end: starts the child, passes on what it says, decides about the message.
+
+use super::board::Board;
+use super::heart;
+use crate::child::{ChildJob, ChildSays};
+use crate::retry::Backoff;
+use lectern_cloud::{BucketAt, Delivery, Queue, Receipt};
+use lectern_contract::Owner;
+use lectern_contract::job::LiveJob;
+use lectern_contract::report::TranscoderState;
+use lectern_podkit::PodArgs;
+use lectern_podkit::telemetry::{LogFormat, TelemetryArgs};
+use prometheus_client::metrics::gauge::Gauge;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+/// A child that was asked to hand over has this long. A pod has 30 s in all by default.
+const HAND_OVER: Duration = Duration::from_secs(20);
+/// A job that was delivered this often and whose child crashes is the crash's cause (or the fleet is sick: people decide).
+const MOST_DELIVERIES: u32 = 8;
+
+/// What jobs need of the pod.
+#[derive(Debug)]
+pub struct Slots {
+    /// The queue that jobs come from.
+    pub queue: Queue,
+    /// The bucket that objects go to.
+    pub bucket: BucketAt,
+    /// Who this pod is.
+    pub pod: PodArgs,
+    /// What the report says.
+    pub board: Board,
+    /// Jobs under way.
+    pub busy: Gauge<i64>,
+    /// How children log.
+    pub log: TelemetryArgs,
+}
+
+/// How a child went.
+enum Outcome {
+    /// The job is done with.
+    Done,
+    /// It let go in good order: another takes it now.
+    HandedOver,
+    /// It died.
+    Crashed(String),
+    /// Its message is somebody else's by now.
+    Fenced,
+}
+
+impl Slots {
+    /// Does the job in `delivery`, the pod's `number`th, to its end here.
+    pub async fn work(&self, delivery: Delivery, number: u64, stop: CancellationToken) {
+        let Delivery { body, receipt, received } = delivery;
+        let job: LiveJob = match serde_json::from_str(&body) {
+            Ok(job) => job,
+            // The queue's redrive policy takes it to the dead-letter queue, where people look.
+            Err(error) => return tracing::error!(%error, "a message is no job; left to the dead-letter queue"),
+        };
+        tracing::info!(stream = %job.stream, run = %job.run, attempt = job.attempt, received, "a job is taken");
+        self.busy.inc();
+        self.board.begin(number, &job);
+        let outcome = match self.child(&job, number, &receipt, stop).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Crashed(format!("it cannot be started: {error}")),
+        };
+        match outcome {
+            Outcome::Done => {
+                self.delete(&receipt).await;
+                self.board.end(number, true);
+            }
+            Outcome::HandedOver => self.give_back(&receipt, number, Duration::ZERO).await,
+            Outcome::Crashed(how) if received >= MOST_DELIVERIES => {
+                let reason = format!("the transcoder process crashed {received} times; last: {how}");
+                tracing::error!(stream = %job.stream, run = %job.run, reason, "a job is given up");
+                self.board.says(number, &ChildSays { epoch: lectern_contract::Epoch(0), state: TranscoderState::Failed { reason } });
+                self.delete(&receipt).await;
+                self.board.end(number, true);
+            }
+            Outcome::Crashed(how) => {
+                tracing::error!(stream = %job.stream, run = %job.run, how, "a child died; its job goes to the next free slot");
+                // At once for the first time; what crashes again and again must not spin.
+                self.give_back(&receipt, number, Duration::from_secs(received.saturating_sub(1).into())).await;
+            }
+            Outcome::Fenced => {
+                tracing::error!(stream = %job.stream, run = %job.run, "no heartbeat reached the queue; the child was stopped");
+                self.board.end(number, false);
+            }
+        }
+        self.busy.dec();
+    }
+
+    async fn child(&self, job: &LiveJob, number: u64, receipt: &Receipt, stop: CancellationToken) -> io::Result<Outcome> {
+        let mut child = self.start()?;
+        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("the child has no pipes"));
+        };
+        let given = ChildJob {
+            job: job.clone(),
+            owner: Owner(format!("{}/{number}", self.pod.pod_name)),
+            pod_ip: self.pod.pod_ip,
+            bucket: self.bucket.name.clone(),
+            bucket_region: self.bucket.region.clone(),
+            bucket_endpoint: self.bucket.endpoint.clone(),
+        };
+        let mut line = serde_json::to_vec(&given)?;
+        line.push(b'\n');
+        input.write_all(&line).await?;
+
+        let mut lines = BufReader::new(output).lines();
+        let fence = heart::beat(self.queue.clone(), receipt.clone());
+        tokio::pin!(fence);
+        let mut input = Some(input); // its end asks the child to hand over
+        let mut asked = None;
+        let mut last: Option<ChildSays> = None;
+        loop {
+            let patience = asked.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(86_400));
+            tokio::select! {
+                line = lines.next_line() => match line? {
+                    Some(line) => match serde_json::from_str::<ChildSays>(&line) {
+                        Ok(says) => {
+                            self.board.says(number, &says);
+                            last = Some(says);
+                        }
+                        Err(error) => tracing::warn!(%error, line, "a child says what nobody understands"),
+                    },
+                    None => break,
+                },
+                () = &mut fence => {
+                    child.kill().await?;
+                    return Ok(Outcome::Fenced);
+                }
+                () = stop.cancelled(), if asked.is_none() => {
+                    input.take();
+                    asked = Some(tokio::time::Instant::now() + HAND_OVER);
+                }
+                () = tokio::time::sleep_until(patience) => {
+                    tracing::warn!(run = %job.run, "a child does not hand over; killed");
+                    child.kill().await?;
+                    return Ok(Outcome::HandedOver);
+                }
+            }
+        }
+        let status = child.wait().await?;
+        Ok(match (status.success(), last) {
+            (true, Some(says)) if says.is_final() => Outcome::Done,
+            (true, _) => Outcome::HandedOver,
+            (false, _) => Outcome::Crashed(status.to_string()),
+        })
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        let format = match self.log.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        Command::new(std::env::current_exe()?)
+            .args(["--log", &self.log.log, "--log-format", format, "child"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    /// Deletes a message. What cannot be deleted comes again, and finds the run ended or idle: harmless.
+    async fn delete(&self, receipt: &Receipt) {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.queue.delete(receipt).await {
+            if !error.is_transient() || backoff.failures() > 10 {
+                return tracing::warn!(%error, "a message cannot be deleted; it will come again");
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn give_back(&self, receipt: &Receipt, number: u64, after: Duration) {
+        self.board.end(number, false);
+        if let Err(error) = self.queue.extend(receipt, after).await {
+            tracing::warn!(%error, "a message cannot be given back; it comes again by itself in some seconds");
+        }
+    }
+}
