@@ -5,7 +5,6 @@ use crate::context::{Context, DebugClient, Error, bounded, retry};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::reports::Reports;
-
 use crate::{pool, routes, stream};
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, future};

@@ -21,9 +21,9 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 const IDLE: Duration = Duration::from_secs(120);
 const SWEEP: Duration = Duration::from_secs(5);
 /// A request waits this long for the first objects of a run whose packager is being connected to.
-const FIRST_OBJECTS: Duration = Duration::from_secs(1);
+const FIRST_OBJECTS: Duration = Duration::from_secs(3);
 /// A packager sends what players need now as soon as it is asked; after this it has nothing of that name.
-const FIRST_BURST: Duration = Duration::from_millis(500);
+const FIRST_BURST: Duration = Duration::from_secs(1);
 /// "No such run" is believed this long.
 const ABSENT_HOLDS: Duration = Duration::from_secs(1);
 /// Playlists of a lost packager are given this long before S3 is asked whether it knows later ones: longer than a
@@ -106,6 +106,9 @@ impl Runs {
                 run.memory.put(path, stored);
             }
             return Ok(Found::Memory(run.memory.get(path, what).unwrap_or(held)));
+        }
+        if let (Ok(None), Some(pushed)) = (&answer, run.memory.get(path, what)) {
+            return Ok(Found::Memory(pushed)); // it came while S3 was asked
         }
         let reason = match what {
             Public::LivePlaylist => "the lecture has not begun, or there is none here",

@@ -142,10 +142,10 @@ impl Feed {
         socket.write_all(&bytes).await?;
         let mut input = BytesMut::with_capacity(1 << 16);
         loop {
-            let read = self.until(socket.read_buf(&mut input), None).await?;
-            match read {
-                Some(read) if read? == 0 => return Err(Broken::Closed),
-                _ => {}
+            if let Some(read) = self.until(socket.read_buf(&mut input), None).await?
+                && read? == 0
+            {
+                return Err(Broken::Closed);
             }
             while let Some(frame) = FeedFrame::decode(&mut input)? {
                 self.frame(frame).await?;

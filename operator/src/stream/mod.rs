@@ -22,6 +22,7 @@ use lectern_contract::StreamRef;
 use lectern_crds::{LiveStream, LiveStreamStatus};
 use std::sync::Arc;
 use std::time::Duration;
+use validate::{Refusal, RefusalReason};
 
 /// Held by every LiveStream: its objects in S3 are settled before it goes.
 pub const FINALIZER: &str = "lectern.video/objects";
@@ -74,10 +75,16 @@ async fn held(stream: Arc<LiveStream>, ctx: &Context) -> Result<Option<Arc<LiveS
     Ok(Some(Arc::new(apply::add_finalizer(&api(&stream, ctx), &stream, FINALIZER).await?)))
 }
 
-async fn refuse(stream: &LiveStream, seen: &observe::Seen, refusal: &validate::Refusal, ctx: &Context) -> Result<Action, Error> {
+async fn refuse(stream: &LiveStream, seen: &observe::Seen, refusal: &Refusal, ctx: &Context) -> Result<Action, Error> {
     status::write(stream, &status::refused(stream, refusal, seen.now), ctx).await?;
-    // A pool or a ladder that appears wakes the stream; a deleted one waits for its time to be cleaned up.
-    Ok(if is_deleting(stream) { Action::requeue(ENDING) } else { Action::await_change() })
+    Ok(match refusal.reason {
+        // A deleted stream waits for its time to be cleaned up.
+        _ if is_deleting(stream) => Action::requeue(ENDING),
+        // Secrets are not watched.
+        RefusalReason::BadKeySecret => Action::requeue(REFRESH),
+        // A pool or a ladder that appears wakes the stream, and so does a change of its spec.
+        _ => Action::await_change(),
+    })
 }
 
 fn next_look(status: &LiveStreamStatus, stream: &LiveStream, seen: &observe::Seen) -> Action {
