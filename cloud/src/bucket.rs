@@ -92,10 +92,8 @@ fn notification(id: &str, suffix: &str, function_arn: &str) -> Result<LambdaFunc
 fn same(one: &LambdaFunctionConfiguration, other: &LambdaFunctionConfiguration) -> bool {
     let essence = |of: &LambdaFunctionConfiguration| {
         let rules = of.filter().and_then(|filter| filter.key()).map(S3KeyFilter::filter_rules).unwrap_or_default();
-        let rules: Vec<_> = rules
-            .iter()
-            .map(|rule| (rule.name().map(|name| name.as_str().to_lowercase()), rule.value().map(str::to_owned)))
-            .collect();
+        let rules: Vec<_> =
+            rules.iter().map(|rule| (rule.name().map(|name| name.as_str().to_lowercase()), rule.value().map(str::to_owned))).collect();
         (of.id().map(str::to_owned), of.lambda_function_arn().to_owned(), of.events().to_vec(), rules)
     };
     essence(one) == essence(other)

@@ -15,10 +15,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(600);
 const CONNECT: Duration = Duration::from_secs(1);
 
 static HTTP: LazyLock<SharedHttpClient> = LazyLock::new(|| {
-    aws_smithy_http_client::Builder::new()
-        .pool_idle_timeout(POOL_IDLE)
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .build_https()
+    aws_smithy_http_client::Builder::new().pool_idle_timeout(POOL_IDLE).tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https()
 });
 
 /// The SDK's settings for one server. Reads the environment and nothing else: credentials are looked up when the first
@@ -27,9 +24,7 @@ pub(crate) async fn settings(region: &str, endpoint: Option<&str>, keys: Option<
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(HTTP.clone())
         .region(Region::new(region.to_owned()))
-        .retry_config(
-            RetryConfig::standard().with_max_attempts(3).with_initial_backoff(FIRST_BACKOFF).with_max_backoff(LONGEST_BACKOFF),
-        );
+        .retry_config(RetryConfig::standard().with_max_attempts(3).with_initial_backoff(FIRST_BACKOFF).with_max_backoff(LONGEST_BACKOFF));
     if let Some(endpoint) = endpoint {
         loader = loader.endpoint_url(endpoint);
     }

@@ -77,10 +77,7 @@ impl Objects {
 
     async fn build(at: &BucketAt, keys: Option<&Keys>) -> Self {
         let shared = settings(&at.region, at.endpoint.as_deref(), keys).await;
-        let config = Builder::from(&shared)
-            .force_path_style(at.endpoint.is_some())
-            .timeout_config(timeouts(ATTEMPT, OPERATION))
-            .build();
+        let config = Builder::from(&shared).force_path_style(at.endpoint.is_some()).timeout_config(timeouts(ATTEMPT, OPERATION)).build();
         Self { client: Client::from_conf(config), at: at.clone() }
     }
 
@@ -164,10 +161,9 @@ impl Objects {
         // The SDK must not repeat it unseen: whether an answer was lost decides what a conflict means.
         let once = for_upload(size).retry_config(RetryConfig::disabled());
         match request.customize().config_override(once).send().await {
-            Ok(answer) => answer
-                .e_tag
-                .map(Etag)
-                .ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag").into()),
+            Ok(answer) => {
+                answer.e_tag.map(Etag).ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag").into())
+            }
             Err(error) => Err(match status_of(&error) {
                 Some(412) => PutIfError::Conflict { what: what() },
                 // 409: another conditional write of the key was under way (S3 user guide, "Conditional writes"): ask again.

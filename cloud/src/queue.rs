@@ -185,11 +185,7 @@ impl Queue {
         *self.url.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
     }
 
-    async fn create(
-        &self,
-        name: &str,
-        attributes: impl IntoIterator<Item = (QueueAttributeName, String)>,
-    ) -> Result<String, QueueError> {
+    async fn create(&self, name: &str, attributes: impl IntoIterator<Item = (QueueAttributeName, String)>) -> Result<String, QueueError> {
         let request = self.client.create_queue().queue_name(name);
         let request = attributes.into_iter().fold(request, |request, (key, value)| request.attributes(key, value));
         let answer = request.send().await.map_err(|error| self.failed("creation", error))?;

@@ -61,7 +61,13 @@ pub fn install_crypto() {
 }
 
 /// Serves `router` with the certificate in `folder` until `stop`. Ready once a certificate is there.
-pub async fn serve(address: SocketAddr, folder: PathBuf, router: Router, readiness: Readiness, stop: CancellationToken) -> Result<(), HttpsError> {
+pub async fn serve(
+    address: SocketAddr,
+    folder: PathBuf,
+    router: Router,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> Result<(), HttpsError> {
     let Some((files, config)) = stop.run_until_cancelled(first(&folder, &readiness)).await else { return Ok(()) };
     let config = RustlsConfig::from_config(config);
     let wrap = |source| HttpsError { address, source };

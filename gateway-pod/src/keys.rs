@@ -82,7 +82,11 @@ pub fn keep(
             let (now, news) = match files::read(&folder).await {
                 Ok(files) => {
                     let (keys, weak) = Keys::of_files(&files);
-                    let weak = if weak.is_empty() { String::new() } else { format!("; left out, because shorter than {MIN_CHARS} characters: {}", weak.join(", ")) };
+                    let weak = if weak.is_empty() {
+                        String::new()
+                    } else {
+                        format!("; left out, because shorter than {MIN_CHARS} characters: {}", weak.join(", "))
+                    };
                     let news = format!("{} bearer keys in {}{weak}", keys.len(), folder.display());
                     (Some(keys), news)
                 }

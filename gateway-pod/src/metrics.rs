@@ -107,7 +107,9 @@ mod tests {
         assert_eq!(Call::of(&Method::POST, "/v1/streams"), Call::Start);
         assert_eq!(Call::of(&Method::POST, "/v1/streams/algebra-1/end"), Call::End);
         assert_eq!(Call::of(&Method::GET, "/v1/streams/algebra-1/watch"), Call::Watch);
-        for (method, path) in [(Method::GET, "/v1/streams"), (Method::POST, "/"), (Method::GET, "/v1/streams/a/watch/b"), (Method::PUT, "x")] {
+        for (method, path) in
+            [(Method::GET, "/v1/streams"), (Method::POST, "/"), (Method::GET, "/v1/streams/a/watch/b"), (Method::PUT, "x")]
+        {
             assert_eq!(Call::of(&method, path), Call::Other, "{method} {path}");
         }
     }

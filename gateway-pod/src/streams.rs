@@ -192,7 +192,11 @@ fn live_stream(wanted: &Start, nth: u64) -> LiveStream {
             title: wanted.name.clone(),
             pool_name: wanted.pool_name.clone().unwrap_or_else(|| lectern_crds::DEFAULT_POOL.to_owned()),
             source: Source::default(),
-            ladder: wanted.ladder.clone().map_or_else(LadderChoice::default, |name| LadderChoice { name: Some(name), video: None, audio: None }),
+            ladder: wanted.ladder.clone().map_or_else(LadderChoice::default, |name| LadderChoice {
+                name: Some(name),
+                video: None,
+                audio: None,
+            }),
             latency: wanted.latency,
             reconnect: Reconnect::default(),
             record: Record::default(),
@@ -204,7 +208,8 @@ fn live_stream(wanted: &Start, nth: u64) -> LiveStream {
         (USER_LABEL, names::label(&wanted.user_id)),
         (NAME_LABEL, names::label(&wanted.name)),
     ];
-    let annotations = [(USER_ANNOTATION, wanted.user_id.clone()), (NAME_ANNOTATION, wanted.name.clone()), (NTH_ANNOTATION, nth.to_string())];
+    let annotations =
+        [(USER_ANNOTATION, wanted.user_id.clone()), (NAME_ANNOTATION, wanted.name.clone()), (NTH_ANNOTATION, nth.to_string())];
     stream.labels_mut().extend(labels.map(|(key, value)| (key.to_owned(), value)));
     stream.annotations_mut().extend(annotations.map(|(key, value)| (key.to_owned(), value)));
     stream

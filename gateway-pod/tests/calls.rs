@@ -1,4 +1,5 @@
 //! The three calls against a scripted Kubernetes API.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cluster;
 
@@ -46,7 +47,8 @@ async fn a_started_stream_has_an_address_a_key_and_a_player() {
 #[tokio::test]
 async fn what_was_asked_for_is_in_the_live_stream_and_no_label_holds_a_name() {
     let cluster = Cluster::with(Operator::Places);
-    let body = json!({ "userId": "ada@school.example", "name": "Algebra 1", "poolName": "gpu", "ladder": "standard", "latency": "Standard" });
+    let body =
+        json!({ "userId": "ada@school.example", "name": "Algebra 1", "poolName": "gpu", "ladder": "standard", "latency": "Standard" });
     assert_eq!(start(&cluster, body).await.status, StatusCode::CREATED);
     let stream = &cluster.streams()[0];
     assert_eq!(stream["spec"]["title"], "Algebra 1");
@@ -186,7 +188,10 @@ async fn a_lecture_goes_from_waiting_over_live_and_interrupted_to_ended() {
         stream["status"]["playback"]["vod"] = json!("https://watch.example/vod.m3u8");
     });
     let ended = watch(&cluster, &id).await.body;
-    assert_eq!((&ended["state"], &ended["vodUrl"], ended.get("liveEdge")), (&json!("ended"), &json!("https://watch.example/vod.m3u8"), None));
+    assert_eq!(
+        (&ended["state"], &ended["vodUrl"], ended.get("liveEdge")),
+        (&json!("ended"), &json!("https://watch.example/vod.m3u8"), None)
+    );
 }
 
 #[tokio::test]
@@ -204,14 +209,24 @@ async fn a_cluster_that_is_away_is_our_trouble_and_worth_another_try() {
 #[tokio::test]
 async fn without_a_key_nothing_is_told_and_nothing_asked() {
     let cluster = Cluster::with(Operator::Places);
-    for value in [None, Some("Bearer wrong-key-of-more-than-20-characters".to_owned()), Some(format!("Basic {KEY}")), Some("Bearer".into()), Some(String::new())] {
+    for value in [
+        None,
+        Some("Bearer wrong-key-of-more-than-20-characters".to_owned()),
+        Some(format!("Basic {KEY}")),
+        Some("Bearer".into()),
+        Some(String::new()),
+    ] {
         for path in ["/v1/streams", "/v1/streams/algebra-1/end", "/nowhere"] {
             let mut request = Request::builder().method(Method::POST).uri(path);
             if let Some(value) = &value {
                 request = request.header("authorization", value);
             }
             let answer = cluster.raw(request.body(Body::from(ada().to_string())).unwrap()).await;
-            assert_eq!((answer.status, &answer.body["error"]["code"]), (StatusCode::UNAUTHORIZED, &json!("unauthorized")), "{value:?} {path}");
+            assert_eq!(
+                (answer.status, &answer.body["error"]["code"]),
+                (StatusCode::UNAUTHORIZED, &json!("unauthorized")),
+                "{value:?} {path}"
+            );
             assert!(answer.headers.contains_key("www-authenticate"));
         }
     }

@@ -1,4 +1,5 @@
 //! HTTPS over real sockets: the certificate is waited for, and renewed under way.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use axum::Router;
 use lectern_gateway_pod::https;

@@ -6,7 +6,7 @@ use crate::stream::{Publication, PublishError};
 use bytes::Bytes;
 use futures::StreamExt;
 use lectern_contract::RunId;
-use retina::client::{PlayOptions, Session, SessionOptions, SetupOptions, TcpTransportOptions, Transport};
+use retina::client::{Demuxed, PlayOptions, Session, SessionOptions, SetupOptions, TcpTransportOptions, Transport};
 use retina::codec::{CodecItem, FrameFormat, ParametersRef};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -112,13 +112,14 @@ async fn pull(shard: &Shard, route: &Route, camera: &Url, host: &str, media_came
     if offered.is_empty() {
         return Err(PullError::NothingToPull);
     }
+    let video_offered = offered.iter().any(|stream| session.streams()[*stream].media() == "video");
     for stream in offered {
         let setup = SetupOptions::default().transport(Transport::Tcp(TcpTransportOptions::default())).frame_format(FrameFormat::MP4);
         timeout(SILENCE, session.setup(stream, setup)).await??;
     }
     let mut media = timeout(SILENCE, session.play(PlayOptions::default())).await??.demuxed()?;
     let mut publication = shard.pull(route, host).map_err(|refusal| PullError::NotHere(refusal.to_string()))?;
-    let mut configured = [false; 2];
+    let mut configured = Configured { video: false, audio: false, video_offered };
     loop {
         let item = tokio::select! {
             closing = publication.closing() => return Err(PublishError::Closed(closing).into()),
@@ -142,29 +143,34 @@ fn taken(encoding: &str) -> bool {
     matches!(encoding, "h264" | "mpeg4-generic")
 }
 
+/// What the run has been told of the camera's tracks.
+struct Configured {
+    video: bool,
+    audio: bool,
+    video_offered: bool,
+}
+
 /// Hands a camera's frame to the run. Cameras give one stamp a frame; it is taken for both times, which is right as long
 /// as there are no B-frames.
-fn take(
-    publication: &mut Publication,
-    media: &retina::client::Demuxed,
-    item: CodecItem,
-    configured: &mut [bool; 2],
-) -> Result<(), PullError> {
+fn take(publication: &mut Publication, media: &Demuxed, item: CodecItem, configured: &mut Configured) -> Result<(), PullError> {
     match item {
         CodecItem::VideoFrame(frame) => {
-            if !configured[0] || frame.has_new_parameters() {
+            if !configured.video || frame.has_new_parameters() {
                 let Some(ParametersRef::Video(parameters)) = media.streams()[frame.stream_id()].parameters() else { return Ok(()) };
                 publication.h264(parameters.extra_data())?;
-                configured[0] = true;
+                configured.video = true;
             }
             let (at, keyframe) = (millis(frame.timestamp()), frame.is_random_access_point());
             Ok(publication.picture(at, 0, keyframe, Bytes::from(frame.into_data()))?)
         }
         CodecItem::AudioFrame(frame) => {
-            if !configured[1] {
+            if configured.video_offered && !configured.video {
+                return Ok(()); // the run would take the stream for sound alone
+            }
+            if !configured.audio {
                 let Some(ParametersRef::Audio(parameters)) = media.streams()[frame.stream_id()].parameters() else { return Ok(()) };
                 publication.aac(Bytes::copy_from_slice(parameters.extra_data()))?;
-                configured[1] = true;
+                configured.audio = true;
             }
             Ok(publication.sound(millis(frame.timestamp()), Bytes::copy_from_slice(frame.data()))?)
         }

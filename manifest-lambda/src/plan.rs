@@ -36,13 +36,8 @@ pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec
         .map(|rendition| {
             let all = &segments[rendition.name.as_str()];
             let entries = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| entry(segment)).collect();
-            let playlist = MediaPlaylist {
-                kind: Kind::Vod,
-                segment_duration: ended.segment_duration,
-                anchor: ended.anchor,
-                entries,
-                ended: true,
-            };
+            let playlist =
+                MediaPlaylist { kind: Kind::Vod, segment_duration: ended.segment_duration, anchor: ended.anchor, entries, ended: true };
             (prefix.key(&ObjectName::VodMedia(rendition.name.clone())), media_playlist(&playlist))
         })
         .collect();
@@ -85,7 +80,8 @@ mod tests {
     }
 
     fn ended(minutes: Vec<u64>) -> Ended {
-        let rendition = |name: &str, codec: &str, bitrate, picture| EndedRendition { name: name.into(), codec: codec.into(), bitrate, picture };
+        let rendition =
+            |name: &str, codec: &str, bitrate, picture| EndedRendition { name: name.into(), codec: codec.into(), bitrate, picture };
         Ended {
             run: "r1".into(),
             anchor: WallMillis(1_700_000_000_000),

@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn exp_golomb_codes_are_read() {
-        let mut bits = Bits::new(&[0b1_010_011_0, 0b0100_0000]);
+        let mut bits = Bits::new(&[0b1010_0110, 0b0100_0000]);
         assert_eq!([bits.ue(), bits.ue(), bits.ue(), bits.ue()], [Ok(0), Ok(1), Ok(2), Ok(3)]);
     }
 

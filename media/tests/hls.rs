@@ -1,4 +1,5 @@
 //! Playlists: against golden files (`UPDATE_GOLDEN=1` writes them anew), and read back by another crate's parser.
+#![allow(clippy::unwrap_used)]
 
 use lectern_contract::ledger::{EndedRendition, Picture};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
@@ -51,7 +52,8 @@ fn a_live_playlist_counts_gaps_and_names_its_init_sections() {
     assert_eq!(uris, ["7.m4s", "8.m4s", "9.m4s", "10.m4s", "11.m4s"]);
     let sequence = tags.iter().find_map(|tag| if let hls::Tag::MediaSequence(s) = tag { Some(s.media_sequence()) } else { None });
     assert_eq!(sequence, Some(7));
-    let durations: Vec<f64> = tags.iter().filter_map(|tag| if let hls::Tag::Inf(inf) = tag { Some(inf.duration()) } else { None }).collect();
+    let durations: Vec<f64> =
+        tags.iter().filter_map(|tag| if let hls::Tag::Inf(inf) = tag { Some(inf.duration()) } else { None }).collect();
     assert_eq!(durations, [2.0, 2.0, 2.0, 2.0, 1.0]);
     assert_eq!(tags.iter().filter(|tag| matches!(tag, hls::Tag::Map(_))).count(), 2);
     assert_eq!(tags.iter().filter(|tag| matches!(tag, hls::Tag::Gap(_))).count(), 1);

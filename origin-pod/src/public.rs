@@ -79,8 +79,21 @@ mod tests {
     #[test]
     fn nothing_else_is() {
         for path in [
-            "head.json", "ended.json", "ledger/0.ledger.json", "original/17.mp4", "17.m4s", "init-0.mp4", "360p/../head.json",
-            "360p/head.json", "a/b/17.m4s", "/live.m3u8", "360P/live.m3u8", "360p/-1.m4s", "360p/.m4s", "%2e%2e/live.m3u8", "",
+            "head.json",
+            "ended.json",
+            "ledger/0.ledger.json",
+            "original/17.mp4",
+            "17.m4s",
+            "init-0.mp4",
+            "360p/../head.json",
+            "360p/head.json",
+            "a/b/17.m4s",
+            "/live.m3u8",
+            "360P/live.m3u8",
+            "360p/-1.m4s",
+            "360p/.m4s",
+            "%2e%2e/live.m3u8",
+            "",
         ] {
             assert_eq!(Public::of(path), None, "{path}");
         }

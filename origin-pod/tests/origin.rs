@@ -122,7 +122,9 @@ async fn private_objects_and_paths_that_climb_are_refused() {
     lab.store("ended.json", "{}").await;
     lab.store("ledger/0.ledger.json", "{}").await;
     lab.store("original/1.mp4", "secret").await;
-    for path in ["head.json", "ended.json", "ledger/0.ledger.json", "original/1.mp4", "360p/%2e%2e/head.json", "360p//1.m4s", "360p/1.m4s%00"] {
+    for path in
+        ["head.json", "ended.json", "ledger/0.ledger.json", "original/1.mp4", "360p/%2e%2e/head.json", "360p//1.m4s", "360p/1.m4s%00"]
+    {
         let (status, body) = lab.get(path).await;
         assert_eq!(status, 404, "{path}: {body}");
     }

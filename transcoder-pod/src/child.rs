@@ -30,6 +30,9 @@ const SAY_EVERY: Duration = Duration::from_millis(500);
 const INPUTS: usize = 64;
 /// Samples that may wait for the packager.
 const OUTPUTS: usize = 256;
+/// Pictures are shown in another order than they are sent in: those of a segment's start may come before the keyframe
+/// that is sent at that time. H.264 reorders by 16 pictures at most (ISO/IEC 14496-10 §E.2.1).
+const REORDER: Ticks = Ticks::from_millis(1_000);
 
 /// What the supervisor gives a child, as one line of JSON on standard input. The end of input asks it to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +147,12 @@ fn say(says: &ChildSays) {
 }
 
 /// Does `given` until it is done with (its final state), or until it was asked to stop (`None`: somebody goes on).
-async fn run(given: ChildJob, status: Status, epoch: Arc<AtomicU64>, stop: CancellationToken) -> Result<Option<TranscoderState>, ChildError> {
+async fn run(
+    given: ChildJob,
+    status: Status,
+    epoch: Arc<AtomicU64>,
+    stop: CancellationToken,
+) -> Result<Option<TranscoderState>, ChildError> {
     let job = given.job.clone();
     let objects = Objects::connect(&BucketAt::new(given.bucket.clone(), given.bucket_region.clone(), given.bucket_endpoint.clone())).await;
     let listener = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), 0)).await.map_err(ChildError::Listen)?;
@@ -184,10 +192,10 @@ async fn claim(objects: &Objects, given: &ChildJob, address: &str, status: &Stat
     loop {
         let attempt = async {
             Ok::<_, HeadError>(match Ownership::claim(objects, &given.job, &given.owner, address).await? {
-                Claim::Owned { ownership, taken_over: false } => Claimed::Owned(Box::new(ownership), Box::default()),
+                Claim::Owned { ownership, taken_over: false } => Claimed::Owned(ownership, Box::default()),
                 Claim::Owned { ownership, taken_over: true } => {
                     let restored = restore(objects, &given.job, ownership.head().next_segment).await?;
-                    Claimed::Owned(Box::new(ownership), Box::new(restored))
+                    Claimed::Owned(ownership, Box::new(restored))
                 }
                 Claim::Ended => Claimed::Final(TranscoderState::Ended { first: None, last: None }),
                 Claim::Lost { owner } => {
@@ -227,6 +235,7 @@ async fn work(
     let next = ownership.head().next_segment;
     let taken_over = next > SegmentNumber(0) || ownership.head().epoch > Epoch(1);
     let from = taken_over.then(|| next.start(job.segment_duration));
+    let asked = from.map(|from| from.since(REORDER));
 
     let (events, heard) = mpsc::unbounded_channel();
     let mut studio = Studio::new(job.clone(), &restored, next, live, status.clone(), events.clone());
@@ -243,7 +252,7 @@ async fn work(
         .name("decode".to_owned())
         .spawn(move || drive(order, taken, put, &abandon))
         .map_err(|error| ChildError::Thread(error.to_string()))?;
-    let feed = tokio::spawn(Feed::new(&job, from, inputs, status.clone(), stop, abandoned.clone()).run());
+    let feed = tokio::spawn(Feed::new(&job, asked, inputs, status.clone(), stop, abandoned.clone()).run());
 
     // Until the engine has put out its last; or until the keeper finds that the run is somebody else's.
     loop {
@@ -323,7 +332,12 @@ fn uploads(
 
 /// The engine's thread: pushes what the feed brings, and at its end finishes; unless the child was asked to stop, for then
 /// a successor makes the open segments, whole.
-fn drive(order: Order, mut inputs: mpsc::Receiver<Input>, out: mpsc::Sender<Output>, abandon: &CancellationToken) -> Result<(), ChildError> {
+fn drive(
+    order: Order,
+    mut inputs: mpsc::Receiver<Input>,
+    out: mpsc::Sender<Output>,
+    abandon: &CancellationToken,
+) -> Result<(), ChildError> {
     let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out)?);
     while let Some(input) = inputs.blocking_recv() {
         engine.push(input)?;

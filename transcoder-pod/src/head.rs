@@ -31,7 +31,7 @@ pub enum Claim {
     /// The run is this process's.
     Owned {
         /// The head to move from here on.
-        ownership: Ownership,
+        ownership: Box<Ownership>,
         /// There was an owner before: its work is to be gone on with.
         taken_over: bool,
     },
@@ -105,7 +105,9 @@ impl Ownership {
                 }
             };
             match objects.put_if(&key, encode(&head), precondition).await {
-                Ok(etag) => return Ok(Claim::Owned { ownership: Self { objects: objects.clone(), key, head, etag }, taken_over }),
+                Ok(etag) => {
+                    return Ok(Claim::Owned { ownership: Box::new(Self { objects: objects.clone(), key, head, etag }), taken_over });
+                }
                 Err(PutIfError::Conflict { .. }) => {} // somebody was quicker, or it was an attempt of ours: look again
                 Err(PutIfError::Storage(error)) => return Err(error.into()),
             }

@@ -1,8 +1,8 @@
 //! The transcoder pod: takes live jobs off the queue, runs each in a child process, publishes what comes out.
 
 use clap::{Parser, Subcommand};
-use lectern_podkit::telemetry::{self, TelemetryArgs};
 use lectern_podkit::shutdown;
+use lectern_podkit::telemetry::{self, TelemetryArgs};
 use lectern_transcoder_pod::{child, supervise};
 
 /// Lectern's transcoder.
@@ -18,7 +18,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Takes jobs and runs a child process for each: what the pod does.
-    Supervise(supervise::SuperviseArgs),
+    Supervise(Box<supervise::SuperviseArgs>),
     /// Does one job, given as JSON on standard input; the supervisor starts it.
     #[command(hide = true)]
     Child,
@@ -30,7 +30,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init(&args.telemetry)?;
     let stop = shutdown::on_signal();
     match args.command {
-        Command::Supervise(supervisor) => supervise::run(supervisor, &args.telemetry, stop).await,
+        Command::Supervise(supervisor) => supervise::run(*supervisor, &args.telemetry, stop).await,
         Command::Child => Ok(child::main(stop).await?),
     }
 }

@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 
 /// Segments that a rendition may make before the multivariant playlist stops waiting for the other track's parameters.
 const WAIT_FOR_TRACK: usize = 2;
+/// As many for a track that has parameters and sends nothing.
+const WAIT_FOR_MEDIA: usize = 5;
 
 /// See the module.
 #[derive(Debug)]
@@ -63,7 +65,14 @@ pub enum StudioError {
 
 impl Studio {
     /// A studio that goes on from `next`, the head's next segment.
-    pub fn new(job: LiveJob, restored: &Restored, next: SegmentNumber, live: Live, status: Status, keeper: mpsc::UnboundedSender<Event>) -> Self {
+    pub fn new(
+        job: LiveJob,
+        restored: &Restored,
+        next: SegmentNumber,
+        live: Live,
+        status: Status,
+        keeper: mpsc::UnboundedSender<Event>,
+    ) -> Self {
         let last = next.0.checked_sub(1).map(SegmentNumber);
         let renditions = ladder_renditions(&job).into_iter().map(|named| {
             let timescale = if named.picture.is_some() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
@@ -178,11 +187,14 @@ impl Studio {
     }
 
     /// Publishes the multivariant playlist once every rendition that has begun has a segment: a player that is told of a
-    /// rendition without one gives up. It waits a little for a track whose parameters have not come yet.
+    /// rendition without one gives up. It waits a little for a track whose parameters have not come yet, and a little
+    /// longer for one that has parameters and no media.
     fn name_renditions(&mut self) {
-        let begun: Vec<&Rendition> = self.renditions.iter().filter(|rendition| rendition.begun).collect();
-        let patient = begun.len() < self.renditions.len() && begun.iter().all(|rendition| rendition.made < WAIT_FOR_TRACK);
-        if patient || begun.len() == self.named || begun.iter().any(|rendition| rendition.made == 0) {
+        let most = self.renditions.iter().map(|rendition| rendition.made).max().unwrap_or_default();
+        let unknown = self.renditions.iter().any(|rendition| !rendition.begun);
+        let empty = self.renditions.iter().any(|rendition| rendition.begun && rendition.made == 0);
+        let begun: Vec<&Rendition> = self.renditions.iter().filter(|rendition| rendition.made > 0).collect();
+        if (unknown && most < WAIT_FOR_TRACK) || (empty && most < WAIT_FOR_MEDIA) || begun.len() <= self.named {
             return;
         }
         let renditions: Vec<EndedRendition> = begun.iter().map(|rendition| rendition.named.clone()).collect();

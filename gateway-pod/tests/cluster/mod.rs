@@ -48,7 +48,14 @@ pub struct Answer {
 
 impl Cluster {
     pub fn with(operator: Operator) -> Self {
-        Self(Arc::new(Mutex::new(Inside { streams: BTreeMap::new(), version: 1, operator, trouble: None, inadmissible: None, requests: Vec::new() })))
+        Self(Arc::new(Mutex::new(Inside {
+            streams: BTreeMap::new(),
+            version: 1,
+            operator,
+            trouble: None,
+            inadmissible: None,
+            requests: Vec::new(),
+        })))
     }
 
     fn inside<T>(&self, work: impl FnOnce(&mut Inside) -> T) -> T {
@@ -83,7 +90,15 @@ impl Cluster {
     /// Calls the gateway with a valid key.
     pub async fn call(&self, method: Method, path: &str, body: Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.raw(Request::builder().method(method).uri(path).header("authorization", format!("Bearer {KEY}")).body(HttpBody::from(body)).unwrap()).await
+        self.raw(
+            Request::builder()
+                .method(method)
+                .uri(path)
+                .header("authorization", format!("Bearer {KEY}"))
+                .body(HttpBody::from(body))
+                .unwrap(),
+        )
+        .await
     }
 
     /// Calls the gateway.
@@ -131,10 +146,13 @@ impl Inside {
             let data = json!({ "key": "dGhlLXN0cmVhbS1rZXk=" });
             return ok(json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": secret }, "data": data }));
         }
-        let id = path.strip_prefix(streams).unwrap_or_else(|| panic!("the gateway may not ask for {path}")).trim_start_matches('/').to_owned();
+        let id =
+            path.strip_prefix(streams).unwrap_or_else(|| panic!("the gateway may not ask for {path}")).trim_start_matches('/').to_owned();
         match (method.as_str(), id.as_str()) {
             ("GET", "") if watched => self.watch(query),
-            ("GET", "") => ok(json!({ "apiVersion": "lectern.video/v1alpha1", "kind": "LiveStreamList", "metadata": {}, "items": self.labelled(query) })),
+            ("GET", "") => ok(
+                json!({ "apiVersion": "lectern.video/v1alpha1", "kind": "LiveStreamList", "metadata": {}, "items": self.labelled(query) }),
+            ),
             ("POST", "") => self.create(sent),
             ("GET", id) => self.streams.get(id).map_or_else(|| missing(id), |stream| ok(stream.clone())),
             ("PATCH", id) => {
@@ -172,13 +190,18 @@ impl Inside {
     }
 
     fn watch(&mut self, query: &str) -> (StatusCode, String) {
-        let Some(id) = self.streams.keys().find(|id| query.contains(&format!("metadata.name%3D{id}"))).cloned() else { return (StatusCode::OK, String::new()) };
+        let Some(id) = self.streams.keys().find(|id| query.contains(&format!("metadata.name%3D{id}"))).cloned() else {
+            return (StatusCode::OK, String::new());
+        };
         self.version += 1;
         let version = self.version.to_string();
         let stream = self.streams.get_mut(&id).unwrap();
         match self.operator {
             Operator::Places => stream["status"] = placed(&id),
-            Operator::Refuses => stream["status"] = json!({ "conditions": [condition("Accepted", "False", "UnknownPool", "there is no StreamPool \"x\"; make one")] }),
+            Operator::Refuses => {
+                stream["status"] =
+                    json!({ "conditions": [condition("Accepted", "False", "UnknownPool", "there is no StreamPool \"x\"; make one")] })
+            }
             Operator::Sleeps => return (StatusCode::OK, String::new()),
         }
         stream["metadata"]["resourceVersion"] = json!(version);

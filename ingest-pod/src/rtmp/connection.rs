@@ -96,7 +96,7 @@ impl Connection {
             end => tracing::debug!(%remote, why = %end, "a connection ends"),
         }
         if let State::Publishing { sink } = std::mem::replace(&mut self.state, State::Connected { deadline: Instant::now() }) {
-            sink.leave(end.to_string());
+            sink.leave(end.to_string()).await;
         }
         if self.flush().await.is_ok() {
             net::farewell(&mut self.socket).await;
@@ -150,7 +150,7 @@ impl Connection {
             ServerSessionEvent::PublishStreamFinished { .. } => {
                 let deadline = Instant::now() + SETUP;
                 if let State::Publishing { sink } = std::mem::replace(&mut self.state, State::Connected { deadline }) {
-                    sink.leave("the publisher stopped".to_owned());
+                    sink.leave("the publisher stopped".to_owned()).await;
                 }
             }
             // Metadata is not believed (codec configurations say it all), and nobody plays from here.

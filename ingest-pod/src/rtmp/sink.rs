@@ -86,8 +86,10 @@ impl Sink {
         }
     }
 
-    /// The publisher leaves, for a reason that people will read.
-    pub(super) fn leave(self, reason: String) {
+    /// The publisher leaves, for a reason that people will read. What it sent before goes on its way.
+    pub(super) async fn leave(mut self, reason: String) {
+        // An owner that is away now has lost nothing that anybody could still send it.
+        let _ = self.flush().await;
         if let Self::Here(publication) = self {
             publication.leave(reason);
         }

@@ -53,8 +53,18 @@ impl Libav {
     /// source without sound (or picture) makes only the renditions that it can.
     pub fn new(order: Order, out: mpsc::Sender<Output>) -> Result<Self, EngineError> {
         ffmpeg_next::init().map_err(EngineError::libav("libav cannot be set up"))?;
-        ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Error);
-        Ok(Self { order, out, video: None, audio: None, renditions: Vec::new(), sounds: Vec::new(), grid: AudioGrid::default(), skipped: 0 })
+        // A broken stream would fill the log with libav's lines; what is skipped is counted and told here.
+        ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Fatal);
+        Ok(Self {
+            order,
+            out,
+            video: None,
+            audio: None,
+            renditions: Vec::new(),
+            sounds: Vec::new(),
+            grid: AudioGrid::default(),
+            skipped: 0,
+        })
     }
 
     fn configure(&mut self, codec: Codec, config: Bytes) -> Result<(), EngineError> {

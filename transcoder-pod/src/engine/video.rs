@@ -38,7 +38,8 @@ impl VideoEncoder {
     /// Opens the encoder of `rendition`, which is number `at` of the ladder, and puts out its parameters.
     pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>) -> Result<Self, EngineError> {
         let encoder = open_x264(&rendition).map_err(EngineError::libav(format!("x264 for {} cannot be opened", rendition.name)))?;
-        let config = avc::avcc_from_annexb_extradata(&ff::extradata(&encoder)).map_err(|error| EngineError::Parameters(error.to_string()))?;
+        let config =
+            avc::avcc_from_annexb_extradata(&ff::extradata(&encoder)).map_err(|error| EngineError::Parameters(error.to_string()))?;
         let grid = VideoGrid::new(rendition.frame_rate);
         // Nobody listens only when the job is being stopped; the first picture finds out.
         let _ = put(&out, Output::Config { rendition: at, config });
@@ -121,7 +122,8 @@ impl VideoEncoder {
         }
         let from = scaling::context::Definition { format: picture.format(), width: picture.width(), height: picture.height() };
         if self.scaler.as_ref().is_none_or(|scaler| *scaler.input() != from) {
-            let scaler = scaling::Context::get(from.format, from.width, from.height, Pixel::YUV420P, width, height, scaling::Flags::BICUBIC);
+            let scaler =
+                scaling::Context::get(from.format, from.width, from.height, Pixel::YUV420P, width, height, scaling::Flags::BICUBIC);
             self.scaler = Some(scaler.map_err(self.failed("cannot be scaled"))?);
         }
         let mut scaled = frame::Video::empty();

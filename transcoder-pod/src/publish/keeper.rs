@@ -7,10 +7,10 @@ use crate::retry::Backoff;
 use crate::status::Status;
 use bytes::Bytes;
 use lectern_cloud::Objects;
+use lectern_contract::SegmentNumber;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
-use lectern_contract::SegmentNumber;
 use lectern_media::cmaf;
 use lectern_media::hls::{Kind, Multivariant, multivariant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +78,8 @@ pub struct Keeper {
     dirty: BTreeSet<u64>,
     renditions: BTreeMap<usize, EndedRendition>,
     progress: BTreeMap<usize, SegmentNumber>,
+    /// The first number that this keeper heard of.
+    began: Option<SegmentNumber>,
     confirmed: BTreeSet<usize>,
     named: usize,
 }
@@ -94,6 +96,7 @@ impl Keeper {
             dirty: BTreeSet::new(),
             renditions: BTreeMap::new(),
             progress: BTreeMap::new(),
+            began: None,
             confirmed: BTreeSet::new(),
             named: 0,
         }
@@ -127,6 +130,7 @@ impl Keeper {
     }
 
     fn passed(&mut self, rendition: usize, number: SegmentNumber) {
+        self.began.get_or_insert(number);
         let progress = self.progress.entry(rendition).or_insert(number);
         *progress = number.max(*progress);
     }
@@ -149,16 +153,21 @@ impl Keeper {
         self.dirty.insert(minute);
     }
 
+    /// Whether a rendition that has parameters may still get its first segment; later its track is taken for absent.
+    fn waits_for_first(&self) -> bool {
+        let newest = self.progress.values().max().copied().unwrap_or_default();
+        let early = self.began.is_none_or(|began| newest.0 < began.0.saturating_add(STALLED));
+        early && self.renditions.keys().any(|rendition| !self.progress.contains_key(rendition))
+    }
+
     /// The first segment that is not done in every rendition that still runs.
     fn next_segment(&self) -> Option<SegmentNumber> {
-        let newest = self.progress.values().max()?;
-        let running = |number: &&SegmentNumber| number.0 + STALLED >= newest.0;
-        let missing = self.renditions.keys().any(|rendition| !self.progress.contains_key(rendition));
-        let early = newest.0 < STALLED + self.progress.values().min()?.0;
-        if missing && early {
-            return None; // a rendition has begun and has no segment yet
+        if self.waits_for_first() {
+            return None;
         }
-        self.progress.values().filter(running).min().map(|number| number.next())
+        let newest = self.progress.values().max()?;
+        let running = self.progress.values().filter(|number| number.0.saturating_add(STALLED) >= newest.0);
+        running.min().map(|number| number.next())
     }
 
     async fn write(&mut self, patience: Duration) -> Result<(), KeeperError> {
@@ -170,16 +179,17 @@ impl Keeper {
         while self.restored.ledgers.len() > 4 {
             self.restored.ledgers.pop_first(); // long closed
         }
-        let all = !self.renditions.is_empty() && self.renditions.keys().all(|rendition| self.confirmed.contains(rendition));
-        if all && self.named != self.renditions.len() {
-            let renditions: Vec<EndedRendition> = self.renditions.values().cloned().collect();
+        if self.confirmed.len() > self.named && !self.waits_for_first() {
+            let named = self.renditions.iter().filter(|(rendition, _)| self.confirmed.contains(rendition));
+            let renditions: Vec<EndedRendition> = named.map(|(_, named)| named.clone()).collect();
             let text = multivariant(&Multivariant { kind: Kind::Live, renditions: &renditions });
             self.put(&ObjectName::Multivariant, text.into(), patience).await;
             self.named = renditions.len();
         }
         if let Some(next) = self.next_segment().filter(|next| *next > self.ownership.head().next_segment) {
             let status = self.status.clone();
-            let told = |trouble: Option<String>| status.trouble("head", trouble.map(|trouble| format!("the head cannot be moved: {trouble}")));
+            let told =
+                |trouble: Option<String>| status.trouble("head", trouble.map(|trouble| format!("the head cannot be moved: {trouble}")));
             self.ownership.change_patiently(patience, |head| head.next_segment = next, told).await?;
             self.status.confirmed(SegmentNumber(next.0 - 1)); // next is one more than a number
         }

@@ -106,6 +106,7 @@ fn rank(name: &ObjectName) -> u8 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use lectern_contract::SegmentNumber;
@@ -129,7 +130,9 @@ mod tests {
     #[test]
     fn a_subscriber_gets_what_is_named_before_what_names_it() {
         let live = Live::new("r".into());
-        for name in [ObjectName::Multivariant, ObjectName::MediaPlaylist("a".into()), segment(1), ObjectName::Init("a".into(), 0), segment(2)] {
+        for name in
+            [ObjectName::Multivariant, ObjectName::MediaPlaylist("a".into()), segment(1), ObjectName::Init("a".into(), 0), segment(2)]
+        {
             live.put(name, Bytes::from_static(b"x"));
         }
         live.retain_segments("a", |number| number.0 > 1);

@@ -26,7 +26,8 @@ pub async fn beat(queue: Queue, receipt: Receipt) {
                 }
                 failed => {
                     if !complained {
-                        let error = failed.map_or_else(|_| "no answer".to_owned(), |refused| refused.err().map(|e| e.to_string()).unwrap_or_default());
+                        let error = failed
+                            .map_or_else(|_| "no answer".to_owned(), |refused| refused.err().map(|e| e.to_string()).unwrap_or_default());
                         tracing::warn!(error, "a heartbeat failed; trying on");
                         complained = true;
                     }

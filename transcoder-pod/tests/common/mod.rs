@@ -1,6 +1,8 @@
 //! A lecture made by the installed ffmpeg, as the feed would send it.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod shard;
+
 use bytes::Bytes;
 use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
 use lectern_contract::{AudioRendition, Ladder, Ticks, VideoCodec, VideoRendition};
@@ -28,7 +30,8 @@ pub fn tool(name: &str, arguments: &[&str]) -> String {
 /// from `start` on; `tracks` are ffmpeg's arguments that leave a track out, if any.
 pub fn lecture(name: &str, seconds: u32, start: Ticks, tracks: &[&str]) -> Vec<FeedFrame> {
     let path = folder(name).join("source.flv");
-    let (picture, tone) = (format!("testsrc2=size=640x360:rate=30:duration={seconds}"), format!("sine=frequency=440:sample_rate=44100:duration={seconds}"));
+    let (picture, tone) =
+        (format!("testsrc2=size=640x360:rate=30:duration={seconds}"), format!("sine=frequency=440:sample_rate=44100:duration={seconds}"));
     let mut arguments = vec!["-y", "-v", "error", "-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &tone];
     arguments.extend("-c:v libx264 -preset veryfast -bf 2 -g 45 -pix_fmt yuv420p -b:v 1M -c:a aac -ac 2 -b:a 96k".split(' '));
     arguments.extend(tracks);
@@ -70,7 +73,14 @@ fn frames(file: &[u8], start: Ticks) -> Vec<FeedFrame> {
 
 /// Two pictures and a sound, small enough for a busy machine.
 pub fn ladder() -> Ladder {
-    let video = |name: &str, width, height, bitrate| VideoRendition { name: name.into(), width, height, frame_rate: 30, codec: VideoCodec::H264, bitrate };
+    let video = |name: &str, width, height, bitrate| VideoRendition {
+        name: name.into(),
+        width,
+        height,
+        frame_rate: 30,
+        codec: VideoCodec::H264,
+        bitrate,
+    };
     Ladder {
         video: vec![video("360p", 640, 360, 600_000), video("180p", 320, 180, 200_000)],
         audio: vec![AudioRendition { name: "audio".into(), bitrate: 96_000 }],

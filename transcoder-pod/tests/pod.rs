@@ -1,0 +1,212 @@
+//! The whole pod: supervisor, children, S3 and SQS (MiniStack), a feed; judged by what is in the bucket at the end.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use bytes::BytesMut;
+use common::{folder, ladder, lecture, shard, tool};
+use lectern_cloud::testing::Backend;
+use lectern_cloud::{Objects, Queue};
+use lectern_contract::feed::FeedFrame;
+use lectern_contract::head::Head;
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::ledger::{Ended, Ledger};
+use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_contract::{Epoch, SegmentDuration, StreamRef, Ticks, WallMillis};
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A pod's process; stopped the hard way when dropped.
+struct Pod(Child);
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Pod {
+    fn start(name: &str, backend: &Backend) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-transcoder"));
+        command.args(["supervise", "--pod-name", name, "--bucket", "lectures", "--queue", "jobs", "--health-listen", "127.0.0.1:0"]);
+        command.args(["--bucket-endpoint", &backend.endpoint(), "--queue-endpoint", &backend.endpoint()]);
+        command.envs(backend.environment()).stdin(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    fn signal(pid: &str, signal: &str) {
+        assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+    }
+
+    /// Asks the pod to stop, as a kubelet does.
+    fn terminate(&self) {
+        Self::signal(&self.0.id().to_string(), "-TERM");
+    }
+
+    /// Kills the pod's child as the kernel does when memory runs out.
+    fn kill_child(&self) {
+        let children = tool("ps", &["-o", "pid=", "--ppid", &self.0.id().to_string()]);
+        Self::signal(children.split_whitespace().next().unwrap(), "-KILL");
+    }
+}
+
+struct Stage {
+    backend: Backend,
+    objects: Objects,
+    queue: Queue,
+    job: LiveJob,
+}
+
+impl Stage {
+    async fn set(frames: Vec<FeedFrame>) -> Self {
+        let backend = Backend::ministack().await.unwrap();
+        let (objects, queue) = (backend.objects("lectures").await.unwrap(), backend.queue("jobs").await.unwrap());
+        let stream = StreamRef { namespace: "school".into(), name: "algebra".into() };
+        let job = LiveJob {
+            title: "Algebra".into(),
+            run: "r1".into(),
+            attempt: 1,
+            anchor: WallMillis(1_700_000_000_000),
+            feed: shard::serve(frames).await.to_string(),
+            ladder: ladder(),
+            segment_duration: SegmentDuration::LOW_LATENCY,
+            prefix: RunPrefix::of(&stream, &"r1".into()),
+            idle_after_ms: 20_000,
+            stream,
+        };
+        queue.send(&serde_json::to_string(&job).unwrap()).await.unwrap();
+        Self { backend, objects, queue, job }
+    }
+
+    async fn get(&self, name: &ObjectName) -> Option<bytes::Bytes> {
+        self.objects.get(&self.job.prefix.key(name)).await.unwrap().map(|object| object.body)
+    }
+
+    async fn head(&self) -> Option<Head> {
+        self.get(&ObjectName::Head).await.map(|body| serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn until(&self, what: &str, within: Duration, holds: impl Fn(&Head) -> bool) -> Head {
+        let since = Instant::now();
+        loop {
+            let head = self.head().await;
+            match head {
+                Some(head) if holds(&head) => return head,
+                _ => assert!(since.elapsed() < within, "not within {within:?}: {what}; {head:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Every number from the ledgers, by rendition.
+    async fn numbers(&self) -> BTreeMap<String, Vec<u64>> {
+        let ended: Ended = serde_json::from_slice(&self.get(&ObjectName::Ended).await.unwrap()).unwrap();
+        assert_eq!(ended.renditions.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["360p", "180p", "audio"]);
+        let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for minute in ended.minutes {
+            let ledger: Ledger = serde_json::from_slice(&self.get(&ObjectName::Ledger(minute)).await.unwrap()).unwrap();
+            for (rendition, segments) in ledger.segments {
+                // Whole, but for the first (pictures begin within it) and the last.
+                let whole = segments.iter().filter(|segment| (1..segments.len() as u64 - 1).contains(&segment.number.0));
+                let nominal = |ticks: u64| if rendition == "audio" { ticks.abs_diff(180_000) <= 1920 } else { ticks == 180_000 };
+                assert!(whole.clone().all(|segment| nominal(segment.duration.0)), "{rendition}: {segments:?}");
+                numbers.entry(rendition).or_default().extend(segments.iter().map(|segment| segment.number.0));
+            }
+        }
+        numbers
+    }
+
+    /// Copies the run to disk and plays it with ffmpeg.
+    async fn play(&self, name: &str) {
+        let folder = folder(name);
+        for key in self.objects.list(self.job.prefix.as_str()).await.unwrap() {
+            let path = folder.join(key.strip_prefix(&format!("{}/", self.job.prefix)).unwrap());
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, self.objects.get(&key).await.unwrap().unwrap().body).unwrap();
+        }
+        let playlist = std::fs::read_to_string(folder.join("360p/live.m3u8")).unwrap();
+        assert!(playlist.ends_with("#EXT-X-ENDLIST\n") && !playlist.contains("GAP"), "{playlist}");
+        let path = folder.join("live.m3u8");
+        let complaints = tool(
+            "ffmpeg",
+            &["-v", "error", "-xerror", "-allowed_extensions", "ALL", "-i", path.to_str().unwrap(), "-map", "0", "-f", "null", "-"],
+        );
+        assert_eq!(complaints.trim(), "");
+    }
+}
+
+#[tokio::test]
+async fn a_lecture_is_taken_published_and_closed() {
+    let stage = Stage::set(lecture("pod", 6, Ticks(90_000), &[])).await;
+    let _pod = Pod::start("pod-a", &stage.backend);
+    let head = stage.until("an address", Duration::from_secs(20), |head| head.address.is_some()).await;
+    let pushed = pushed(head.address.as_deref().unwrap()).await;
+    assert!(pushed.ends_with(&["Ended".to_owned()]), "{pushed:?}");
+    let at = |name: &str| pushed.iter().position(|pushed| pushed == name).unwrap_or_else(|| panic!("{name} was not pushed: {pushed:?}"));
+    for name in ["360p", "180p", "audio"] {
+        let order = ["init-0.mp4", "0.m4s", "live.m3u8"].map(|file| at(&format!("{name}/{file}")));
+        assert!(order.is_sorted() && order[2] < at("live.m3u8"), "{pushed:?}");
+        assert!(at(&format!("{name}/1.m4s")) > order[2], "pushed as it is made");
+    }
+    stage.until("the end", Duration::from_secs(20), |head| head.ended).await;
+    for (rendition, numbers) in stage.numbers().await {
+        assert_eq!(numbers, [0, 1, 2, 3], "{rendition}");
+    }
+    stage.play("pod-play").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stage.queue.receive_within(Duration::from_secs(6), Duration::from_secs(7)).await.unwrap(), None, "the message is gone");
+}
+
+async fn pushed(address: &str) -> Vec<String> {
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut bytes = BytesMut::new();
+    PushRequest { run: "r1".into() }.encode(&mut bytes);
+    socket.write_all(&bytes).await.unwrap();
+    let (mut input, mut names) = (BytesMut::new(), Vec::new());
+    while socket.read_buf(&mut input).await.unwrap() > 0 {
+        while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
+            names.push(match frame {
+                PushFrame::Object { name, .. } => name,
+                other => format!("{other:?}"),
+            });
+        }
+    }
+    names
+}
+
+#[tokio::test]
+async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
+    let stage = Stage::set(lecture("killed", 14, Ticks(90_000), &[])).await;
+    let pod = Pod::start("pod-a", &stage.backend);
+    stage.until("two segments", Duration::from_secs(30), |head| head.next_segment.0 >= 2).await;
+    pod.kill_child();
+    let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    assert_eq!(head.epoch, Epoch(2));
+    for (rendition, numbers) in stage.numbers().await {
+        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
+    }
+    stage.play("killed-play").await;
+}
+
+#[tokio::test]
+async fn a_stopping_pod_hands_over_within_a_second() {
+    let stage = Stage::set(lecture("handed", 14, Ticks(90_000), &[])).await;
+    let first = Pod::start("pod-a", &stage.backend);
+    stage.until("two segments", Duration::from_secs(30), |head| head.next_segment.0 >= 2).await;
+    let _second = Pod::start("pod-b", &stage.backend);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.terminate();
+    let since = Instant::now();
+    stage.until("a new owner", Duration::from_secs(20), |head| head.owner.0.starts_with("pod-b") && head.address.is_some()).await;
+    let took = since.elapsed();
+    stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    for (rendition, numbers) in stage.numbers().await {
+        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
+    }
+    stage.play("handed-play").await;
+    assert!(took < Duration::from_secs(1), "the hand-over took {took:?}");
+}
