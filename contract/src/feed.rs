@@ -3,7 +3,7 @@
 //! A reader connects to the shard, sends one [`FeedRequest`], and gets [`FeedFrame`]s until it hangs up or the run ends.
 //! Stamps are on the run's timeline (the shard is its one clock): 90 kHz, monotonic in DTS per track.
 
-use crate::frame::{self, FrameError, Fields};
+use crate::frame::{self, Fields, FrameError};
 use crate::{RunId, Ticks};
 use bytes::{Bytes, BytesMut};
 
@@ -115,12 +115,7 @@ impl FeedFrame {
             Self::AccessUnit(unit) => frame::put(
                 out,
                 ACCESS_UNIT,
-                &[
-                    &[track_code(unit.track), u8::from(unit.keyframe)],
-                    &unit.dts.0.to_be_bytes(),
-                    &unit.pts.0.to_be_bytes(),
-                    &unit.payload,
-                ],
+                &[&[track_code(unit.track), u8::from(unit.keyframe)], &unit.dts.0.to_be_bytes(), &unit.pts.0.to_be_bytes(), &unit.payload],
             ),
             Self::Gap { from, reason } => frame::put(out, GAP, &[&from.0.to_be_bytes(), &frame::text_field(reason)]),
             Self::End => frame::put(out, END, &[]),

@@ -5,7 +5,7 @@
 //! objects that it names. After [`PushFrame::Ended`] nothing follows.
 
 use crate::RunId;
-use crate::frame::{self, FrameError, Fields};
+use crate::frame::{self, Fields, FrameError};
 use bytes::{Bytes, BytesMut};
 
 const REQUEST: u8 = 1;

@@ -3,7 +3,7 @@
 //! The accepting shard connects to the owner's relay port, sends [`RelayFrame::Hello`], waits for the verdict, and then
 //! sends every FLV tag as it came. The owner treats it as a publisher of its own: only the owner rebases stamps.
 
-use crate::frame::{self, FrameError, Fields};
+use crate::frame::{self, Fields, FrameError};
 use crate::{KeyHash, StreamRef};
 use bytes::{Bytes, BytesMut};
 

@@ -11,7 +11,7 @@ mod route;
 pub use ladder::{AudioSpec, EncodingLadder, EncodingLadderSpec, RenditionCodec, RenditionSpec};
 pub use livestream::{
     DispatchStatus, IngestStatus, LadderChoice, Latency, LiveStatus, LiveStream, LiveStreamSpec, LiveStreamStatus, PlacementStatus,
-    PlaybackStatus, ReceivedStatus, Reconnect, Record, Retention, RtmpSource, RtspSource, Source, SecretName,
+    PlaybackStatus, ReceivedStatus, Reconnect, Record, Retention, RtmpSource, RtspSource, SecretName, Source,
 };
 pub use pool::{
     BucketSpec, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, StreamPool, StreamPoolSpec, TranscoderSpec,

@@ -298,7 +298,8 @@ pub fn installed() -> Result<PathBuf> {
         }
     }
     if !fresh {
-        let npm = std::process::Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder).output();
+        let npm =
+            std::process::Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder).output();
         let npm = npm.context("npm cannot be started; scripts/install test")?;
         if !npm.status.success() {
             bail!("npm ci in {}: {}", folder.display(), String::from_utf8_lossy(&npm.stderr));

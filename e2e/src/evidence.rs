@@ -15,7 +15,10 @@ pub async fn save(lab: &Lab, to: &Path) -> Result<()> {
     note(&to.join("pods.txt"), pods(lab, to).await)?;
     note(&to.join("events.txt"), events(lab).await)?;
     note(&to.join("resources.yaml"), resources(lab).await)?;
-    note(&to.join("objects.txt"), lab.storage.list("").await.map(|objects| lines(objects.iter().map(|(key, size)| format!("{size:>9} {key}")))))?;
+    note(
+        &to.join("objects.txt"),
+        lab.storage.list("").await.map(|objects| lines(objects.iter().map(|(key, size)| format!("{size:>9} {key}")))),
+    )?;
     Ok(())
 }
 
@@ -47,7 +50,13 @@ async fn pods(lab: &Lab, to: &Path) -> Result<String> {
         let api = Api::<Pod>::namespaced(lab.client.clone(), &namespace);
         for container in &containers {
             for previous in [false, true].into_iter().filter(|previous| !previous || container.restart_count > 0) {
-                let wanted = LogParams { container: Some(container.name.clone()), previous, timestamps: true, tail_lines: Some(20_000), ..LogParams::default() };
+                let wanted = LogParams {
+                    container: Some(container.name.clone()),
+                    previous,
+                    timestamps: true,
+                    tail_lines: Some(20_000),
+                    ..LogParams::default()
+                };
                 let log = api.logs(&name, &wanted).await.map_err(Into::into);
                 note(&to.join(format!("{namespace}.{name}.{}{}.log", container.name, if previous { ".previous" } else { "" })), log)?;
             }
@@ -58,7 +67,13 @@ async fn pods(lab: &Lab, to: &Path) -> Result<String> {
 
 async fn events(lab: &Lab) -> Result<String> {
     let mut events = Api::<Event>::all(lab.client.clone()).list(&ListParams::default()).await?.items;
-    let when = |event: &Event| event.last_timestamp.as_ref().map(|t| t.0).or(event.event_time.as_ref().map(|t| t.0)).or(event.metadata.creation_timestamp.as_ref().map(|t| t.0));
+    let when = |event: &Event| {
+        event.last_timestamp.as_ref().map(|t| t.0).or(event.event_time.as_ref().map(|t| t.0)).or(event
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|t| t.0))
+    };
     events.sort_by_key(when);
     Ok(lines(events.iter().map(|event| {
         let about = &event.involved_object;
@@ -86,7 +101,9 @@ async fn resources(lab: &Lab) -> Result<String> {
         let resource: ApiResource = resource;
         for mut object in Api::<DynamicObject>::all_with(lab.client.clone(), &resource).list(&ListParams::default()).await? {
             object.metadata.managed_fields = None;
-            object.types.get_or_insert_with(|| kube::api::TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
+            object
+                .types
+                .get_or_insert_with(|| kube::api::TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
             write!(text, "---\n{}", serde_yaml::to_string(&object)?)?;
         }
     }

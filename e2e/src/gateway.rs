@@ -53,7 +53,8 @@ impl Gateway {
     /// With the first key of the Secret of keys.
     pub async fn of(lab: &Lab) -> Result<Self> {
         let secrets = Api::<Secret>::namespaced(lab.client.clone(), PLATFORM);
-        let entries = |secret: Secret| secret.data.unwrap_or_default().into_iter().map(|(name, value)| (name, value.0)).collect::<BTreeMap<_, _>>();
+        let entries =
+            |secret: Secret| secret.data.unwrap_or_default().into_iter().map(|(name, value)| (name, value.0)).collect::<BTreeMap<_, _>>();
         let keys = entries(secrets.get("lectern-gateway-keys").await?);
         let key = keys.into_values().next().context("lectern-gateway-keys has no entry")?;
         let tls = entries(secrets.get("lectern-gateway-tls").await?);

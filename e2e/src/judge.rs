@@ -84,7 +84,12 @@ pub async fn live_playlists(storage: &Storage, prefix: &RunPrefix) -> Result<()>
 }
 
 /// Reads the ledgers that `ended.json` names; complains of others, and of a segment that stands in two.
-async fn ledgers(storage: &Storage, prefix: &RunPrefix, ended: &Ended, verdict: &mut Verdict) -> Result<BTreeMap<String, BTreeMap<u64, LedgerSegment>>> {
+async fn ledgers(
+    storage: &Storage,
+    prefix: &RunPrefix,
+    ended: &Ended,
+    verdict: &mut Verdict,
+) -> Result<BTreeMap<String, BTreeMap<u64, LedgerSegment>>> {
     let mut noted = BTreeMap::<String, BTreeMap<u64, LedgerSegment>>::new();
     for minute in &ended.minutes {
         let ledger: Ledger = storage.json(prefix, &ObjectName::Ledger(*minute)).await?;
@@ -126,7 +131,10 @@ fn numbers(ended: &Ended, expected: &Expected, verdict: &mut Verdict) {
 }
 
 fn ledgers_match_objects(
-    prefix: &RunPrefix, objects: &BTreeMap<String, u64>, noted: &BTreeMap<String, BTreeMap<u64, LedgerSegment>>, verdict: &mut Verdict,
+    prefix: &RunPrefix,
+    objects: &BTreeMap<String, u64>,
+    noted: &BTreeMap<String, BTreeMap<u64, LedgerSegment>>,
+    verdict: &mut Verdict,
 ) {
     let mut left = noted.clone();
     for (key, size) in objects {
@@ -176,8 +184,14 @@ async fn vod_playlists(storage: &Storage, prefix: &RunPrefix, ended: &Ended, ver
 /// One rendition's bytes: segments start where their numbers say, with a keyframe; pictures are the published ones, in order.
 #[allow(clippy::too_many_arguments)]
 async fn media(
-    storage: &Storage, prefix: &RunPrefix, ended: &Ended, rendition: &str, noted: &BTreeMap<String, BTreeMap<u64, LedgerSegment>>,
-    expected: &Expected, scratch: &Path, verdict: &mut Verdict,
+    storage: &Storage,
+    prefix: &RunPrefix,
+    ended: &Ended,
+    rendition: &str,
+    noted: &BTreeMap<String, BTreeMap<u64, LedgerSegment>>,
+    expected: &Expected,
+    scratch: &Path,
+    verdict: &mut Verdict,
 ) -> Result<()> {
     let numbers = verdict.segments.get(rendition).cloned().unwrap_or_default();
     let init_of = |number: &u64| noted.get(rendition).and_then(|segments| segments.get(number)).map_or(1, |note| note.init);
@@ -196,7 +210,13 @@ async fn media(
             let start = boxes::decode_time(segment).with_context(|| format!("{rendition}/{number}"))?;
             // A stretch may start late in its first segment; sound frames lie on a grid of their own.
             let late = at == 0 || stretch[at - 1] + 1 != *number;
-            let slack = if late { span - 1 } else if video { 0 } else { 1024 };
+            let slack = if late {
+                span - 1
+            } else if video {
+                0
+            } else {
+                1024
+            };
             if !(number * span..=number * span + slack).contains(&start) {
                 verdict.complain(format!("{rendition}/{number} starts at tick {start}, not at {}", number * span));
             }
@@ -240,7 +260,8 @@ async fn tool(program: &str, before: &[&str], after: &[&str], scratch: &Path, na
     std::fs::create_dir_all(scratch)?;
     let file = scratch.join(format!("{name}.mp4"));
     std::fs::write(&file, bytes)?;
-    let run = tokio::process::Command::new(program).args(["-hide_banner", "-loglevel", "error"]).args(before).arg(&file).args(after).output();
+    let run =
+        tokio::process::Command::new(program).args(["-hide_banner", "-loglevel", "error"]).args(before).arg(&file).args(after).output();
     let done = run.await.with_context(|| format!("{program} cannot be started; scripts/install test"))?;
     if !done.status.success() || !done.stderr.is_empty() {
         bail!("{program} on {}: {}", file.display(), String::from_utf8_lossy(&done.stderr));
@@ -259,7 +280,9 @@ fn in_order(rendition: &str, pictures: &[Option<u32>], expected: &Expected, verd
     let (mut twice, mut never) = (0, 0);
     for pair in read.windows(2) {
         match (publisher_of(pair[0]), publisher_of(pair[1])) {
-            (Some(a), Some(b)) if (a, pair[0]) > (b, pair[1]) => verdict.complain(format!("{rendition}: picture {} comes after {}", pair[1], pair[0])),
+            (Some(a), Some(b)) if (a, pair[0]) > (b, pair[1]) => {
+                verdict.complain(format!("{rendition}: picture {} comes after {}", pair[1], pair[0]))
+            }
             (Some(a), Some(b)) if a == b && pair[0] == pair[1] => twice += 1,
             (Some(a), Some(b)) if a == b => never += pair[1] - pair[0] - 1,
             (Some(_), Some(_)) => {}

@@ -92,13 +92,26 @@ impl Lab {
         let out = out_folder(test);
         std::fs::remove_dir_all(&out).ok();
         std::fs::create_dir_all(&out)?;
-        let namespace = format!("e2e-{}-{:05x}", test.replace('_', "-").chars().take(40).collect::<String>().trim_end_matches('-'), rand::random_range(0..1u32 << 20));
+        let namespace = format!(
+            "e2e-{}-{:05x}",
+            test.replace('_', "-").chars().take(40).collect::<String>().trim_end_matches('-'),
+            rand::random_range(0..1u32 << 20)
+        );
         let object = serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted", "lectern.video/e2e": "true"}},
         }))?;
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.context("the test's namespace")?;
-        Ok(Self { test: test.to_owned(), namespace, client, storage: Storage::new(&settings), settings, out, browsers: Mutex::default(), elsewhere: Mutex::default() })
+        Ok(Self {
+            test: test.to_owned(),
+            namespace,
+            client,
+            storage: Storage::new(&settings),
+            settings,
+            out,
+            browsers: Mutex::default(),
+            elsewhere: Mutex::default(),
+        })
     }
 
     /// Removes the namespace and waits until it is gone: finalizers are part of what is tested.
@@ -109,7 +122,9 @@ impl Lab {
                 Elsewhere::LiveStream { namespace, name } => {
                     Api::<LiveStream>::namespaced(self.client.clone(), namespace).delete(name, &DeleteParams::default()).await.map(drop)
                 }
-                Elsewhere::StreamPool(name) => Api::<StreamPool>::all(self.client.clone()).delete(name, &DeleteParams::default()).await.map(drop),
+                Elsewhere::StreamPool(name) => {
+                    Api::<StreamPool>::all(self.client.clone()).delete(name, &DeleteParams::default()).await.map(drop)
+                }
             };
             match gone {
                 Err(kube::Error::Api(answer)) if answer.code == 404 => {}
@@ -120,7 +135,13 @@ impl Lab {
         namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
         let gone = eventually("the test's namespace goes", STEP, async || match namespaces.get_opt(&self.namespace).await? {
             None => Ok(Look::Found(())),
-            Some(left) => Ok(Look::NotYet(conditions(left.status.and_then(|status| status.conditions).iter().flatten().map(|c| (&c.type_, &c.status, c.message.as_deref().unwrap_or_default()))))),
+            Some(left) => Ok(Look::NotYet(conditions(
+                left.status
+                    .and_then(|status| status.conditions)
+                    .iter()
+                    .flatten()
+                    .map(|c| (&c.type_, &c.status, c.message.as_deref().unwrap_or_default())),
+            ))),
         });
         let gone = gone.await;
         if gone.is_err() {
@@ -144,7 +165,8 @@ impl Lab {
     /// A LiveStream that somebody else made for the test, by the address of its playlist; it is deleted with the test.
     pub fn adopt(&self, hls: &str) -> Result<Lecture<'_>> {
         let url = reqwest::Url::parse(hls)?;
-        let (prefix, _) = RunPrefix::of_key(url.path().trim_start_matches('/')).with_context(|| format!("{hls} is no playlist of a run"))?;
+        let (prefix, _) =
+            RunPrefix::of_key(url.path().trim_start_matches('/')).with_context(|| format!("{hls} is no playlist of a run"))?;
         let mut parts = prefix.as_str().split('/').skip(1).map(str::to_owned);
         let (namespace, name) = parts.next().zip(parts.next()).context("a namespace and a name")?;
         let lecture = self.lecture(&namespace, &name);
@@ -229,12 +251,14 @@ impl Lecture<'_> {
     /// Where to publish and with which key, once the stream is placed.
     pub async fn credentials(&self) -> Result<(String, String)> {
         let placed = self.wait_for("Placed=True with an ingest URL", STEP, |stream| {
-            condition(stream, "Placed").is_some_and(|c| c.status == "True") && stream.status.as_ref().is_some_and(|status| status.ingest.is_some())
+            condition(stream, "Placed").is_some_and(|c| c.status == "True")
+                && stream.status.as_ref().is_some_and(|status| status.ingest.is_some())
         });
         let ingest = placed.await?.status.and_then(|status| status.ingest).context("status.ingest")?;
         let secret = Api::<Secret>::namespaced(self.lab.client.clone(), &self.namespace).get(&ingest.secret_name).await?;
         let entry = |name: &str| {
-            let value = secret.data.as_ref().and_then(|data| data.get(name)).with_context(|| format!("{} has no {name}", ingest.secret_name))?;
+            let value =
+                secret.data.as_ref().and_then(|data| data.get(name)).with_context(|| format!("{} has no {name}", ingest.secret_name))?;
             anyhow::Ok(String::from_utf8(value.0.clone())?)
         };
         ensure!(entry("url")? == ingest.url, "the Secret's url is {:?}, the status says {:?}", entry("url")?, ingest.url);
@@ -249,7 +273,8 @@ impl Lecture<'_> {
 
     /// Where its objects are, once it is placed.
     pub async fn prefix(&self) -> Result<RunPrefix> {
-        let placed = self.wait_for("status.playback", STEP, |stream| stream.status.as_ref().is_some_and(|status| status.playback.is_some())).await?;
+        let placed =
+            self.wait_for("status.playback", STEP, |stream| stream.status.as_ref().is_some_and(|status| status.playback.is_some())).await?;
         prefix_of(&placed)
     }
 

@@ -16,8 +16,17 @@ const WHITE: u8 = 235;
 const SLIDES: [[u8; 3]; 6] = [[60, 150, 110], [70, 120, 150], [75, 105, 125], [55, 140, 140], [80, 128, 128], [65, 115, 110]];
 /// 3 × 5 digits, a row in three bits, and a colon.
 const GLYPHS: [[u8; 5]; 11] = [
-    [7, 5, 5, 5, 7], [2, 6, 2, 2, 7], [7, 1, 7, 4, 7], [7, 1, 7, 1, 7], [5, 5, 7, 1, 1], [7, 4, 7, 1, 7], [7, 4, 7, 5, 7], [7, 1, 1, 1, 1],
-    [7, 5, 7, 5, 7], [7, 5, 7, 1, 7], [0, 2, 0, 2, 0],
+    [7, 5, 5, 5, 7],
+    [2, 6, 2, 2, 7],
+    [7, 1, 7, 4, 7],
+    [7, 1, 7, 1, 7],
+    [5, 5, 7, 1, 1],
+    [7, 4, 7, 1, 7],
+    [7, 4, 7, 5, 7],
+    [7, 1, 1, 1, 1],
+    [7, 5, 7, 5, 7],
+    [7, 5, 7, 1, 7],
+    [0, 2, 0, 2, 0],
 ];
 
 /// The size of a picture in pixels. The height is a multiple of 6 and the width one of 32.
@@ -41,9 +50,9 @@ pub fn counter_of(code: u32) -> Option<u32> {
 }
 
 fn crc8(counter: u32) -> u8 {
-    counter.to_be_bytes()[1..].iter().fold(0, |crc, byte| {
-        (0..8).fold(crc ^ byte, |crc: u8, _| (crc << 1) ^ if crc & 0x80 != 0 { 0x07 } else { 0 })
-    })
+    counter.to_be_bytes()[1..]
+        .iter()
+        .fold(0, |crc, byte| (0..8).fold(crc ^ byte, |crc: u8, _| (crc << 1) ^ if crc & 0x80 != 0 { 0x07 } else { 0 }))
 }
 
 /// Draws frame `counter` as planar YUV 4:2:0 into `picture`, which is given its size here.
@@ -100,7 +109,8 @@ pub fn read_strip(strip: &[u8]) -> Option<u32> {
     let mut code = 0;
     for index in 0..COLUMNS * ROWS {
         let (left, top) = ((index % COLUMNS) * CELL, (index / COLUMNS) * CELL);
-        let sum: u32 = (3..7).flat_map(|y| (3..7).map(move |x| (x, y))).map(|(x, y)| u32::from(strip[(top + y) * COLUMNS * CELL + left + x])).sum();
+        let sum: u32 =
+            (3..7).flat_map(|y| (3..7).map(move |x| (x, y))).map(|(x, y)| u32::from(strip[(top + y) * COLUMNS * CELL + left + x])).sum();
         code = (code << 1) | u32::from(sum / 16 > 127);
     }
     counter_of(code)

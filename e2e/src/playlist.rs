@@ -74,7 +74,9 @@ mod tests {
 
     #[test]
     fn a_gap_and_a_discontinuity_belong_to_the_segment_after_them() {
-        let read = media("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI=\"init-1.mp4\"\n#EXTINF:2,\n7.m4s\n#EXT-X-DISCONTINUITY\n#EXTINF:2,\n9.m4s\n#EXT-X-ENDLIST\n");
+        let read = media(
+            "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI=\"init-1.mp4\"\n#EXTINF:2,\n7.m4s\n#EXT-X-DISCONTINUITY\n#EXTINF:2,\n9.m4s\n#EXT-X-ENDLIST\n",
+        );
         assert_eq!(read.segments.iter().map(|s| (s.number(), s.discontinuity)).collect::<Vec<_>>(), [(Some(7), false), (Some(9), true)]);
         assert_eq!((read.ended, read.sequence, read.maps), (true, 7, vec!["init-1.mp4".to_owned()]));
     }

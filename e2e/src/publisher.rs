@@ -67,7 +67,24 @@ impl Publisher {
             ffmpeg.arg("-re");
         }
         ffmpeg.args(["-f", "lavfi", "-i", &tone, "-map", "0:v", "-map", "1:a", "-shortest"]);
-        ffmpeg.args(["-c:v", "libx264", "-g", &rate, "-keyint_min", &rate, "-sc_threshold", "0", "-threads", "1", "-b:v", "800k", "-maxrate", "800k", "-bufsize", "800k"]);
+        ffmpeg.args([
+            "-c:v",
+            "libx264",
+            "-g",
+            &rate,
+            "-keyint_min",
+            &rate,
+            "-sc_threshold",
+            "0",
+            "-threads",
+            "1",
+            "-b:v",
+            "800k",
+            "-maxrate",
+            "800k",
+            "-bufsize",
+            "800k",
+        ]);
         match shot.b_frames {
             true => ffmpeg.args(["-preset", "veryfast", "-bf", "2", "-profile:v", "high"]),
             false => ffmpeg.args(["-preset", "ultrafast", "-tune", "zerolatency"]),
@@ -100,7 +117,9 @@ impl Publisher {
 
     /// When the server accepted the publish command, as ffmpeg noticed; at most `within` from now.
     pub fn accepted(&self, within: Duration) -> Result<SystemTime> {
-        self.accepted.recv_timeout(within).with_context(|| format!("the server did not accept the publisher within {within:?}: {}", self.words()))
+        self.accepted
+            .recv_timeout(within)
+            .with_context(|| format!("the server did not accept the publisher within {within:?}: {}", self.words()))
     }
 
     /// The counters drawn so far.

@@ -20,7 +20,12 @@ pub enum Look<T> {
 }
 
 /// Asks `look` until it finds, at most `within`. An error of `look` counts as not yet.
-pub async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<Look<T>>) -> Result<T> {
+pub async fn eventually<T>(what: &str, within: Duration, look: impl AsyncFnMut() -> Result<Look<T>>) -> Result<T> {
+    asking_every(INTERVAL, what, within, look).await
+}
+
+/// [`eventually`] with an interval of its own, for benchmarks that want to know when.
+pub async fn asking_every<T>(interval: Duration, what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<Look<T>>) -> Result<T> {
     let end = tokio::time::Instant::now() + within;
     loop {
         let seen = match look().await {
@@ -31,13 +36,18 @@ pub async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnM
         if tokio::time::Instant::now() > end {
             bail!("{what}: not within {within:?}; last seen: {seen}");
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(interval).await;
     }
 }
 
 /// Watches one object until `done` says so, at most `within`. `tell` makes of it what the message shows.
 pub async fn watch<K>(
-    api: Api<K>, name: &str, what: &str, within: Duration, mut done: impl FnMut(&K) -> bool, tell: impl Fn(&K) -> String,
+    api: Api<K>,
+    name: &str,
+    what: &str,
+    within: Duration,
+    mut done: impl FnMut(&K) -> bool,
+    tell: impl Fn(&K) -> String,
 ) -> Result<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -45,7 +55,8 @@ where
     let mut last = "nothing: the object is not there".to_owned();
     let found = tokio::time::timeout(within, async {
         // The default backoff lets a watch survive a restarting API server.
-        let mut objects = watcher(api, watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff().applied_objects().boxed();
+        let mut objects =
+            watcher(api, watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff().applied_objects().boxed();
         loop {
             match objects.try_next().await {
                 Ok(Some(object)) if done(&object) => return Ok(object),

@@ -90,10 +90,11 @@ async fn transcoder_killed_mid_lecture() -> Result<()> {
         let at = lecture.segments_go_on(&prefix, start, 2).await?;
 
         pods(lab).delete(&killed, &DeleteParams::default().grace_period(0)).await.with_context(|| format!("killing {killed}"))?;
-        lecture.wait_for("another transcoder goes on", STEP, |stream| {
-            transcoder(stream).is_some_and(|now| now != killed) && condition(stream, "Transcoding").is_some_and(|t| t.status == "True")
-        })
-        .await?;
+        lecture
+            .wait_for("another transcoder goes on", STEP, |stream| {
+                transcoder(stream).is_some_and(|now| now != killed) && condition(stream, "Transcoding").is_some_and(|t| t.status == "True")
+            })
+            .await?;
         eventually("segments of the other transcoder", STEP, async || {
             let newest = lecture.newest_segment(&prefix).await?;
             Ok(if newest >= at + 5 { Look::Found(()) } else { Look::NotYet(format!("{newest}, {at} when the first was killed")) })
@@ -136,9 +137,14 @@ async fn storage_and_queue_away_at_start() -> Result<()> {
             let mut conditions = pool.status.iter().flat_map(|status| &status.conditions);
             conditions.any(|c| c.type_ == kind && c.status == status && reason.is_none_or(|reason| c.reason == reason))
         };
-        wait::watch(pools(), &pool, "says that bucket and queue are unreachable", STEP, |pool| {
-            says(pool, "BucketReady", "False", Some("Unreachable")) && says(pool, "QueueReady", "False", Some("Unreachable"))
-        }, tell)
+        wait::watch(
+            pools(),
+            &pool,
+            "says that bucket and queue are unreachable",
+            STEP,
+            |pool| says(pool, "BucketReady", "False", Some("Unreachable")) && says(pool, "QueueReady", "False", Some("Unreachable")),
+            tell,
+        )
         .await?;
 
         // MiniStack arrives at its address.

@@ -32,7 +32,8 @@ async fn lecture_plays_through_the_three_calls() -> Result<()> {
     Lab::run("lecture_plays_through_the_three_calls", Share::OneLecture, async |lab| {
         let gateway = Gateway::of(lab).await?;
         let title = format!("Geometry {}", lab.namespace); // a name of its own, whatever earlier tests left
-        let (status, answer) = gateway.with_key("wrong").request("POST", "/v1/streams", Some(json!({"userId": "euclid", "name": title}))).await?;
+        let (status, answer) =
+            gateway.with_key("wrong").request("POST", "/v1/streams", Some(json!({"userId": "euclid", "name": title}))).await?;
         assert_eq!(status, 401, "a wrong key is answered with {answer}");
 
         let started = gateway.start("euclid", &title).await?;
@@ -57,7 +58,13 @@ async fn lecture_plays_through_the_three_calls() -> Result<()> {
 }
 
 /// Issue 3, item 7: a running publisher is watched, everything selected and heard, then ended, judged and watched again.
-async fn it_plays(lab: &Lab, lecture: &Lecture<'_>, player: &str, publisher: Publisher, end: impl AsyncFnOnce() -> Result<()>) -> Result<Verdict> {
+async fn it_plays(
+    lab: &Lab,
+    lecture: &Lecture<'_>,
+    player: &str,
+    publisher: Publisher,
+    end: impl AsyncFnOnce() -> Result<()>,
+) -> Result<Verdict> {
     lecture.until("Receiving", "True").await?;
     let placed = lecture.until("Playable", "True").await?;
     let prefix = prefix_of(&placed)?;
@@ -68,7 +75,13 @@ async fn it_plays(lab: &Lab, lecture: &Lecture<'_>, player: &str, publisher: Pub
     browser.playing(STEP).await?;
     let sample = browser.sample(20).await?;
     assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
-    assert!((0.95..=1.05).contains(&sample.rate), "media time advanced at {} over {} s, with {} stalls", sample.rate, sample.seconds, sample.stalls);
+    assert!(
+        (0.95..=1.05).contains(&sample.rate),
+        "media time advanced at {} over {} s, with {} stalls",
+        sample.rate,
+        sample.seconds,
+        sample.stalls
+    );
     every_rendition_plays(&mut browser).await?;
     browser.screenshot("player").await?;
     judge::live_playlists(&lab.storage, &prefix).await?;
@@ -196,7 +209,10 @@ fn run_of(stream: &LiveStream) -> Option<&str> {
 /// Waits for the recording's playlist.
 pub async fn recorded(lab: &Lab, lecture: &Lecture<'_>) -> Result<()> {
     let prefix = lecture.prefix().await?;
-    eventually("the recording's playlist", STEP, async || Ok(lab.storage.text(&prefix, &ObjectName::Vod).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Found(())))).await
+    eventually("the recording's playlist", STEP, async || {
+        Ok(lab.storage.text(&prefix, &ObjectName::Vod).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Found(())))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

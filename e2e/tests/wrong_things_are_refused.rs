@@ -26,12 +26,19 @@ async fn wrong_things_are_refused_at_admission() -> Result<()> {
         let video = |width: i32| json!([{"name": "a", "width": width, "height": 180, "bitrate": 200_000}]);
         let audio = json!([{"name": "b", "bitrate": 64_000}]);
         refused(lab, "odd", json!({"ladder": {"video": video(321), "audio": audio}}), &["spec.ladder.video", "even"]).await?;
-        refused(lab, "both", json!({"ladder": {"name": "light", "video": video(320), "audio": audio}}), &["spec.ladder", "not both"]).await?;
+        refused(lab, "both", json!({"ladder": {"name": "light", "video": video(320), "audio": audio}}), &["spec.ladder", "not both"])
+            .await?;
         refused(lab, "neither", json!({"ladder": {}}), &["spec.ladder", "not neither"]).await?;
         for url in ["http://camera/stream", "rtsp://", "camera", "rtsp://user:secret@camera/stream"] {
             refused(lab, "camera", json!({"source": {"rtsp": {"url": url}}}), &["spec.source.rtsp.url", "rtsp://host"]).await?;
         }
-        refused(lab, "two-sources", json!({"source": {"rtmp": {}, "rtsp": {"url": "rtsp://camera/stream"}}}), &["spec.source", "exactly one"]).await?;
+        refused(
+            lab,
+            "two-sources",
+            json!({"source": {"rtmp": {}, "rtsp": {"url": "rtsp://camera/stream"}}}),
+            &["spec.source", "exactly one"],
+        )
+        .await?;
         refused(lab, &"x".repeat(53), json!({}), &["metadata.name", "52"]).await
     })
     .await
@@ -64,7 +71,11 @@ async fn a_wrong_stream_key_is_refused_and_disturbs_nobody() -> Result<()> {
             let mut liar = lab.publish(&url, attempt, Shot::default())?;
             let status = liar.wait(STEP)?;
             // ffmpeg prints an onStatus or _error of the server as `Server error: …`.
-            ensure!(!status.success() && liar.words().contains("Server error"), "with the key {attempt:?} ffmpeg ended with {status}: {}", liar.words());
+            ensure!(
+                !status.success() && liar.words().contains("Server error"),
+                "with the key {attempt:?} ffmpeg ended with {status}: {}",
+                liar.words()
+            );
         }
 
         ensure!(honest.is_running(), "the honest publisher was thrown out: {}", honest.words());

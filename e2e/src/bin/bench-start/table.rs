@@ -1,0 +1,45 @@
+//! Minimum, median and maximum of what was measured.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Values by step.
+#[derive(Default)]
+pub struct Table(BTreeMap<&'static str, Vec<f64>>);
+
+/// Of one step.
+#[derive(Clone, Copy)]
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
+}
+
+impl Table {
+    pub fn add(&mut self, steps: &[(&'static str, f64)]) {
+        for (step, value) in steps {
+            self.0.entry(step).or_default().push(*value);
+        }
+    }
+
+    pub fn spread(&self, step: &str) -> Option<Spread> {
+        let mut values = self.0.get(step)?.clone();
+        values.sort_by(f64::total_cmp);
+        Some(Spread { min: *values.first()?, median: values[values.len() / 2], max: *values.last()? })
+    }
+
+    /// Medians as ` key=value`, for the result line.
+    pub fn values(&self, prefix: &str) -> String {
+        self.0.keys().filter_map(|step| Some((step, self.spread(step)?.median))).fold(String::new(), |mut text, (step, median)| {
+            write!(text, " {prefix}{step}_ms={median:.0}").ok();
+            text
+        })
+    }
+}
+
+/// Prints a line, if there is something to print.
+pub fn row(who: &str, words: &str, spread: Option<Spread>) {
+    if let Some(Spread { min, median, max }) = spread {
+        println!("{who:<9} {words:<52} {min:>9.0} {median:>9.0} {max:>9.0}");
+    }
+}
