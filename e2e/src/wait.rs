@@ -25,7 +25,12 @@ pub async fn eventually<T>(what: &str, within: Duration, look: impl AsyncFnMut()
 }
 
 /// [`eventually`] with an interval of its own, for benchmarks that want to know when.
-pub async fn asking_every<T>(interval: Duration, what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<Look<T>>) -> Result<T> {
+pub async fn asking_every<T>(
+    interval: Duration,
+    what: &str,
+    within: Duration,
+    mut look: impl AsyncFnMut() -> Result<Look<T>>,
+) -> Result<T> {
     let end = tokio::time::Instant::now() + within;
     loop {
         let seen = match look().await {

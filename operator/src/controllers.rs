@@ -5,7 +5,7 @@ use crate::context::{Context, DebugClient, Error, bounded, retry};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::reports::Reports;
-use crate::{pool, routes, stream};
+use crate::{pool, routes, stores, stream};
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -272,7 +272,7 @@ fn retry_stream(stream: Arc<Guarded<LiveStream>>, error: &Error, ctx: Arc<Contex
 /// yet is not an unknown one, and a shard whose streams are not counted is not an empty one.
 async fn ready(ctx: &Context) {
     // The writers go only when the process does.
-    let _ = tokio::join!(ctx.pools.wait_until_ready(), ctx.ladders.wait_until_ready(), ctx.streams.wait_until_ready());
+    let _ = tokio::join!(stores::ready(&ctx.pools), stores::ready(&ctx.ladders), stores::ready(&ctx.streams));
     ctx.book.seed(|| ctx.streams.state().iter().filter_map(|guarded| entry(guarded.0.as_ref().ok()?)).collect());
 }
 

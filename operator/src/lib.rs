@@ -44,6 +44,7 @@ pub mod placement;
 pub mod pool;
 pub mod reports;
 pub mod routes;
+pub mod stores;
 pub mod stream;
 pub mod trust;
 

@@ -5,6 +5,7 @@
 
 use crate::apply;
 use crate::conditions::holds;
+use crate::stores;
 use crate::stream::claims::ENDED;
 use crate::stream::{is_deleting, stream_ref};
 use kube::api::{Api, ListParams, ObjectMeta};
@@ -109,7 +110,7 @@ pub async fn run(
 ) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
     let api: Api<RouteSlice> = Api::namespaced(client, &namespace);
     // Before all streams are known, a plan would take away the routes of those that are not.
-    match stop.run_until_cancelled(streams.wait_until_ready()).await {
+    match stop.run_until_cancelled(stores::ready(&streams)).await {
         None => return Ok(()),
         Some(ready) => ready?,
     }

@@ -126,13 +126,18 @@ async fn nginx(out: &Path) -> Result<Start> {
 
 /// What both sides share: the page is opened with the publisher, and everything is noted as it comes.
 async fn publish(
-    out: &Path, url: &str, key: &str, browser: &mut Browser, page: &str, stored: impl AsyncFnMut() -> Result<Look<()>>,
+    out: &Path,
+    url: &str,
+    key: &str,
+    browser: &mut Browser,
+    page: &str,
+    stored: impl AsyncFnMut() -> Result<Look<()>>,
 ) -> Result<Start> {
     let spawned = SystemTime::now();
     let publisher = Publisher::rtmp(out, url, key, Shot::default())?;
     let stored = async {
         asking_every(FINE, "the first segment", STEP, stored).await?;
-        Ok(SystemTime::now())
+        Ok::<_, anyhow::Error>(SystemTime::now())
     };
     let shown = async {
         browser.open(page, None, STEP).await?;
