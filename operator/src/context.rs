@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use crate::placement::Book;
 use crate::pool::checks::Checks;
 use crate::reports::{Reports, STALE};
+use crate::stores::Filled;
 use crate::stream::key::KeyBook;
 use kube::Client;
 use kube::core::DeserializeGuard;
@@ -39,6 +40,8 @@ pub struct Context {
     pub pools: Store<DeserializeGuard<StreamPool>>,
     /// All EncodingLadders.
     pub ladders: Store<DeserializeGuard<EncodingLadder>>,
+    /// Which of these three are filled.
+    pub filled: AllFilled,
     /// Who is on which shard.
     pub book: Book,
     /// Stream keys as they were read last.
@@ -55,6 +58,17 @@ pub struct Context {
     pub metrics: Metrics,
     /// Failures in a row by kind, namespace and name.
     pub backoff: Backoff<(&'static str, String, String)>,
+}
+
+/// When each of the stores has been filled.
+#[derive(Debug, Clone, Default)]
+pub struct AllFilled {
+    /// LiveStreams.
+    pub streams: Filled,
+    /// StreamPools.
+    pub pools: Filled,
+    /// EncodingLadders.
+    pub ladders: Filled,
 }
 
 /// A client that can stand in a `Debug` struct.

@@ -5,7 +5,7 @@ use crate::context::{Context, DebugClient, Error, bounded, retry};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::reports::Reports;
-use crate::{pool, routes, stores, stream};
+use crate::{pool, routes, stream};
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -62,6 +62,7 @@ pub fn start(
         book: Default::default(),
         keys: Default::default(),
         sent: Default::default(),
+        filled: Default::default(),
         clouds: Default::default(),
         checks: Default::default(),
         events: Events::new(client.clone(), args.pod_name.clone()),
@@ -71,21 +72,29 @@ pub fn start(
     let (stop, routes_changed) = (tasks.stop(), Arc::new(Notify::new()));
 
     let wake = routes_changed.clone();
+    let filled = ctx.filled.clone();
     let watched_streams = watcher(Api::<Guarded<LiveStream>>::all(client.clone()), everything())
         .default_backoff()
         .modify(slim)
         .reflect(streams_writer)
-        .inspect(move |_| wake.notify_one())
+        .inspect(move |event| {
+            filled.streams.note(event);
+            wake.notify_one();
+        })
         .touched_objects();
+    let filled = ctx.filled.clone();
     let watched_ladders = watcher(Api::<Guarded<EncodingLadder>>::all(client.clone()), everything())
         .default_backoff()
         .modify(slim)
         .reflect(ladders_writer)
+        .inspect(move |event| filled.ladders.note(event))
         .touched_objects();
+    let filled = ctx.filled.clone();
     let watched_pools = watcher(Api::<Guarded<StreamPool>>::all(client.clone()), everything())
         .default_backoff()
         .modify(slim)
         .reflect(pools_writer)
+        .inspect(move |event| filled.pools.note(event))
         .touched_objects();
 
     // The pools' store feeds both controllers; what the pool controller sees is passed on to the streams.
@@ -97,7 +106,10 @@ pub fn start(
         }
     });
 
-    tasks.spawn("routes", routes::run(client.clone(), ctx.namespace.clone(), ctx.streams.clone(), routes_changed, stop.clone()));
+    tasks.spawn(
+        "routes",
+        routes::run(client.clone(), ctx.namespace.clone(), (ctx.streams.clone(), ctx.filled.streams.clone()), routes_changed, stop.clone()),
+    );
     tasks.spawn("phases", count_phases(ctx.clone(), stop.clone()));
     tasks.spawn("pools", run_pools(watched_pools, ctx.clone(), stop.clone()));
     let triggers = Triggers { changes, pools_seen };
@@ -271,8 +283,7 @@ fn retry_stream(stream: Arc<Guarded<LiveStream>>, error: &Error, ctx: Arc<Contex
 /// Waits until everything that a stream may name is known, and knows who is on which shard: a pool that has not been read
 /// yet is not an unknown one, and a shard whose streams are not counted is not an empty one.
 async fn ready(ctx: &Context) {
-    // The writers go only when the process does.
-    let _ = tokio::join!(stores::ready(&ctx.pools), stores::ready(&ctx.ladders), stores::ready(&ctx.streams));
+    tokio::join!(ctx.filled.pools.wait(), ctx.filled.ladders.wait(), ctx.filled.streams.wait());
     ctx.book.seed(|| ctx.streams.state().iter().filter_map(|guarded| entry(guarded.0.as_ref().ok()?)).collect());
 }
 

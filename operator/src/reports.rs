@@ -194,9 +194,11 @@ fn is_working(state: &TranscoderState) -> bool {
 
 /// The streams that a report gives reason to look at: what a person would call a change, not what moves every second.
 fn changes(before: Option<&Heard>, now: &Heard) -> BTreeSet<StreamRef> {
-    let Some(before) = before.filter(|before| !before.stale) else {
-        return now.said.streams().cloned().collect();
-    };
+    let Some(before) = before else { return now.said.streams().cloned().collect() };
+    if before.stale {
+        // Back from silence: all that it carries, and all that it has lost meanwhile.
+        return before.said.streams().chain(now.said.streams()).cloned().collect();
+    }
     let mut changed = BTreeSet::new();
     match (&before.said, &now.said) {
         (Said::Ingest(before), Said::Ingest(now)) => {
@@ -318,6 +320,16 @@ mod tests {
         reports.sweep(later);
         assert!(changes.try_recv().is_err(), "silence is news once");
         assert!(announced(&reports, &mut changes, publishing(1)), "back, with the same words");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_comes_back_without_its_runs_announces_the_ones_it_lost() {
+        let (reports, mut changes) = Reports::new();
+        announced(&reports, &mut changes, publishing(1));
+        reports.sweep(Instant::now() + STALE);
+        assert!(changes.try_recv().is_ok());
+        let empty = Report { pod: "shard-0".into(), pool: "default".into(), role: Role::Ingest { runs: vec![] } };
+        assert!(announced(&reports, &mut changes, empty));
     }
 
     #[tokio::test]

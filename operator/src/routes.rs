@@ -5,7 +5,7 @@
 
 use crate::apply;
 use crate::conditions::holds;
-use crate::stores;
+use crate::stores::Filled;
 use crate::stream::claims::ENDED;
 use crate::stream::{is_deleting, stream_ref};
 use kube::api::{Api, ListParams, ObjectMeta};
@@ -104,15 +104,14 @@ fn room(planned: &Slices, pool: &str) -> String {
 pub async fn run(
     client: Client,
     namespace: String,
-    streams: Store<DeserializeGuard<LiveStream>>,
+    (streams, filled): (Store<DeserializeGuard<LiveStream>>, Filled),
     changed: Arc<Notify>,
     stop: CancellationToken,
-) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
+) -> Result<(), std::convert::Infallible> {
     let api: Api<RouteSlice> = Api::namespaced(client, &namespace);
     // Before all streams are known, a plan would take away the routes of those that are not.
-    match stop.run_until_cancelled(stores::ready(&streams)).await {
-        None => return Ok(()),
-        Some(ready) => ready?,
+    if stop.run_until_cancelled(filled.wait()).await.is_none() {
+        return Ok(());
     }
     let mut known: Option<Slices> = None;
     loop {

@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one round of deleting objects may take; what it deleted stays deleted.
 const SWEEP: Duration = Duration::from_secs(14);
 
+/// The reason of `Ended` while the objects cannot be settled.
+const UNREACHABLE: &str = "StorageUnreachable";
+
 /// Whether the objects of a deleted stream can be settled now: its run has ended, never began, or had its time.
 pub fn is_due(stream: &LiveStream, seen: &Seen) -> bool {
     let Some(deleted) = &stream.metadata.deletion_timestamp else { return false };
@@ -43,7 +46,9 @@ pub async fn clean_up(stream: &LiveStream, seen: &Seen, ctx: &Context) -> Result
     let outcome = match settle(stream, seen, ctx).await {
         Ok(outcome) => outcome,
         Err(error) => {
-            write(stream, seen, Truth::False, "StorageUnreachable", &error.message, Some(error.message.clone()), ctx).await?;
+            // A run that has ended stays ended: taking that back would send the stream through its ending once more.
+            let ended = Truth::from(conditions::holds(&status_of(stream).conditions, ENDED));
+            write(stream, seen, ended, UNREACHABLE, &error.message, Some(error.message.clone()), ctx).await?;
             return Err(error.into());
         }
     };
@@ -95,7 +100,7 @@ async fn write(
 ) -> Result<LiveStream, Error> {
     let mut told = status_of(stream);
     // The words of an earlier failure stay: each has a request id of its own, and each change wakes the controller.
-    let before = conditions::find(&told.conditions, ENDED).filter(|old| old.reason == reason && truth == Truth::False);
+    let before = conditions::find(&told.conditions, ENDED).filter(|old| old.reason == reason && reason == UNREACHABLE);
     let message = before.map_or(message.to_owned(), |old| old.message.clone());
     told.last_error = error.map(|_| message.clone());
     told.phase = Some("Deleting".to_owned());

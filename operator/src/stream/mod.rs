@@ -13,6 +13,7 @@ pub mod validate;
 #[cfg(test)]
 mod tests;
 
+use crate::conditions::Truth;
 use crate::context::{Context, Error};
 use crate::{apply, conditions};
 use kube::api::Api;
@@ -29,6 +30,9 @@ pub const FINALIZER: &str = "lectern.video/objects";
 
 /// How often a stream that receives is looked at although nothing changed: its live edge is refreshed.
 pub const REFRESH: Duration = Duration::from_secs(30);
+
+/// How often a stream is looked at whose shard or transcoder does not report.
+const UNHEARD: Duration = Duration::from_secs(3);
 
 /// How often an ending stream is looked at.
 const ENDING: Duration = Duration::from_secs(2);
@@ -94,11 +98,19 @@ fn next_look(status: &LiveStreamStatus, stream: &LiveStream, seen: &observe::See
         Action::requeue(ENDING)
     } else if !seen.settled {
         Action::requeue(Duration::from_secs(5))
+    } else if is_unheard(status) {
+        // A pod that comes back without the run in its report names no stream that could be woken.
+        Action::requeue(UNHEARD)
     } else if conditions::holds(&status.conditions, claims::RECEIVING) {
         Action::requeue(REFRESH)
     } else {
         Action::requeue(Duration::from_secs(300))
     }
+}
+
+fn is_unheard(status: &LiveStreamStatus) -> bool {
+    let unknown = |kind| conditions::find(&status.conditions, kind).is_some_and(|condition| condition.status == Truth::Unknown.as_str());
+    unknown(claims::RECEIVING) || unknown(claims::TRANSCODING)
 }
 
 /// The API of the stream's namespace.
