@@ -13,7 +13,6 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 #[tokio::test]
-#[ignore = "needs Debian's gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav python3-gi"]
 async fn a_camera_is_pulled_and_its_death_is_a_gap() {
     let (mut camera, port) = camera().await;
     let shard = TestShard::start(Limits::default()).await;

@@ -95,12 +95,27 @@ pub async fn write_vod(objects: &Objects, prefix: &RunPrefix) -> Result<usize, M
         return Err(WrongRun { wanted: prefix.run(), found: ended.run }.into());
     }
     let ledgers = read_ledgers(objects, prefix, &ended.minutes).await?;
-    let files = plan(prefix, &ended, &ledgers)?;
-    let written = files.len();
+    publish(objects, prefix, plan(prefix, &ended, &ledgers)?).await
+}
+
+/// Writes `files`, the playlists of the run at `prefix`, unless the run is deleted meanwhile; how many stay.
+///
+/// Who deletes a run deletes its `ended.json` first and lists the rest after (the operator's `finish`). So either that
+/// list has what is written here, or `ended.json` is gone by the time it has been written, and it is taken back.
+pub async fn publish(objects: &Objects, prefix: &RunPrefix, files: Vec<(String, String)>) -> Result<usize, ManifestError> {
+    let mut keys = Vec::with_capacity(files.len());
     for (key, text) in files {
         objects.put(&key, Bytes::from(text)).await?;
+        keys.push(key);
     }
-    Ok(written)
+    if objects.get(&prefix.key(&ObjectName::Ended)).await?.is_some() {
+        return Ok(keys.len());
+    }
+    tracing::info!(run = %prefix, "the run was deleted meanwhile; its playlists go, too");
+    for key in &keys {
+        objects.delete_prefix(key).await?;
+    }
+    Ok(0)
 }
 
 async fn read_ledgers(objects: &Objects, prefix: &RunPrefix, minutes: &[u64]) -> Result<Vec<Ledger>, ManifestError> {

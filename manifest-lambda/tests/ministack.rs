@@ -7,6 +7,7 @@ use lectern_cloud::testing::{Backend, REGION};
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_contract::{Epoch, SegmentDuration, SegmentNumber, StreamRef, Ticks, WallMillis};
+use lectern_manifest_lambda::handler::publish;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -85,4 +86,18 @@ async fn an_ended_run_gets_its_recording_and_a_late_ledger_is_added() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     objects.put(&key(ObjectName::Ledger(1)), ledger(1, 5..6)).await.unwrap();
     eventually_has(&objects, &key(ObjectName::VodMedia("audio".into())), "5.m4s\n#EXT-X-ENDLIST").await;
+}
+
+#[tokio::test]
+async fn playlists_of_a_run_that_was_deleted_meanwhile_do_not_stay() {
+    let backend = Backend::ministack().await.unwrap();
+    let objects = backend.objects("lectures").await.unwrap();
+    let key = prefix().key(&ObjectName::Vod);
+    let files = || vec![(key.clone(), "#EXTM3U".to_owned())];
+    assert_eq!(publish(&objects, &prefix(), files()).await.unwrap(), 0);
+    assert!(objects.list(prefix().as_str()).await.unwrap().is_empty());
+
+    objects.put(&prefix().key(&ObjectName::Ended), ended(&[])).await.unwrap();
+    assert_eq!(publish(&objects, &prefix(), files()).await.unwrap(), 1);
+    assert!(objects.get(&key).await.unwrap().is_some());
 }

@@ -11,7 +11,7 @@ use crate::events::Note;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use lectern_contract::RunId;
-use lectern_contract::keys::RunPrefix;
+use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_crds::{LiveStream, Retention, StreamPoolSpec};
 use std::time::Duration;
 
@@ -74,7 +74,12 @@ async fn settle(stream: &LiveStream, seen: &Seen, ctx: &Context) -> Result<Outco
 
 async fn delete(prefix: &RunPrefix, pool: &StreamPoolSpec, ctx: &Context) -> Result<u64, CloudError> {
     let objects = ctx.clouds.objects(pool).await;
-    within(SWEEP, &format!("bucket {}", pool.bucket.name), objects.delete_prefix(&format!("{prefix}/"))).await
+    let sweep = async {
+        // First what the Lambda goes by: from here on it takes back what it writes (manifest-lambda, `publish`).
+        let ended = objects.delete_prefix(&prefix.key(&ObjectName::Ended)).await?;
+        Ok(ended + objects.delete_prefix(&format!("{prefix}/")).await?)
+    };
+    within(SWEEP, &format!("bucket {}", pool.bucket.name), sweep).await
 }
 
 fn note(outcome: &Outcome) -> Note {
