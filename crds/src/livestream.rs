@@ -44,7 +44,7 @@ pub struct LiveStreamSpec {
 
     /// What is encoded.
     #[serde(default)]
-    #[x_kube(validation = kube::core::Rule::new("has(self.name) ? !has(self.video) && !has(self.audio) : has(self.video) && has(self.audio)").message("spec.ladder: give either name (an EncodingLadder) or renditions of your own in both video and audio"))]
+    #[x_kube(validation = kube::core::Rule::new("has(self.name) ? !has(self.video) && !has(self.audio) : has(self.video) && has(self.audio)").message("spec.ladder: give either name (an EncodingLadder) or renditions of your own (video and audio together), not both and not neither"))]
     pub ladder: LadderChoice,
 
     /// `Low` cuts segments of 2 s, `Standard` of 4 s.

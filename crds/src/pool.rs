@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Shards", type_ = "integer", json_path = ".status.readyShards"),
     printcolumn(name = "Transcoders", type_ = "integer", json_path = ".status.readyTranscoders"),
     printcolumn(name = "Streams", type_ = "integer", json_path = ".status.streams"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = kube::core::Rule::new("self.metadata.name.size() <= 32").message("metadata.name: at most 32 characters, because the names and labels of the pool's pods are made of it; choose a shorter name")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StreamPoolSpec {

@@ -126,7 +126,8 @@ fn transcoder(stream: &lectern_crds::LiveStream) -> Option<String> {
 async fn storage_and_queue_away_at_start() -> Result<()> {
     Lab::run("storage_and_queue_away_at_start", Share::Nothing, async |lab| {
         let endpoint = format!("http://late-ministack.{}.svc:4566", lab.namespace);
-        let pool = lab.namespace.clone();
+        // The namespace's random end makes the name unique; the whole would be longer than a pool's name may be.
+        let pool = format!("late-{}", lab.namespace.rsplit('-').next().unwrap_or_default());
         let default = Api::<StreamPool>::all(lab.client.clone()).get(lectern_crds::DEFAULT_POOL).await?.spec;
         let spec = late_pool(default, &pool, &endpoint);
         lab.apply_pool(&pool, &spec).await?;

@@ -29,6 +29,7 @@ async fn wrong_things_are_refused_at_admission() -> Result<()> {
         refused(lab, "both", json!({"ladder": {"name": "light", "video": video(320), "audio": audio}}), &["spec.ladder", "not both"])
             .await?;
         refused(lab, "neither", json!({"ladder": {}}), &["spec.ladder", "not neither"]).await?;
+        refused(lab, "silent", json!({"ladder": {"video": video(320)}}), &["spec.ladder", "video and audio together"]).await?;
         for url in ["http://camera/stream", "rtsp://", "camera", "rtsp://user:secret@camera/stream"] {
             refused(lab, "camera", json!({"source": {"rtsp": {"url": url}}}), &["spec.source.rtsp.url", "rtsp://host"]).await?;
         }

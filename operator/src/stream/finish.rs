@@ -77,7 +77,7 @@ async fn delete(prefix: &RunPrefix, pool: &StreamPoolSpec, ctx: &Context) -> Res
     let sweep = async {
         // First what the Lambda goes by: from here on it takes back what it writes (manifest-lambda, `publish`).
         let ended = objects.delete_prefix(&prefix.key(&ObjectName::Ended)).await?;
-        Ok(ended + objects.delete_prefix(&format!("{prefix}/")).await?)
+        Ok::<_, lectern_cloud::StorageError>(ended + objects.delete_prefix(&format!("{prefix}/")).await?)
     };
     within(SWEEP, &format!("bucket {}", pool.bucket.name), sweep).await
 }
