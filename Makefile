@@ -55,7 +55,7 @@ fmt-check: ## Fails where the source is not formatted
 lint: ## Clippy, warnings are errors
 	cargo clippy $(PROFILE) --workspace --all-targets -- -D warnings
 deny: ## Licences, bans and sources of all crates
-	@command -v cargo-deny >/dev/null || cargo install --quiet --locked --root $(LECTERN_CACHE) cargo-deny
+	@command -v cargo-deny >/dev/null || env -u CARGO_TARGET_DIR cargo install --quiet --locked --no-default-features --root $(LECTERN_CACHE) cargo-deny@0.20.2
 	cargo deny check licenses bans sources
 generate: ## Writes the CRDs and all golden files anew
 	$(CRDGEN) crds/generated
