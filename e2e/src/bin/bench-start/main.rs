@@ -79,11 +79,9 @@ async fn main() -> Result<()> {
         ("segment", "publish accepted -> first segment stored"),
         ("frame", "publish accepted -> first picture in the browser"),
     ] {
-        row("lectern", words, us.spread(step));
-        row("nginx", words, peer.spread(step));
-        if let (Some(ours), Some(theirs)) = (us.spread(step), peer.spread(step)) {
-            println!("{:<9} {words:<52} {:>9} {:>9.2}", "ratio", "", ours.median / theirs.median);
-        }
+        row("lectern", words, us.spread(step), 0);
+        row("nginx", words, peer.spread(step), 0);
+        row("ratio", words, us.ratio(&peer, step), 2);
     }
     println!("result start repeats={}{}{}", args.repeats, us.values(""), peer.values("peer_"));
     Ok(())

@@ -23,9 +23,12 @@ impl Table {
     }
 
     pub fn spread(&self, step: &str) -> Option<Spread> {
-        let mut values = self.0.get(step)?.clone();
-        values.sort_by(f64::total_cmp);
-        Some(Spread { min: *values.first()?, median: values[values.len() / 2], max: *values.last()? })
+        spread(self.0.get(step)?.clone())
+    }
+
+    /// Ours over the peer's, round by round: a machine that drifts between rounds drifts for both.
+    pub fn ratio(&self, peer: &Self, step: &str) -> Option<Spread> {
+        spread(self.0.get(step)?.iter().zip(peer.0.get(step)?).map(|(ours, theirs)| ours / theirs).collect())
     }
 
     /// Medians as ` key=value`, for the result line.
@@ -37,9 +40,14 @@ impl Table {
     }
 }
 
-/// Prints a line, if there is something to print.
-pub fn row(who: &str, words: &str, spread: Option<Spread>) {
+fn spread(mut values: Vec<f64>) -> Option<Spread> {
+    values.sort_by(f64::total_cmp);
+    Some(Spread { min: *values.first()?, median: values[values.len() / 2], max: *values.last()? })
+}
+
+/// Prints a line with so many decimals, if there is something to print.
+pub fn row(who: &str, words: &str, spread: Option<Spread>, decimals: usize) {
     if let Some(Spread { min, median, max }) = spread {
-        println!("{who:<9} {words:<52} {min:>9.0} {median:>9.0} {max:>9.0}");
+        println!("{who:<9} {words:<52} {min:>9.decimals$} {median:>9.decimals$} {max:>9.decimals$}");
     }
 }
