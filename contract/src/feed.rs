@@ -1,10 +1,11 @@
 //! The feed: how a shard hands a run's access units to transcoders.
 //!
-//! A reader connects to the shard, sends one [`FeedRequest`], and gets [`FeedFrame`]s until it hangs up or the run ends.
-//! Stamps are on the run's timeline (the shard is its one clock): 90 kHz, monotonic in DTS per track.
+//! A reader connects to a shard, any of the pool, sends one [`FeedRequest`], and gets [`FeedFrame`]s until it hangs up or
+//! the run ends: first [`FeedFrame::Serving`] from the owner, or [`FeedFrame::Moved`] from any other. Stamps are on the
+//! run's timeline (the owner is its one clock): 90 kHz, monotonic in DTS per track.
 
 use crate::frame::{self, Fields, FrameError};
-use crate::{RunId, Ticks};
+use crate::{Epoch, RunId, Ticks};
 use bytes::{Bytes, BytesMut};
 
 const REQUEST: u8 = 1;
@@ -13,12 +14,17 @@ const ACCESS_UNIT: u8 = 3;
 const GAP: u8 = 4;
 const END: u8 = 5;
 const REFUSED: u8 = 6;
+const SERVING: u8 = 7;
+const MOVED: u8 = 8;
 
 /// What a reader asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedRequest {
     /// The run.
     pub run: RunId,
+    /// The newest epoch of an owner that the reader has heard of, zero for none: an owner of an older one has lost the run
+    /// without knowing, and must not serve it.
+    pub epoch: Epoch,
     /// Start at the last keyframe at or before this time, or at the oldest one still kept; `None`: at the newest
     /// keyframe.
     pub from: Option<Ticks>,
@@ -33,19 +39,80 @@ pub enum Track {
     Audio,
 }
 
-/// How a track is coded.
+/// How a track is coded. Each says what its config holds and how its payloads are framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// H.264; config is an AVCDecoderConfigurationRecord (ISO/IEC 14496-15 §5.3.3.1), payloads are NAL units with
     /// 4-byte lengths.
     H264,
+    /// H.265; config is an HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 §8.3.3.1), payloads are NAL units with
+    /// 4-byte lengths.
+    Hevc,
+    /// AV1; config is an AV1CodecConfigurationRecord (AV1-ISOBMFF §2.3.3), payloads are temporal units in the low-overhead
+    /// format without temporal delimiters.
+    Av1,
+    /// VP9; config is a VPCodecConfigurationRecord without its box header (VP-ISOBMFF §2.2), payloads are frames.
+    Vp9,
     /// AAC; config is an AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1), payloads are raw access units.
     Aac,
+    /// MPEG-1 or -2 audio layer III; config is [`pcm_config`]'s layout, payloads are frames with their headers.
+    Mp3,
+    /// Opus; config is an identification header (`OpusHead`, RFC 7845 §5.1), payloads are packets.
+    Opus,
+    /// AC-3; config is [`pcm_config`]'s layout, payloads are syncframes (ETSI TS 102 366).
+    Ac3,
+    /// FLAC; config is a STREAMINFO block without its header (RFC 9639 §8.2), payloads are frames.
+    Flac,
+    /// G.711 A-law; config is [`pcm_config`]'s layout, payloads are samples of a byte.
+    PcmAlaw,
+    /// G.711 µ-law; config is [`pcm_config`]'s layout, payloads are samples of a byte.
+    PcmMulaw,
+}
+
+impl Codec {
+    /// Every codec, in the order of their codes on the wire.
+    pub const ALL: [Self; 11] = [
+        Self::H264,
+        Self::Aac,
+        Self::Hevc,
+        Self::Av1,
+        Self::Vp9,
+        Self::Mp3,
+        Self::Opus,
+        Self::Ac3,
+        Self::Flac,
+        Self::PcmAlaw,
+        Self::PcmMulaw,
+    ];
+
+    /// Whether it codes pictures or sound.
+    pub const fn track(self) -> Track {
+        match self {
+            Self::H264 | Self::Hevc | Self::Av1 | Self::Vp9 => Track::Video,
+            Self::Aac | Self::Mp3 | Self::Opus | Self::Ac3 | Self::Flac | Self::PcmAlaw | Self::PcmMulaw => Track::Audio,
+        }
+    }
+}
+
+/// The config of codecs that have none of their own: sample rate in Hz (`u32`, big endian) and channels (`u8`).
+pub fn pcm_config(sample_rate: u32, channels: u8) -> [u8; 5] {
+    let [a, b, c, d] = sample_rate.to_be_bytes();
+    [a, b, c, d, channels]
 }
 
 /// What a reader gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeedFrame {
+    /// First, from the owner.
+    Serving {
+        /// Under which epoch it owns the run. A reader that has heard of a newer one hangs up.
+        epoch: Epoch,
+    },
+    /// Another shard owns the run. Nothing follows.
+    Moved {
+        /// Where its feed is served: `host:port`.
+        feed: String,
+    },
     /// A track's parameters: before its first access unit and whenever they change.
     Config {
         /// Which track.
@@ -66,7 +133,7 @@ pub enum FeedFrame {
     },
     /// The run has ended; nothing follows.
     End,
-    /// The shard does not serve this run (moved, or unknown): ask again later, or elsewhere. Nothing follows.
+    /// The shard does not serve this run (unknown, or a newer owner is known to the reader): ask again later, or elsewhere. Nothing follows.
     Refused {
         /// Why, for people.
         reason: String,
@@ -92,7 +159,7 @@ impl FeedRequest {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         let from = self.from.map_or(u64::MAX, |ticks| ticks.0);
-        frame::put(out, REQUEST, &[&from.to_be_bytes(), &frame::text_field(&self.run.0)]);
+        frame::put(out, REQUEST, &[&from.to_be_bytes(), &self.epoch.0.to_be_bytes(), &frame::text_field(&self.run.0)]);
     }
 
     /// Takes one request off `input`; `None` until it is whole.
@@ -103,7 +170,8 @@ impl FeedRequest {
         }
         let mut fields = Fields::new(kind, body);
         let from = Some(fields.u64("from")?).filter(|ticks| *ticks != u64::MAX).map(Ticks);
-        Ok(Some(Self { run: RunId(fields.text("run")?), from }))
+        let epoch = Epoch(fields.u64("epoch")?);
+        Ok(Some(Self { run: RunId(fields.text("run")?), epoch, from }))
     }
 }
 
@@ -111,6 +179,8 @@ impl FeedFrame {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
+            Self::Serving { epoch } => frame::put(out, SERVING, &[&epoch.0.to_be_bytes()]),
+            Self::Moved { feed } => frame::put(out, MOVED, &[&frame::text_field(feed)]),
             Self::Config { track, codec, config } => frame::put(out, CONFIG, &[&[track_code(*track), codec_code(*codec)], config]),
             Self::AccessUnit(unit) => frame::put(
                 out,
@@ -128,13 +198,12 @@ impl FeedFrame {
         let Some((kind, body)) = frame::take(input)? else { return Ok(None) };
         let mut fields = Fields::new(kind, body);
         Ok(Some(match kind {
+            SERVING => Self::Serving { epoch: Epoch(fields.u64("epoch")?) },
+            MOVED => Self::Moved { feed: fields.text("feed")? },
             CONFIG => {
                 let track = track_of(&mut fields)?;
-                let codec = match fields.u8("codec")? {
-                    0 => Codec::H264,
-                    1 => Codec::Aac,
-                    _ => return Err(fields.bad("codec")),
-                };
+                let code = usize::from(fields.u8("codec")?);
+                let codec = Codec::ALL.get(code).copied().filter(|codec| codec.track() == track).ok_or_else(|| fields.bad("codec"))?;
                 Self::Config { track, codec, config: fields.rest() }
             }
             ACCESS_UNIT => {
@@ -159,11 +228,9 @@ fn track_code(track: Track) -> u8 {
     }
 }
 
+/// Its place in [`Codec::ALL`], where every codec is.
 fn codec_code(codec: Codec) -> u8 {
-    match codec {
-        Codec::H264 => 0,
-        Codec::Aac => 1,
-    }
+    Codec::ALL.iter().position(|known| *known == codec).unwrap_or_default() as u8
 }
 
 fn track_of(fields: &mut Fields) -> Result<Track, FrameError> {
@@ -180,7 +247,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn frames() -> Vec<FeedFrame> {
-        vec![
+        let configs = Codec::ALL.map(|codec| FeedFrame::Config { track: codec.track(), codec, config: Bytes::from_static(b"config") });
+        let rest = [
+            FeedFrame::Serving { epoch: Epoch(3) },
+            FeedFrame::Moved { feed: "shard-1:7000".into() },
             FeedFrame::Config { track: Track::Video, codec: Codec::H264, config: Bytes::from_static(b"avcC") },
             FeedFrame::AccessUnit(AccessUnit {
                 track: Track::Audio,
@@ -192,7 +262,8 @@ mod tests {
             FeedFrame::Gap { from: Ticks(90_000), reason: "the publisher left".into() },
             FeedFrame::Refused { reason: "not mine".into() },
             FeedFrame::End,
-        ]
+        ];
+        configs.into_iter().chain(rest).collect()
     }
 
     #[test]
@@ -214,7 +285,7 @@ mod tests {
     #[test]
     fn a_request_keeps_its_start() {
         for from in [None, Some(Ticks(0)), Some(Ticks(123))] {
-            let request = FeedRequest { run: "r".into(), from };
+            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from };
             let mut bytes = BytesMut::new();
             request.encode(&mut bytes);
             assert_eq!(FeedRequest::decode(&mut bytes), Ok(Some(request)));

@@ -21,6 +21,9 @@ pub struct LiveJob {
     pub anchor: WallMillis,
     /// Where the feed is served: `host:port` of the owning shard.
     pub feed: String,
+    /// `host:port` at which any shard of the pool answers: should the owner be gone, one that is left knows the new one.
+    #[serde(default)]
+    pub any_feed: Option<String>,
     /// What to encode.
     pub ladder: Ladder,
     /// The length of every segment.

@@ -1,6 +1,6 @@
 //! Object keys: `{h}/{namespace}/{name}/{run}/…`, the same in S3, at the origin and behind the CDN.
 
-use crate::{RunId, SegmentNumber, StreamRef};
+use crate::{RunId, SegmentNumber, StreamRef, Ticks};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -68,6 +68,9 @@ pub enum ObjectName {
     Segment(String, SegmentNumber),
     /// What was confirmed in one minute of the run's timeline: `ledger/{minute}.ledger.json`.
     Ledger(u64),
+    /// A piece of the original as the publisher sent it, by the time at which it starts, in ticks since the run's epoch:
+    /// `original/{ticks}.mp4`.
+    Original(Ticks),
     /// Written last, once everything else is there: `ended.json`.
     Ended,
     /// The VOD's multivariant playlist: `vod.m3u8`.
@@ -85,6 +88,8 @@ impl fmt::Display for ObjectName {
             Self::Init(rendition, n) => write!(f, "{rendition}/init-{n}.mp4"),
             Self::Segment(rendition, number) => write!(f, "{rendition}/{number}.m4s"),
             Self::Ledger(minute) => write!(f, "ledger/{minute}.ledger.json"),
+            // Padded, so that a listing is in the order of time: 14 digits last for 35 years.
+            Self::Original(start) => write!(f, "original/{:014}.mp4", start.0),
             Self::Ended => f.write_str("ended.json"),
             Self::Vod => f.write_str("vod.m3u8"),
             Self::VodMedia(rendition) => write!(f, "{rendition}/vod.m3u8"),

@@ -4,7 +4,7 @@
 //! sends every FLV tag as it came. The owner treats it as a publisher of its own: only the owner rebases stamps.
 
 use crate::frame::{self, Fields, FrameError};
-use crate::{KeyHash, StreamRef};
+use crate::{Epoch, KeyHash, StreamRef};
 use bytes::{Bytes, BytesMut};
 
 const HELLO: u8 = 1;
@@ -21,6 +21,8 @@ pub enum RelayFrame {
         key: KeyHash,
         /// The stream that the accepting shard's route names, to catch two shards with different routes.
         stream: StreamRef,
+        /// The epoch of that route: the owner accepts under the same one only, so that two shards never serve a run.
+        epoch: Epoch,
         /// The publisher's address, for reports.
         remote: String,
     },
@@ -46,11 +48,10 @@ impl RelayFrame {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Hello { key, stream, remote } => frame::put(
-                out,
-                HELLO,
-                &[&key.0, &stream.namespace, &stream.name, remote].map(|text| frame::text_field(text)).each_ref().map(Vec::as_slice),
-            ),
+            Self::Hello { key, stream, epoch, remote } => {
+                let [key, namespace, name, remote] = [&key.0, &stream.namespace, &stream.name, remote].map(|text| frame::text_field(text));
+                frame::put(out, HELLO, &[&epoch.0.to_be_bytes(), &key, &namespace, &name, &remote]);
+            }
             Self::Accepted => frame::put(out, ACCEPTED, &[]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
             Self::Tag { kind, timestamp, payload } => frame::put(out, TAG, &[&[*kind], &timestamp.to_be_bytes(), payload]),
@@ -63,6 +64,7 @@ impl RelayFrame {
         let mut fields = Fields::new(kind, body);
         Ok(Some(match kind {
             HELLO => Self::Hello {
+                epoch: Epoch(fields.u64("epoch")?),
                 key: KeyHash(fields.text("key")?),
                 stream: StreamRef { namespace: fields.text("namespace")?, name: fields.text("name")? },
                 remote: fields.text("remote")?,
@@ -89,6 +91,7 @@ mod tests {
             RelayFrame::Hello {
                 key: KeyHash::of("k"),
                 stream: StreamRef { namespace: "a".into(), name: "b".into() },
+                epoch: Epoch(4),
                 remote: "10.0.0.1:5".into(),
             },
             RelayFrame::Accepted,

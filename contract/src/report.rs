@@ -27,6 +27,12 @@ pub enum Role {
     Ingest {
         /// The runs that it owns and has seen a publisher for.
         runs: Vec<IngestRun>,
+        /// It is going: its streams belong on other shards, to which it relays until its publishers have left.
+        #[serde(default)]
+        draining: bool,
+        /// Runs that a publisher has reached it for and whose owner it cannot reach: it would adopt them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        orphans: Vec<Orphan>,
     },
     /// A transcoder pod.
     #[serde(rename_all = "camelCase")]
@@ -48,6 +54,36 @@ pub struct IngestRun {
     pub run: RunId,
     /// The publisher that is there now, or why none is.
     pub publisher: Publisher,
+    /// The address of the publisher with the other key (primary or backup) that would take over at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<String>,
+    /// The original's recording; `None` where none is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
+}
+
+/// A run whose owner does not answer, at the shard where its publisher came in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Orphan {
+    /// The LiveStream.
+    pub stream: StreamRef,
+    /// The run.
+    pub run: RunId,
+    /// The owner's epoch in the route: a decision about an older one is no news.
+    pub epoch: Epoch,
+}
+
+/// How far the original of a run is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recording {
+    /// Up to where S3 has confirmed the original; `None` before the first object.
+    pub stored: Option<Ticks>,
+    /// Gaps in it that were declared, because S3 was away for longer than the memory lasts.
+    pub gaps: u64,
+    /// What is amiss now, for people.
+    pub trouble: Option<String>,
 }
 
 /// A run's publisher, as its shard sees it.
@@ -59,6 +95,9 @@ pub enum Publisher {
     Publishing {
         /// Its address.
         remote: String,
+        /// It came with the backup key.
+        #[serde(default)]
+        backup: bool,
         /// RFC 6381 codec strings or names of what arrives: `avc1.64001f`, `mp4a.40.2`.
         codecs: Vec<String>,
         /// Pixels of the picture, if known.
@@ -151,11 +190,20 @@ mod tests {
                     run: "r1".into(),
                     publisher: Publisher::Publishing {
                         remote: "192.0.2.1:1234".into(),
+                        backup: false,
                         codecs: vec!["avc1.64001f".into()],
                         picture: Some((1280, 720)),
                         bitrate: 2_000_000,
                         newest: Ticks(90_000),
                     },
+                    standby: Some("192.0.2.2:1234".into()),
+                    recording: Some(Recording { stored: Some(Ticks(90_000)), gaps: 0, trouble: None }),
+                }],
+                draining: false,
+                orphans: vec![Orphan {
+                    stream: StreamRef { namespace: "school".into(), name: "botany".into() },
+                    run: "r2".into(),
+                    epoch: Epoch(1),
                 }],
             },
         };

@@ -16,7 +16,7 @@ pub use livestream::{
 pub use pool::{
     BucketSpec, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, StreamPool, StreamPoolSpec, TranscoderSpec,
 };
-pub use route::{Route, RouteSlice, RouteSliceSpec};
+pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 
 /// The API group.
 pub const GROUP: &str = "lectern.video";

@@ -75,17 +75,17 @@ pub struct Forward {
 
 impl Forward {
     /// Connects to the owner of `route` and asks to publish; `remote` is the publisher's address.
-    pub async fn open(owners: &Owners, route: &Route, remote: &str) -> Result<Self, RelayError> {
+    pub async fn open(owners: &Owners, route: &Route, key: &KeyHash, remote: &str) -> Result<Self, RelayError> {
         let unreachable = |source| RelayError::Unreachable { shard: route.shard.clone(), source };
-        timeout(ANSWER_WITHIN, Self::ask(owners, route, remote)).await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
+        timeout(ANSWER_WITHIN, Self::ask(owners, route, key, remote)).await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
     }
 
-    async fn ask(owners: &Owners, route: &Route, remote: &str) -> Result<Self, RelayError> {
+    async fn ask(owners: &Owners, route: &Route, key: &KeyHash, remote: &str) -> Result<Self, RelayError> {
         let unreachable = |source| RelayError::Unreachable { shard: route.shard.clone(), source };
         let socket = TcpStream::connect(owners.address(&route.shard)).await.map_err(unreachable)?;
         let _ = socket.set_nodelay(true);
         let mut forward = Self { owner: route.shard.clone(), socket, out: BytesMut::new(), input: BytesMut::new() };
-        let hello = RelayFrame::Hello { key: route.key.clone(), stream: route.stream.clone(), remote: remote.to_owned() };
+        let hello = RelayFrame::Hello { key: key.clone(), stream: route.stream.clone(), epoch: route.epoch, remote: remote.to_owned() };
         hello.encode(&mut forward.out);
         forward.flush().await?;
         match forward.answer().await? {
@@ -160,7 +160,7 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, shard: Arc<Shard>) 
 async fn hello(socket: &mut TcpStream, input: &mut BytesMut) -> Option<(KeyHash, StreamRef, String)> {
     loop {
         match RelayFrame::decode(input).ok()? {
-            Some(RelayFrame::Hello { key, stream, remote }) => return Some((key, stream, remote)),
+            Some(RelayFrame::Hello { key, stream, remote, .. }) => return Some((key, stream, remote)),
             Some(_) => return None,
             None if socket.read_buf(input).await.ok()? == 0 => return None,
             None => {}

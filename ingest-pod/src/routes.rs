@@ -8,8 +8,9 @@ use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
+use lectern_contract::keys::RunPrefix;
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, WallMillis};
-use lectern_crds::{POOL_LABEL, RouteSlice};
+use lectern_crds::{POOL_LABEL, RouteSlice, RtspTransport, Takeover};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,8 +26,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// One stream's way in, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The hash of the stream key.
-    pub key: KeyHash,
+    /// The hashes of the stream's keys.
+    pub keys: Keys,
+    /// Who stays when a second publisher comes with the same key.
+    pub takeover: Takeover,
     /// The LiveStream.
     pub stream: StreamRef,
     /// The run.
@@ -40,7 +43,53 @@ pub struct Route {
     /// Nobody may publish any more.
     pub ended: bool,
     /// The camera to pull from.
-    pub camera: Option<Url>,
+    pub camera: Option<Camera>,
+    /// Where to keep what the publisher sends, as it came.
+    pub original: Option<RunPrefix>,
+}
+
+/// A camera to pull from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Camera {
+    /// `rtsp://host[:port]/path`.
+    pub url: Url,
+    /// How it sends its media.
+    pub transport: RtspTransport,
+    /// The key of its credentials in the pool's Secret of cameras.
+    pub credentials: Option<String>,
+}
+
+/// The keys of a route, by what they let their publisher do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// The stream's key.
+    pub primary: KeyHash,
+    /// The key before the last rotation, while it may still be used.
+    pub previous: Option<KeyHash>,
+    /// The key of the publisher that stands by.
+    pub backup: Option<KeyHash>,
+}
+
+/// Whose key a publisher gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Seat {
+    /// The lecturer's.
+    Primary,
+    /// The one that stands by for the lecturer.
+    Backup,
+}
+
+impl Keys {
+    /// A stream's key alone.
+    pub fn only(primary: KeyHash) -> Self {
+        Self { primary, previous: None, backup: None }
+    }
+
+    /// All of them, with the seat that each is for.
+    pub fn each(&self) -> impl Iterator<Item = (&KeyHash, Seat)> {
+        let primary = std::iter::once(&self.primary).chain(&self.previous).map(|key| (key, Seat::Primary));
+        primary.chain(self.backup.iter().map(|key| (key, Seat::Backup)))
+    }
 }
 
 /// Why a RouteSlice's entry is no route.
@@ -52,6 +101,9 @@ pub enum RouteError {
     /// The camera's URL does not parse.
     #[error("its rtspUrl does not parse: {0}")]
     Camera(#[from] url::ParseError),
+    /// The prefix is not one of a run.
+    #[error("its originalPrefix is not a run's")]
+    Prefix,
 }
 
 impl TryFrom<&lectern_crds::Route> for Route {
@@ -59,23 +111,39 @@ impl TryFrom<&lectern_crds::Route> for Route {
     fn try_from(entry: &lectern_crds::Route) -> Result<Self, RouteError> {
         let unsigned = |value: i64, what| u64::try_from(value).map_err(|_| RouteError::Negative(what));
         Ok(Self {
-            key: KeyHash(entry.key_hash.clone()),
+            keys: Keys {
+                primary: KeyHash(entry.key_hash.clone()),
+                previous: entry.previous_key_hash.clone().map(KeyHash),
+                backup: entry.backup_key_hash.clone().map(KeyHash),
+            },
+            takeover: entry.takeover,
             stream: StreamRef { namespace: entry.namespace.clone(), name: entry.name.clone() },
             run: RunId(entry.run_id.clone()),
             shard: ShardName(entry.shard.clone()),
             epoch: Epoch(unsigned(entry.epoch, "epoch")?),
             anchor: WallMillis(unsigned(entry.anchor_millis, "anchorMillis")?),
             ended: entry.ended,
-            camera: entry.rtsp_url.as_deref().map(Url::parse).transpose()?,
+            camera: entry.rtsp_url.as_deref().map(|url| camera(url, entry)).transpose()?,
+            original: entry.original_prefix.as_deref().map(prefix).transpose()?,
         })
     }
+}
+
+fn camera(url: &str, entry: &lectern_crds::Route) -> Result<Camera, RouteError> {
+    Ok(Camera { url: Url::parse(url)?, transport: entry.rtsp_transport, credentials: entry.rtsp_credentials.clone() })
+}
+
+/// A run's prefix, read as that of an object below it.
+fn prefix(text: &str) -> Result<RunPrefix, RouteError> {
+    let below = format!("{text}/x");
+    RunPrefix::of_key(&below).map(|(prefix, _)| prefix).filter(|prefix| prefix.as_str() == text).ok_or(RouteError::Prefix)
 }
 
 /// All routes of the pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteTable {
     by_run: HashMap<RunId, Route>,
-    by_key: HashMap<KeyHash, RunId>,
+    by_key: HashMap<KeyHash, (RunId, Seat)>,
 }
 
 impl FromIterator<Route> for RouteTable {
@@ -89,11 +157,13 @@ impl FromIterator<Route> for RouteTable {
             }
         }
         // A key may have an ended run and a new one.
-        let mut by_key = HashMap::<KeyHash, RunId>::new();
+        let mut by_key = HashMap::<KeyHash, (RunId, Seat)>::new();
         for route in by_run.values() {
-            match by_key.get(&route.key).and_then(|run| by_run.get(run)) {
-                Some(known) if (!known.ended, &known.run) >= (!route.ended, &route.run) => {}
-                _ => drop(by_key.insert(route.key.clone(), route.run.clone())),
+            for (key, seat) in route.keys.each() {
+                match by_key.get(key).and_then(|(run, _)| by_run.get(run)) {
+                    Some(known) if (!known.ended, &known.run) >= (!route.ended, &route.run) => {}
+                    _ => drop(by_key.insert(key.clone(), (route.run.clone(), seat))),
+                }
             }
         }
         Self { by_run, by_key }
@@ -105,8 +175,8 @@ impl RouteTable {
     ///
     /// A hash table's comparison takes a time that depends on the hashes compared, not on the key: who measures it learns
     /// bits of a SHA-256 of their own choice, which says nothing about another's 160-bit key.
-    pub fn by_key(&self, key: &KeyHash) -> Option<&Route> {
-        self.by_key.get(key).and_then(|run| self.by_run.get(run))
+    pub fn by_key(&self, key: &KeyHash) -> Option<(&Route, Seat)> {
+        self.by_key.get(key).and_then(|(run, seat)| Some((self.by_run.get(run)?, *seat)))
     }
 
     /// The route of a run.
@@ -221,7 +291,8 @@ mod tests {
 
     fn route(run: &str, epoch: u64) -> Route {
         Route {
-            key: KeyHash::of("key"),
+            keys: Keys::only(KeyHash::of("key")),
+            takeover: Takeover::default(),
             stream: StreamRef { namespace: "school".into(), name: "algebra".into() },
             run: run.into(),
             shard: "a".into(),
@@ -229,6 +300,7 @@ mod tests {
             anchor: WallMillis(0),
             ended: false,
             camera: None,
+            original: None,
         }
     }
 
@@ -263,7 +335,7 @@ mod tests {
         let ended = Route { ended: true, ..route("r9", 1) };
         for routes in [[ended.clone(), route("r1", 1)], [route("r1", 1), ended]] {
             let table: RouteTable = routes.into_iter().collect();
-            assert_eq!(table.by_key(&KeyHash::of("key")).unwrap().run, "r1".into());
+            assert_eq!(table.by_key(&KeyHash::of("key")).unwrap().0.run, "r1".into());
         }
     }
 }

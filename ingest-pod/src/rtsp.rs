@@ -1,6 +1,6 @@
 //! Cameras: streams with an RTSP URL are pulled by the shard that owns them, and reconnected for as long as they last.
 
-use crate::routes::{Route, RouteTable};
+use crate::routes::{Camera, Route, RouteTable};
 use crate::shard::Shard;
 use crate::stream::{Publication, PublishError};
 use bytes::Bytes;
@@ -49,7 +49,7 @@ impl From<tokio::time::error::Elapsed> for PullError {
 /// Pulls the cameras of all routes that this shard owns until `stop`.
 pub async fn run(shard: Arc<Shard>, stop: CancellationToken) -> Result<(), Infallible> {
     let mut routes = shard.routes();
-    let mut pulls = HashMap::<(RunId, Url), CancellationToken>::new();
+    let mut pulls = HashMap::<(RunId, Camera), CancellationToken>::new();
     loop {
         let table = routes.borrow_and_update().clone();
         let wanted = wanted(&shard, &table);
@@ -63,7 +63,7 @@ pub async fn run(shard: Arc<Shard>, stop: CancellationToken) -> Result<(), Infal
         for (pull, route) in wanted {
             pulls.entry(pull.clone()).or_insert_with(|| {
                 let stop_pull = stop.child_token();
-                tokio::spawn(keep_pulling(shard.clone(), route, pull.1, stop_pull.clone()));
+                tokio::spawn(keep_pulling(shard.clone(), route, pull.1.url, stop_pull.clone()));
                 stop_pull
             });
         }
@@ -77,7 +77,7 @@ pub async fn run(shard: Arc<Shard>, stop: CancellationToken) -> Result<(), Infal
     }
 }
 
-fn wanted(shard: &Shard, table: &RouteTable) -> HashMap<(RunId, Url), Route> {
+fn wanted(shard: &Shard, table: &RouteTable) -> HashMap<(RunId, Camera), Route> {
     let mine = table.routes().filter(|route| shard.owns(route) && !route.ended);
     mine.filter_map(|route| Some(((route.run.clone(), route.camera.clone()?), route.clone()))).collect()
 }

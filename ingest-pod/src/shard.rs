@@ -86,7 +86,7 @@ impl Shard {
     /// # Errors
     /// The reason that the publisher is told.
     pub fn admit(&self, key: &KeyHash, remote: &str) -> Result<Admission, Refusal> {
-        let route = self.routes.borrow().by_key(key).cloned().ok_or(Refusal::UnknownKey)?;
+        let (route, _seat) = self.routes.borrow().by_key(key).map(|(route, seat)| (route.clone(), seat)).ok_or(Refusal::UnknownKey)?;
         if route.camera.is_some() {
             return Err(Refusal::Camera);
         }

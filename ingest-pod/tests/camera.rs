@@ -6,7 +6,8 @@ mod common;
 
 use common::*;
 use lectern_contract::feed::{FeedFrame, Track};
-use lectern_ingest_pod::routes::Route;
+use lectern_crds::RtspTransport;
+use lectern_ingest_pod::routes::{Camera, Route};
 use lectern_ingest_pod::stream::Limits;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,7 +18,8 @@ async fn a_camera_is_pulled_and_its_death_is_a_gap() {
     let (mut camera, port) = camera().await;
     let shard = TestShard::start(Limits::default()).await;
     let url = format!("rtsp://127.0.0.1:{port}/cam").parse().unwrap();
-    shard.route([Route { camera: Some(url), ..shard.own_route() }]);
+    let camera_at = Camera { url, transport: RtspTransport::Tcp, credentials: None };
+    shard.route([Route { camera: Some(camera_at), ..shard.own_route() }]);
     let mut reader = shard.read(None).await;
 
     let first = reader.next_unit().await;

@@ -157,7 +157,7 @@ impl Reports {
 impl From<Role> for Said {
     fn from(role: Role) -> Self {
         match role {
-            Role::Ingest { runs } => Self::Ingest(runs.into_iter().map(|run| (run.run, (run.stream, run.publisher))).collect()),
+            Role::Ingest { runs, .. } => Self::Ingest(runs.into_iter().map(|run| (run.run, (run.stream, run.publisher))).collect()),
             Role::Transcoder { runs, .. } => {
                 let mut kept: HashMap<RunId, TranscoderRun> = HashMap::new();
                 // A pod may tell of two attempts of one run: an ended one lingers for a minute.
@@ -278,9 +278,9 @@ mod tests {
 
     fn publishing(bitrate: u64) -> Report {
         let publisher =
-            Publisher::Publishing { remote: "192.0.2.1:9".into(), codecs: vec![], picture: None, bitrate, newest: Ticks(bitrate) };
-        let runs = vec![IngestRun { stream: stream(), run: "r".into(), publisher }];
-        Report { pod: "shard-0".into(), pool: "default".into(), role: Role::Ingest { runs } }
+            Publisher::Publishing { remote: "192.0.2.1:9".into(), backup: false, codecs: vec![], picture: None, bitrate, newest: Ticks(bitrate) };
+        let runs = vec![IngestRun { stream: stream(), run: "r".into(), publisher, standby: None, recording: None }];
+        Report { pod: "shard-0".into(), pool: "default".into(), role: Role::Ingest { runs, draining: false, orphans: Vec::new() } }
     }
 
     fn transcoding(pod: &str, attempt: u32, epoch: u64, state: TranscoderState) -> Report {
@@ -328,7 +328,7 @@ mod tests {
         announced(&reports, &mut changes, publishing(1));
         reports.sweep(Instant::now() + STALE);
         assert!(changes.try_recv().is_ok());
-        let empty = Report { pod: "shard-0".into(), pool: "default".into(), role: Role::Ingest { runs: vec![] } };
+        let empty = Report { pod: "shard-0".into(), pool: "default".into(), role: Role::Ingest { runs: vec![], draining: false, orphans: vec![] } };
         assert!(announced(&reports, &mut changes, empty));
     }
 

@@ -13,7 +13,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use lectern_contract::StreamRef;
-use lectern_crds::{LiveStream, POOL_LABEL, Route, RouteSlice, RouteSliceSpec};
+use lectern_crds::{LiveStream, POOL_LABEL, Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,9 @@ pub fn route(stream: &LiveStream) -> Option<Route> {
     let StreamRef { namespace, name } = stream_ref(stream);
     Some(Route {
         key_hash: ingest.key_hash.clone(),
+        previous_key_hash: None,
+        backup_key_hash: None,
+        takeover: Takeover::default(),
         namespace,
         name,
         run_id: run.clone(),
@@ -50,6 +53,9 @@ pub fn route(stream: &LiveStream) -> Option<Route> {
         anchor_millis: placement.anchor_millis,
         ended: stream.spec.ended || is_deleting(stream),
         rtsp_url: stream.spec.source.rtsp.as_ref().map(|rtsp| rtsp.url.clone()),
+        rtsp_transport: RtspTransport::default(),
+        rtsp_credentials: None,
+        original_prefix: None,
     })
 }
 
@@ -189,6 +195,9 @@ mod tests {
     fn a_route(number: usize) -> (String, Route) {
         let route = Route {
             key_hash: String::new(),
+            previous_key_hash: None,
+            backup_key_hash: None,
+            takeover: Takeover::default(),
             namespace: "school".into(),
             name: format!("stream-{number}"),
             run_id: format!("run-{number:04}"),
@@ -197,6 +206,9 @@ mod tests {
             anchor_millis: 0,
             ended: false,
             rtsp_url: None,
+            rtsp_transport: RtspTransport::default(),
+            rtsp_credentials: None,
+            original_prefix: None,
         };
         ("default".into(), route)
     }

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use lectern_contract::feed::{FeedFrame, FeedRequest, Track};
 use lectern_contract::frame::FrameError;
 use lectern_contract::job::LiveJob;
-use lectern_contract::{RunId, Ticks};
+use lectern_contract::{Epoch, RunId, Ticks};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -138,7 +138,7 @@ impl Feed {
         let mut bytes = BytesMut::new();
         // What was received is asked for again and skipped: the shard counts in keyframes, not in bytes.
         let from = self.newest.iter().flatten().min().copied().or(self.from);
-        FeedRequest { run: self.run.clone(), from }.encode(&mut bytes);
+        FeedRequest { run: self.run.clone(), epoch: Epoch(0), from }.encode(&mut bytes);
         socket.write_all(&bytes).await?;
         let mut input = BytesMut::with_capacity(1 << 16);
         loop {
@@ -194,6 +194,8 @@ impl Feed {
                 self.gap = Some(Instant::now() + self.cut_after);
                 self.give(Input::Gap).await
             }
+            FeedFrame::Serving { .. } => Ok(()),
+            FeedFrame::Moved { feed } => Err(Broken::Refused(format!("the run moved to {feed}"))),
             FeedFrame::End => Err(Broken::Over(FeedEnd::Ended)),
             FeedFrame::Refused { reason } => Err(Broken::Refused(reason)),
         }

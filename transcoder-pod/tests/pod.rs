@@ -72,6 +72,7 @@ impl Stage {
             attempt: 1,
             anchor: WallMillis(1_700_000_000_000),
             feed: shard::serve(frames).await.to_string(),
+            any_feed: None,
             ladder: ladder(),
             segment_duration: SegmentDuration::LOW_LATENCY,
             prefix: RunPrefix::of(&stream, &"r1".into()),

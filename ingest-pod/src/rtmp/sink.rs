@@ -50,10 +50,11 @@ impl SinkError {
 impl Sink {
     /// Opens the way for the publisher with this key; `remote` is its address.
     pub(super) async fn open(shard: &Shard, owners: &Owners, key: &str, remote: &str) -> Result<Self, SinkError> {
-        match shard.admit(&KeyHash::of(key), remote)? {
+        let key = KeyHash::of(key);
+        match shard.admit(&key, remote)? {
             Admission::Here(publication) => Ok(Self::Here(publication)),
             Admission::Elsewhere(route) => {
-                let forward = Box::new(Forward::open(owners, &route, remote).await?);
+                let forward = Box::new(Forward::open(owners, &route, &key, remote).await?);
                 tracing::info!(remote, stream = %route.stream, owner = %route.shard, "a publisher is handed on");
                 Ok(Self::Elsewhere { forward, _counted: Counted::up(&shard.metrics().relayed) })
             }

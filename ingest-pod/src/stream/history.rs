@@ -212,8 +212,8 @@ fn size(frame: &FeedFrame) -> usize {
         + match frame {
             FeedFrame::AccessUnit(unit) => unit.payload.len(),
             FeedFrame::Config { config, .. } => config.len(),
-            FeedFrame::Gap { reason, .. } | FeedFrame::Refused { reason } => reason.len(),
-            FeedFrame::End => 0,
+            FeedFrame::Gap { reason, .. } | FeedFrame::Refused { reason } | FeedFrame::Moved { feed: reason } => reason.len(),
+            FeedFrame::End | FeedFrame::Serving { .. } => 0,
         }
 }
 

@@ -200,13 +200,14 @@ impl Run {
             Slot::Gone { reason } => Publisher::Gone { reason: reason.clone() },
             Slot::Publishing(live) => Publisher::Publishing {
                 remote: live.remote.clone(),
+                backup: false,
                 codecs: live.video.iter().map(|video| video.codec.clone()).chain(live.audio.clone()).collect(),
                 picture: live.video.as_ref().and_then(|video| video.picture),
                 bitrate,
                 newest: state.timeline.newest().unwrap_or_default(),
             },
         };
-        Some(IngestRun { stream: self.stream.clone(), run: self.id.clone(), publisher })
+        Some(IngestRun { stream: self.stream.clone(), run: self.id.clone(), publisher, standby: None, recording: None })
     }
 
     /// What a publisher has sent.

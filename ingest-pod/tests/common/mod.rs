@@ -7,7 +7,8 @@ use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, Ticks, WallMillis};
 use lectern_ingest_pod::metrics::Metrics;
 use lectern_ingest_pod::relay::{self, Owners};
-use lectern_ingest_pod::routes::{Route, RouteTable};
+use lectern_crds::Takeover;
+use lectern_ingest_pod::routes::{Keys, Route, RouteTable};
 use lectern_ingest_pod::shard::Shard;
 use lectern_ingest_pod::stream::Limits;
 use lectern_ingest_pod::{feed, rtmp, rtsp};
@@ -92,7 +93,8 @@ impl TestShard {
 
 pub fn route_to(shard: &ShardName) -> Route {
     Route {
-        key: KeyHash::of("secret"),
+        keys: Keys::only(KeyHash::of("secret")),
+        takeover: Takeover::default(),
         stream: StreamRef { namespace: "school".into(), name: "algebra".into() },
         run: RunId::from("r1"),
         shard: shard.clone(),
@@ -100,6 +102,7 @@ pub fn route_to(shard: &ShardName) -> Route {
         anchor: WallMillis(wall_now().0),
         ended: false,
         camera: None,
+        original: None,
     }
 }
 
@@ -145,7 +148,7 @@ impl FeedClient {
         }
         let mut socket = socket.connect(feed).await.unwrap();
         let mut request = BytesMut::new();
-        FeedRequest { run: RunId::from("r1"), from }.encode(&mut request);
+        FeedRequest { run: RunId::from("r1"), epoch: Epoch(0), from }.encode(&mut request);
         socket.write_all(&request).await.unwrap();
         Self { socket, input: BytesMut::new() }
     }

@@ -197,6 +197,7 @@ fn job(
         attempt: u32::try_from(attempt).unwrap_or(1),
         anchor: WallMillis(u64::try_from(placement.anchor_millis).unwrap_or(0)),
         feed: format!("{}.{service}.{}.svc:7000", placement.shard, seen.namespace),
+            any_feed: None,
         ladder: wanted.ladder.clone(),
         segment_duration: wanted.segment_duration,
         prefix: prefix.clone(),

@@ -59,7 +59,7 @@ fn wanted() -> Wanted {
 fn publishing() -> ShardSaid {
     let codecs = vec!["avc1.64001f".into(), "mp4a.40.2".into()];
     ShardSaid::Publisher(Publisher::Publishing {
-        remote: "192.0.2.1:9".into(),
+        remote: "192.0.2.1:9".into(), backup: false,
         codecs,
         picture: Some((1280, 720)),
         bitrate: 2_000_000,

@@ -91,7 +91,7 @@ impl Libav {
                     }
                 }
             }
-            Codec::H264 | Codec::Aac => {}
+            _ => {}
         }
         Ok(())
     }
