@@ -1,6 +1,9 @@
 //! What the shard is told on its command line or by its environment.
 
+use crate::gate::GateLimits;
 use crate::relay::Owners;
+use crate::stream::Limits;
+use lectern_contract::Ticks;
 use lectern_podkit::{PodArgs, telemetry::TelemetryArgs};
 use std::net::SocketAddr;
 
@@ -35,9 +38,49 @@ pub struct Args {
     /// RTMP connections that are held at once; more are closed at once.
     #[arg(long, env = "LECTERN_MAX_CONNECTIONS", default_value_t = 4096)]
     pub max_connections: usize,
+    /// RTMP connections that are held at once from one address (an IPv6 /64 counts as one).
+    #[arg(long, env = "LECTERN_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 512)]
+    pub max_connections_per_address: usize,
+    /// RTMP connections from one address that do not publish yet.
+    #[arg(long, env = "LECTERN_MAX_WAITING_PER_ADDRESS", default_value_t = 64)]
+    pub max_waiting_per_address: usize,
+    /// Wrong keys and broken handshakes that an address may have in a minute.
+    #[arg(long, env = "LECTERN_MAX_FAILURES_PER_MINUTE", default_value_t = 60)]
+    pub max_failures_per_minute: u32,
+    /// Memory for media, in MiB. Near it runs keep less of their past, and new publishers are refused.
+    #[arg(long, env = "LECTERN_MEMORY_MIB", default_value_t = 1024)]
+    pub memory_mib: usize,
+    /// Seconds of a run's media that are kept for transcoders, at most 60.
+    #[arg(long, env = "LECTERN_HISTORY_SECONDS", default_value_t = 60)]
+    pub history_seconds: u64,
+    /// Milliseconds between two reads of a publisher: the more, the less CPU and the more delay.
+    #[arg(long, env = "LECTERN_BATCH_MILLIS", default_value_t = 10)]
+    pub batch_millis: u64,
+    /// Threads that read publishers.
+    #[arg(long, env = "LECTERN_PUMP_THREADS", default_value_t = 1)]
+    pub pump_threads: usize,
+    /// Seconds that publishers may stay after SIGTERM; their media is handed on to other shards meanwhile.
+    #[arg(long, env = "LECTERN_DRAIN_SECONDS", default_value_t = 3600)]
+    pub drain_seconds: u64,
 }
 
 impl Args {
+    /// Who may connect.
+    pub fn gate(&self) -> GateLimits {
+        GateLimits {
+            connections: self.max_connections,
+            per_address: self.max_connections_per_address,
+            waiting_per_address: self.max_waiting_per_address,
+            failures_per_minute: self.max_failures_per_minute,
+            ..GateLimits::default()
+        }
+    }
+
+    /// How much of a run is kept.
+    pub fn limits(&self) -> Limits {
+        Limits { span: Ticks::from_millis(self.history_seconds.saturating_mul(1000)), ..Limits::default() }
+    }
+
     /// How the owners of other streams are reached.
     pub fn owners(&self) -> Owners {
         let template = self.relay_host_template.replace("{service}", &self.ingest_service);

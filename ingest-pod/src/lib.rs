@@ -4,11 +4,13 @@
 //! Every protocol adapts to one type, [`stream::Publication`]; every reader sees one type, [`stream::Reader`].
 
 pub mod args;
+pub mod drain;
 pub mod feed;
+pub mod gate;
+pub mod memory;
 pub mod metrics;
-mod net;
+pub mod net;
 pub mod relay;
-pub mod report;
 pub mod routes;
 pub mod rtmp;
 pub mod rtsp;

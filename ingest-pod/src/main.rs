@@ -3,9 +3,12 @@
 use anyhow::Context;
 use clap::Parser;
 use lectern_contract::ShardName;
-use lectern_ingest_pod::{args::Args, feed, metrics::Metrics, relay, report, routes, rtmp, rtsp, shard::Shard, stream::Limits};
-use lectern_podkit::{Tasks, health, shutdown, telemetry};
+use lectern_ingest_pod::net::Listening;
+use lectern_ingest_pod::{args::Args, drain, feed, gate::Gate, memory::Memory, metrics::Metrics, relay, routes, rtmp, rtsp, shard::Shard};
+use lectern_podkit::{CancellationToken, Tasks, health, shutdown, telemetry};
 use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -13,22 +16,25 @@ use tokio::sync::watch;
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::init(&args.telemetry)?;
-    let stop = shutdown::on_signal();
+    let (asked, stop) = (shutdown::on_signal(), CancellationToken::new());
     let client = kube::Client::try_default().await.context("no Kubernetes API is configured")?;
 
     let mut registry = Registry::default();
     let metrics = Metrics::registered(&mut registry);
     let readiness = health::Readiness::default();
     let (table, seen) = watch::channel(Default::default());
-    let shard = Shard::new(ShardName(args.pod.pod_name.clone()), seen, Limits::default(), metrics);
+    let shard = Shard::new(ShardName(args.pod.pod_name.clone()), seen, args.limits(), Memory::new(args.memory_mib << 20), metrics.clone());
 
     let publishers = listen(args.rtmp_listen).await?;
     let readers = listen(args.feed_listen).await?;
     let relayed = listen(args.relay_listen).await?;
-    let (owners, pod) = (args.owners(), args.pod);
+    let gate = Gate::new(args.gate());
+    let pump = rtmp::Pump::start(args.pump_threads, Duration::from_millis(args.batch_millis), &metrics, &shard.draining())?;
+    let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: args.owners(), pump, gate: gate.clone() });
+    let (listening, grace, pod) = (Listening { accepting: asked.clone(), stop: stop.clone() }, Duration::from_secs(args.drain_seconds), args.pod);
     let collect = {
         let shard = shard.clone();
-        move || report::collect(&shard)
+        move || shard.role()
     };
     let ready = {
         let readiness = readiness.clone();
@@ -36,10 +42,11 @@ async fn main() -> anyhow::Result<()> {
     };
 
     let mut tasks = Tasks::new(stop.clone());
-    tasks.spawn("health", health::serve(args.health_listen, readiness, registry, stop.clone()));
+    tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
+    tasks.spawn("drain", drain::run(shard.clone(), gate, readiness, grace, asked, stop.clone()));
     tasks.spawn("routes", routes::follow(client, pod.pod_namespace.clone(), pod.pool.clone(), table, ready, stop.clone()));
     tasks.spawn("runs", shard.clone().follow_routes(stop.clone()));
-    tasks.spawn("rtmp", rtmp::serve(publishers, args.max_connections, shard.clone(), owners, stop.clone()));
+    tasks.spawn("rtmp", rtmp::serve(publishers, context, None, listening));
     tasks.spawn("relay", relay::serve(relayed, shard.clone(), stop.clone()));
     tasks.spawn("rtsp", rtsp::run(shard.clone(), stop.clone()));
     tasks.spawn("feed", feed::serve(readers, shard.clone(), stop.clone()));

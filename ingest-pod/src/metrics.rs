@@ -19,6 +19,8 @@ pub struct Metrics {
     pub bytes_in: Counter,
     /// Connections and publishers turned away, by reason.
     pub refused: Family<Refused, Counter>,
+    /// Rounds of the pump, each of which reads every publisher that has sent something.
+    pub batches: Counter,
     /// Connection tasks that panicked; each costs one connection only.
     pub panics: Counter,
 }
@@ -47,8 +49,18 @@ pub enum RefusedReason {
     OwnerRefused,
     /// The peer broke the protocol.
     Protocol,
+    /// Another publisher has the key in use, and the first one wins.
+    Occupied,
+    /// The shard has no memory for another publisher.
+    Full,
     /// The connection limit is reached.
     TooManyConnections,
+    /// One address holds too many connections, or too many that do not publish.
+    TooManyFromAddress,
+    /// An address failed too often, with wrong keys or broken protocol.
+    TooManyFailures,
+    /// The peer was too slow: nothing whole came for too long, or it did not publish in time.
+    Slow,
 }
 
 impl Metrics {
@@ -62,6 +74,7 @@ impl Metrics {
         ours.register("feed_lapses", "Times that a feed reader was too slow", metrics.feed_lapses.clone());
         ours.register("received_bytes", "Payload bytes of media taken in", metrics.bytes_in.clone());
         ours.register("refused", "Connections and publishers turned away", metrics.refused.clone());
+        ours.register("batches", "Rounds in which publishers were read", metrics.batches.clone());
         ours.register("connection_panics", "Connection tasks that panicked", metrics.panics.clone());
         metrics
     }

@@ -17,22 +17,44 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Pause after a failed accept: out of file descriptors does not mend within microseconds.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs `handle` for each connection until `stop`, at most `limit` at once. A panic in one costs that connection only.
+/// For listeners whose connections are counted elsewhere.
+pub(crate) const NO_LIMIT: usize = Semaphore::MAX_PERMITS;
+
+/// How long a listener listens.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// No connection is accepted after this.
+    pub accepting: CancellationToken,
+    /// All connections end with this.
+    pub stop: CancellationToken,
+}
+
+impl From<CancellationToken> for Listening {
+    /// Both at once.
+    fn from(stop: CancellationToken) -> Self {
+        Self { accepting: stop.clone(), stop }
+    }
+}
+
+/// Runs `handle` for each connection as long as `listening` says, at most `limit` at once. A panic in one costs that
+/// connection only.
 pub(crate) async fn serve<F, Done>(
     listener: TcpListener,
     limit: usize,
     metrics: Metrics,
-    stop: CancellationToken,
+    listening: impl Into<Listening>,
     handle: F,
 ) -> Result<(), Infallible>
 where
     F: Fn(TcpStream, SocketAddr) -> Done,
     Done: Future<Output = ()> + Send + 'static,
 {
+    let Listening { accepting, stop } = listening.into();
     let room = Arc::new(Semaphore::new(limit));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
+            () = accepting.cancelled() => break,
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => note(ended, &metrics),
             accepted = listener.accept() => match accepted {
@@ -58,6 +80,13 @@ where
         }
     }
     drop(listener);
+    // Those who came before may stay until the end.
+    while !stop.is_cancelled() && !connections.is_empty() {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = connections.join_next() => note(ended, &metrics),
+        }
+    }
     let farewell = async {
         while let Some(ended) = connections.join_next().await {
             note(ended, &metrics);

@@ -33,6 +33,13 @@ pub struct Owners {
     template: String,
 }
 
+impl RelayError {
+    /// Whether another owner, or the same one a little later, may well take the publisher.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NotTheOwner(_))
+    }
+}
+
 impl Owners {
     /// Addresses by a template, `host:port` with `{shard}` in it.
     pub fn new(template: String) -> Self {
@@ -59,6 +66,9 @@ pub enum RelayError {
     /// The owner said no.
     #[error("{0}")]
     Refused(String),
+    /// The shard that was taken for the owner does not own the stream, or no more.
+    #[error("{0}")]
+    NotTheOwner(String),
     /// The owner's answer is no answer.
     #[error("the owning shard speaks another protocol: {0}")]
     Protocol(#[from] FrameError),

@@ -1,9 +1,10 @@
 //! The shard: its runs, who may publish them, and what happens to them when routes change.
 
+use crate::memory::{Full, Memory};
 use crate::metrics::{Metrics, RefusedReason};
-use crate::routes::{Route, RouteTable};
-use crate::stream::{Closing, Limits, Publication, Run, Shared};
-use lectern_contract::report::IngestRun;
+use crate::routes::{Route, RouteTable, Seat};
+use crate::stream::{Closing, Limits, Occupied, Publication, Run, Shared};
+use lectern_contract::report::{IngestRun, Orphan, Role};
 use lectern_contract::{KeyHash, RunId, ShardName};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,6 +19,8 @@ pub struct Shard {
     routes: watch::Receiver<Arc<RouteTable>>,
     shared: Shared,
     runs: Mutex<HashMap<RunId, Arc<Run>>>,
+    orphans: Mutex<HashMap<RunId, (Orphan, usize)>>,
+    draining: watch::Sender<bool>,
 }
 
 /// Who serves a publisher that may publish.
@@ -38,9 +41,24 @@ pub enum Refusal {
     /// The stream is pulled from a camera.
     #[error("this stream is pulled from its camera; nobody can publish it")]
     Camera,
-    /// The run is closed.
+    /// The stream is ending or has ended.
     #[error("{0}")]
     Closed(Closing),
+    /// Another publisher is there, and the first one wins.
+    #[error(transparent)]
+    Occupied(Occupied),
+    /// The shard has no memory for another one.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+impl From<Occupied> for Refusal {
+    fn from(occupied: Occupied) -> Self {
+        match occupied {
+            Occupied::Closed(closing) => Self::Closed(closing),
+            by_another @ Occupied::ByAnother => Self::Occupied(by_another),
+        }
+    }
 }
 
 impl Refusal {
@@ -50,15 +68,34 @@ impl Refusal {
             Self::UnknownKey => RefusedReason::UnknownKey,
             Self::Camera => RefusedReason::Camera,
             Self::Closed(_) => RefusedReason::Ended,
+            Self::Occupied(_) => RefusedReason::Occupied,
+            Self::Full(_) => RefusedReason::Full,
         }
     }
 }
 
 impl Shard {
-    /// The shard named `me` (its pod's name) under these routes.
-    pub fn new(me: ShardName, routes: watch::Receiver<Arc<RouteTable>>, limits: Limits, metrics: Metrics) -> Arc<Self> {
-        let shared = Shared { limits, metrics, changed: Arc::new(Notify::new()) };
-        Arc::new(Self { me, routes, shared, runs: Mutex::default() })
+    /// The shard named `me` (its pod's name) under these routes, with its memory for media.
+    pub fn new(me: ShardName, routes: watch::Receiver<Arc<RouteTable>>, limits: Limits, memory: Memory, metrics: Metrics) -> Arc<Self> {
+        let shared = Shared { limits, memory, metrics, changed: Arc::new(Notify::new()) };
+        let draining = watch::Sender::new(false);
+        Arc::new(Self { me, routes, shared, runs: Mutex::default(), orphans: Mutex::default(), draining })
+    }
+
+    /// The shard is going from now on: it says so in its reports, and its publishers are asked to connect anew.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+        self.shared.changed.notify_one();
+    }
+
+    /// Whether the shard is going.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    /// The memory for media.
+    pub fn memory(&self) -> &Memory {
+        &self.shared.memory
     }
 
     /// The shard's metrics.
@@ -86,7 +123,7 @@ impl Shard {
     /// # Errors
     /// The reason that the publisher is told.
     pub fn admit(&self, key: &KeyHash, remote: &str) -> Result<Admission, Refusal> {
-        let (route, _seat) = self.routes.borrow().by_key(key).map(|(route, seat)| (route.clone(), seat)).ok_or(Refusal::UnknownKey)?;
+        let (route, seat) = self.routes.borrow().by_key(key).map(|(route, seat)| (route.clone(), seat)).ok_or(Refusal::UnknownKey)?;
         if route.camera.is_some() {
             return Err(Refusal::Camera);
         }
@@ -96,15 +133,34 @@ impl Shard {
         if !self.owns(&route) {
             return Ok(Admission::Elsewhere(route));
         }
-        self.run_of(&route).publish(remote.to_owned()).map(Admission::Here).map_err(Refusal::Closed)
+        self.shared.memory.admit()?;
+        Ok(Admission::Here(self.run_of(&route).publish(seat, remote.to_owned())?))
     }
 
     /// Lets the puller of a route's camera publish; `host` is the camera's, for people.
     ///
     /// # Errors
     /// The reason, if the run is closed.
-    pub fn pull(&self, route: &Route, host: &str) -> Result<Publication, Closing> {
-        self.run_of(route).publish(host.to_owned())
+    pub fn pull(&self, route: &Route, host: &str) -> Result<Publication, Occupied> {
+        self.run_of(route).publish(Seat::Primary, host.to_owned())
+    }
+
+    /// Says why the camera of a route cannot be pulled.
+    pub fn explain(&self, route: &Route, reason: String) {
+        self.run_of(route).explain(reason);
+    }
+
+    /// Tells the operator that the owner of a route cannot be reached and a publisher is here, for as long as the notice
+    /// is held.
+    pub fn orphan(self: &Arc<Self>, route: &Route) -> OrphanNotice {
+        let orphan = Orphan { stream: route.stream.clone(), run: route.run.clone(), epoch: route.epoch };
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner); // whole entries, whatever panicked
+        let (known, holders) = orphans.entry(route.run.clone()).or_insert_with(|| (orphan.clone(), 0));
+        *holders += 1;
+        known.epoch = known.epoch.max(orphan.epoch);
+        drop(orphans);
+        self.shared.changed.notify_one();
+        OrphanNotice { shard: self.clone(), run: route.run.clone() }
     }
 
     /// The run for a reader of the feed.
@@ -117,6 +173,23 @@ impl Shard {
             return Err(Closing::Moved(route.shard));
         }
         Ok(self.run_of(&route))
+    }
+
+    /// What this shard tells the operator.
+    pub fn role(&self) -> Role {
+        let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut orphans: Vec<_> = orphans.values().map(|(orphan, _)| orphan.clone()).collect();
+        orphans.sort_by(|a, b| a.run.cmp(&b.run));
+        Role::Ingest { runs: self.reports(), draining: *self.draining.borrow(), orphans }
+    }
+
+    /// Waits until no route names this shard as an owner.
+    pub async fn owns_nothing(&self) {
+        let owns = |table: &Arc<RouteTable>| table.routes().any(|route| self.owns(route) && !route.ended);
+        // A channel that is closed has the routes that hold: then this waits for ever, and the caller has a deadline.
+        if self.routes().wait_for(|table| !owns(table)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What the report says about every run that has seen a publisher.
@@ -154,6 +227,7 @@ impl Shard {
                 false
             }
             Some(route) => {
+                run.set_takeover(route.takeover);
                 if route.ended {
                     run.close(Closing::Ended); // and stay, so that late readers are told
                 }
@@ -173,5 +247,24 @@ impl Shard {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Run>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner) // a map of whole runs, whatever panicked
+    }
+}
+
+/// An orphan that the operator is told of until this is dropped.
+#[derive(Debug)]
+pub struct OrphanNotice {
+    shard: Arc<Shard>,
+    run: RunId,
+}
+
+impl Drop for OrphanNotice {
+    fn drop(&mut self) {
+        let mut orphans = self.shard.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, holders)) = orphans.get_mut(&self.run) {
+            *holders -= 1;
+            if *holders == 0 {
+                orphans.remove(&self.run);
+            }
+        }
     }
 }

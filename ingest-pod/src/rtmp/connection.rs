@@ -1,209 +1,127 @@
-//! One RTMP connection, from the handshake to its end.
+//! One RTMP connection, from the handshake to its end: a task that sets it up, hands it to the pump or to the stream's owner,
+//! and moves it when the stream moves.
 
 use super::handshake::{HandshakeFailure, shake};
+use super::link::Link;
+use super::peer::{End, Peer};
+use super::pump::Parting;
+use super::session::Session;
 use super::sink::{Sink, SinkError};
-use super::{IDLE, SETUP, status};
+use super::wire::Wire;
+use super::{Context, SETUP};
+use crate::gate::Pass;
 use crate::metrics::RefusedReason;
-use crate::net;
-use crate::relay::Owners;
-use crate::shard::Shard;
-use bytes::Bytes;
-use rml_rtmp::sessions::{ServerSession, ServerSessionConfig, ServerSessionError, ServerSessionEvent, ServerSessionResult};
+use crate::stream::PublishError;
+use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-/// Bytes that are read at once: the cost of ingest is wake-ups, so batches are large.
-const READ: usize = 64 * 1024;
-/// Bytes in a chunk of ours, as the session announces it.
-const CHUNK_SIZE: u32 = 4096;
-const AUDIO: u8 = 8;
-const VIDEO: u8 = 9;
-
-/// A connection after its handshake.
-pub(super) struct Connection {
-    socket: TcpStream,
-    remote: SocketAddr,
-    session: ServerSession,
-    shard: Arc<Shard>,
-    owners: Arc<Owners>,
-    state: State,
-    out: Vec<u8>,
-}
-
-/// How far a peer is.
-enum State {
-    /// It has to publish before the deadline.
-    Connected { deadline: Instant },
-    /// Its tags go into the sink.
-    Publishing { sink: Sink },
-}
-
-/// Why a connection ends.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("the publisher closed the connection")]
-    Left,
-    #[error("the connection was lost: {0}")]
-    Lost(#[from] io::Error),
-    #[error("nothing came for {} s", IDLE.as_secs())]
-    Idle,
-    #[error("it did not publish in time")]
-    NeverPublished,
-    #[error("the publisher broke the protocol: {0}")]
-    Protocol(#[from] ServerSessionError),
-    #[error("{0}")]
-    TurnedAway(#[from] SinkError),
-}
-
-impl Connection {
-    /// Shakes hands and opens a session, within [`SETUP`].
-    pub(super) async fn open(mut socket: TcpStream, remote: SocketAddr, shard: Arc<Shard>, owners: Arc<Owners>) -> Result<Self, OpenError> {
-        let deadline = Instant::now() + SETUP;
-        let early = timeout_at(deadline, shake(&mut socket)).await.map_err(|_| HandshakeFailure::Slow)??;
-        let config = ServerSessionConfig { chunk_size: CHUNK_SIZE, ..ServerSessionConfig::new() };
-        let (session, hello) = ServerSession::new(config)?;
-        let state = State::Connected { deadline };
-        let mut connection = Self { socket, remote, session, shard, owners, state, out: Vec::new() };
-        // The greeting holds packets only.
-        connection.queue(hello);
-        connection.flush().await?;
-        if !early.is_empty() {
-            connection.input(&early).await.map_err(|end| OpenError::Early(end.to_string()))?;
-        }
-        Ok(connection)
-    }
-
-    /// Serves the peer to its end.
-    pub(super) async fn run(mut self) {
-        let Err(end) = self.serve().await;
-        let remote = self.remote;
-        match &end {
-            End::TurnedAway(error) => {
-                self.shard.metrics().refuse(error.reason());
-                tracing::info!(%remote, why = %error, "a publisher is turned away");
-                if let Ok(bytes) = status::error(error.code(), &error.to_string(), CHUNK_SIZE) {
-                    self.out.extend_from_slice(&bytes);
-                }
+/// Serves a connection to its end. `tls`: it begins with a TLS handshake.
+pub(super) async fn serve(socket: TcpStream, remote: SocketAddr, mut pass: Pass, context: Arc<Context>, tls: Option<Arc<ServerConfig>>) {
+    let deadline = Instant::now() + SETUP;
+    let opened = async {
+        let mut wire = Wire::new(tls).map_err(|error| HandshakeFailure::Io(io::Error::other(error)))?;
+        let early = shake(&socket, &mut wire).await?;
+        Ok::<_, HandshakeFailure>((wire, early))
+    };
+    let (wire, early) = match timeout_at(deadline, opened).await.unwrap_or(Err(HandshakeFailure::Slow)) {
+        Ok(opened) => opened,
+        Err(failure) => {
+            if failure.is_hostile() {
+                pass.failed(std::time::Instant::now());
+                context.shard.metrics().refuse(RefusedReason::Protocol);
             }
-            End::Protocol(error) => {
-                self.shard.metrics().refuse(RefusedReason::Protocol);
-                tracing::info!(%remote, %error, "a peer broke the protocol");
-            }
-            end => tracing::debug!(%remote, why = %end, "a connection ends"),
+            return tracing::debug!(%remote, error = %failure, "no RTMP handshake");
         }
-        if let State::Publishing { sink } = std::mem::replace(&mut self.state, State::Connected { deadline: Instant::now() }) {
-            sink.leave(end.to_string()).await;
-        }
-        if self.flush().await.is_ok() {
-            net::farewell(&mut self.socket).await;
-        }
+    };
+    let link = Link::new(socket, Peer { remote, wire, session: Session::default(), early });
+    let (link, end) = run(link, deadline, &mut pass, &context).await;
+    note(&end, remote, &pass, &context);
+    if let Some(link) = link {
+        link.end(&end).await;
     }
+}
 
-    async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
-        let mut buffer = vec![0; READ];
+/// Serves a peer past its handshake; gives back what is left of the connection.
+async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &Context) -> (Option<Link>, End) {
+    loop {
+        let (key, mut sink) = match set_up(&mut link, deadline, context).await {
+            Ok(set_up) => set_up,
+            Err(end) => return (Some(link), end),
+        };
+        pass.publishes(true);
         loop {
-            let count = match &mut self.state {
-                State::Connected { deadline } => {
-                    timeout_at(*deadline, self.socket.read(&mut buffer)).await.map_err(|_| End::NeverPublished)??
-                }
-                State::Publishing { sink } => tokio::select! {
-                    closing = sink.closing() => return Err(closing.into()),
-                    read = timeout(IDLE, self.socket.read(&mut buffer)) => read.map_err(|_| End::Idle)??,
-                },
+            let (back, parting) = match sink {
+                Sink::Here(publication) => link.pumped(&context.pump, publication).await,
+                Sink::Elsewhere { forward, _counted } => link.relayed(*forward, context.shard.draining()).await,
             };
-            if count == 0 {
-                return Err(End::Left);
-            }
-            self.input(&buffer[..count]).await?;
-        }
-    }
-
-    /// Handles what was read, and answers.
-    async fn input(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let results = self.session.handle_input(bytes)?;
-        for event in self.queue(results) {
-            self.event(event).await?;
-        }
-        self.flush().await?;
-        if let State::Publishing { sink } = &mut self.state {
-            sink.flush().await?;
-        }
-        Ok(())
-    }
-
-    async fn event(&mut self, event: ServerSessionEvent) -> Result<(), End> {
-        match event {
-            ServerSessionEvent::ConnectionRequested { request_id, .. } => self.accept(request_id)?,
-            ServerSessionEvent::PublishStreamRequested { request_id, stream_key, .. } => {
-                // Some publishers append `?parameter=value` to the key.
-                let key = stream_key.split('?').next().unwrap_or_default();
-                let sink = Sink::open(&self.shard, &self.owners, key, &self.remote.to_string()).await?;
-                self.state = State::Publishing { sink };
-                self.accept(request_id)?;
-            }
-            ServerSessionEvent::AudioDataReceived { data, timestamp, .. } => self.tag(AUDIO, timestamp.value, data)?,
-            ServerSessionEvent::VideoDataReceived { data, timestamp, .. } => self.tag(VIDEO, timestamp.value, data)?,
-            ServerSessionEvent::PublishStreamFinished { .. } => {
-                let deadline = Instant::now() + SETUP;
-                if let State::Publishing { sink } = std::mem::replace(&mut self.state, State::Connected { deadline }) {
-                    sink.leave("the publisher stopped".to_owned()).await;
+            let Some(back) = back else { return (None, End::Left) };
+            link = back;
+            let end = match parting {
+                Parting::Unpublished => break,
+                // The stream has moved, or its owner is gone: the publisher stays, and its media takes another way.
+                Parting::Closing(closing) if closing.is_a_move() => None,
+                Parting::End(End::TurnedAway(SinkError::Relay(error))) if error.is_passing() => {
+                    tracing::info!(remote = %link.remote(), %error, "the way to the stream's owner is lost; looking for another");
+                    None
                 }
+                Parting::Closing(closing) => Some(PublishError::Closed(closing).into()),
+                Parting::End(end) => Some(end),
+            };
+            if let Some(end) = end {
+                return (Some(link), end);
             }
-            // Metadata is not believed (codec configurations say it all), and nobody plays from here.
-            _ => {}
+            sink = match open(&link, &key, context).await {
+                Ok(sink) => sink,
+                Err(end) => return (Some(link), end),
+            };
         }
-        Ok(())
-    }
-
-    fn tag(&mut self, kind: u8, timestamp: u32, body: Bytes) -> Result<(), End> {
-        match &mut self.state {
-            State::Publishing { sink } => Ok(sink.tag(kind, timestamp, body)?),
-            State::Connected { .. } => Ok(()), // late tags of a publisher that has stopped
-        }
-    }
-
-    fn accept(&mut self, request_id: u32) -> Result<(), End> {
-        let results = self.session.accept_request(request_id)?;
-        self.queue(results);
-        Ok(())
-    }
-
-    /// Queues packets to the peer and returns the events.
-    fn queue(&mut self, results: Vec<ServerSessionResult>) -> Vec<ServerSessionEvent> {
-        let mut events = Vec::new();
-        for result in results {
-            match result {
-                ServerSessionResult::OutboundResponse(packet) => self.out.extend_from_slice(&packet.bytes),
-                ServerSessionResult::RaisedEvent(event) => events.push(event),
-                ServerSessionResult::UnhandleableMessageReceived(_) => {}
-            }
-        }
-        events
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        if !self.out.is_empty() {
-            let sent = timeout(SETUP, self.socket.write_all(&self.out)).await;
-            sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-            self.out.clear();
-        }
-        Ok(())
+        pass.publishes(false);
+        deadline = Instant::now() + SETUP;
     }
 }
 
-/// Why a connection does not open.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error(transparent)]
-    Handshake(#[from] HandshakeFailure),
-    #[error(transparent)]
-    Session(#[from] ServerSessionError),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error("{0}")]
-    Early(String),
+/// Waits for a publish command and accepts it.
+async fn set_up(link: &mut Link, deadline: Instant, context: &Context) -> Result<(String, Sink), End> {
+    let key = link.publish_requested(deadline).await?;
+    let sink = open(link, &key, context).await?;
+    link.accept_publish()?;
+    Ok((key, sink))
+}
+
+async fn open(link: &Link, key: &str, context: &Context) -> Result<Sink, End> {
+    Ok(Sink::open(&context.shard, &context.owners, key, &link.remote().to_string()).await?)
+}
+
+/// Writes down how a connection ended.
+fn note(end: &End, remote: SocketAddr, pass: &Pass, context: &Context) {
+    let metrics = context.shard.metrics();
+    let now = std::time::Instant::now();
+    match end {
+        End::TurnedAway(error) => {
+            if error.reason() == RefusedReason::UnknownKey {
+                pass.failed(now);
+            }
+            metrics.refuse(error.reason());
+            tracing::info!(%remote, why = %error, "a publisher is turned away");
+        }
+        End::Media(error) => {
+            let closed = matches!(error, PublishError::Closed(_));
+            metrics.refuse(if closed { RefusedReason::Ended } else { RefusedReason::Media });
+            tracing::info!(%remote, why = %error, "a publisher is turned away");
+        }
+        End::Protocol(error) => {
+            pass.failed(now);
+            metrics.refuse(RefusedReason::Protocol);
+            tracing::info!(%remote, %error, "a peer broke the protocol");
+        }
+        End::NeverPublished | End::Idle | End::Deaf => {
+            metrics.refuse(RefusedReason::Slow);
+            tracing::debug!(%remote, why = %end, "a connection is cut");
+        }
+        End::Left | End::Lost(_) => tracing::debug!(%remote, why = %end, "a connection ends"),
+    }
 }

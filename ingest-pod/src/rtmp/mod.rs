@@ -1,47 +1,91 @@
-//! RTMP: publishers come in here.
+//! RTMP and RTMPS: publishers come in here.
 //!
-//! Handshake and session are `rml_rtmp`'s for now. Its inbound layers panic on some hostile input: every connection has a
-//! task of its own, so a panic costs that connection only. Deeply nested AMF0 before `connect` can still overflow the
-//! stack and abort the process; a parser of our own replaces them.
+//! A connection is a task while it sets itself up and has its last words; while it publishes to this shard, a thread of the
+//! pump reads it together with all others. What it sends is parsed by `lectern_media::rtmp` and judged by [`session`]; neither
+//! can panic, recurse without a bound, or be made to allocate what a peer merely claims.
 
 mod connection;
 mod handshake;
+mod headers;
+mod link;
+mod peer;
+mod pump;
+pub mod session;
 mod sink;
-mod status;
+mod wire;
 
-use crate::net;
+pub use pump::{Pump, PumpError};
+
+use crate::gate::Gate;
+use crate::net::{self, Listening};
 use crate::relay::Owners;
 use crate::shard::Shard;
-use connection::Connection;
+use rustls::ServerConfig;
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// How long a peer may take from connecting to publishing.
 pub const SETUP: Duration = Duration::from_secs(10);
-/// A publisher that sends nothing for so long is gone.
+/// A publisher of which nothing whole comes for so long is gone.
 pub const IDLE: Duration = Duration::from_secs(30);
+/// The interval between two reads of a publisher, by default.
+pub const BATCH: Duration = Duration::from_millis(10);
+/// Bytes of answers that a peer may leave unread.
+const MOST_UNSENT: usize = 64 * 1024;
+/// Bytes that are read at once outside the pump.
+const SCRATCH: usize = 64 * 1024;
+/// Bytes that a peer outside the pump is read before others have their turn.
+const TURN: usize = 256 * 1024;
+/// What publishers are told when the shard goes.
+const TOLD_TO_RECONNECT: &str = "this server is going; connect again";
 
-/// Serves publishers until `stop`, at most `limit` at once.
+thread_local! {
+    /// A buffer for each thread of the runtime, so that a connection that waits has none.
+    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// Lends the thread's buffer. `work` must not lend it again.
+fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH_BUFFER.with_borrow_mut(|scratch| work(scratch))
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Context {
+    /// The shard.
+    pub shard: Arc<Shard>,
+    /// How the owners of other streams are reached.
+    pub owners: Owners,
+    /// What reads publishers.
+    pub pump: Pump,
+    /// Who may connect.
+    pub gate: Gate,
+}
+
+/// Serves publishers as long as `listening` says. `tls` gives each connection the newest configuration of RTMPS; without it
+/// this is RTMP.
 pub async fn serve(
     listener: TcpListener,
-    limit: usize,
-    shard: Arc<Shard>,
-    owners: Owners,
-    stop: CancellationToken,
+    context: Arc<Context>,
+    tls: Option<Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>>,
+    listening: Listening,
 ) -> Result<(), Infallible> {
-    let metrics = shard.metrics().clone();
-    let owners = Arc::new(owners);
-    let handle = move |socket, remote| {
-        let (shard, owners) = (shard.clone(), owners.clone());
+    let metrics = context.shard.metrics().clone();
+    let handle = move |socket, remote: std::net::SocketAddr| {
+        let (context, tls) = (context.clone(), tls.as_ref().map(|newest| newest()));
+        let admitted = context.gate.admit(remote.ip(), std::time::Instant::now());
         async move {
-            match Connection::open(socket, remote, shard, owners).await {
-                Ok(connection) => connection.run().await,
-                Err(error) => tracing::debug!(%remote, %error, "no RTMP handshake"),
+            match admitted {
+                Ok(pass) => connection::serve(socket, remote, pass, context, tls).await,
+                Err(reason) => {
+                    context.shard.metrics().refuse(reason);
+                    tracing::debug!(%remote, ?reason, "closed at once");
+                }
             }
         }
     };
-    net::serve(listener, limit, metrics, stop, handle).await
+    net::serve(listener, net::NO_LIMIT, metrics, listening, handle).await
 }

@@ -1,11 +1,19 @@
-//! Where a publisher's tags go: into a run of this shard, or on to the owner.
+//! Where a publisher's media goes: into a run of this shard, or on to the owner.
 
 use crate::metrics::{Counted, RefusedReason};
 use crate::relay::{Forward, Owners, RelayError};
-use crate::shard::{Admission, Refusal, Shard};
-use crate::stream::{Publication, PublishError};
-use bytes::Bytes;
+use crate::shard::{Admission, OrphanNotice, Refusal, Shard};
+use crate::stream::Publication;
 use lectern_contract::KeyHash;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a publisher is held while its stream's owner cannot be reached and the operator gives it another. Three missed
+/// reports are three seconds; publishers wait for longer than this before they give up.
+const ADOPTED_WITHIN: Duration = Duration::from_secs(15);
+/// How soon an owner that could not be reached is tried again, if no route changes meanwhile.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// The far end of a publisher that may publish.
 #[derive(Debug)]
@@ -20,8 +28,6 @@ pub(super) enum SinkError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]
-    Media(#[from] PublishError),
-    #[error(transparent)]
     Relay(#[from] RelayError),
 }
 
@@ -30,8 +36,6 @@ impl SinkError {
     pub(super) fn reason(&self) -> RefusedReason {
         match self {
             Self::Refused(refusal) => refusal.reason(),
-            Self::Media(PublishError::Closed(_)) => RefusedReason::Ended,
-            Self::Media(_) => RefusedReason::Media,
             Self::Relay(RelayError::Refused(_)) => RefusedReason::OwnerRefused,
             Self::Relay(_) => RefusedReason::OwnerUnreachable,
         }
@@ -40,59 +44,42 @@ impl SinkError {
     /// The code of the `onStatus` that the publisher gets.
     pub(super) fn code(&self) -> &'static str {
         match self {
+            Self::Refused(Refusal::Full(_)) => "NetStream.Publish.Failed",
             Self::Refused(_) | Self::Relay(RelayError::Refused(_)) => "NetStream.Publish.BadName",
-            Self::Media(PublishError::Closed(_)) => "NetStream.Publish.Denied",
-            Self::Media(_) | Self::Relay(_) => "NetStream.Publish.Failed",
+            Self::Relay(_) => "NetStream.Publish.Failed",
         }
     }
 }
 
 impl Sink {
-    /// Opens the way for the publisher with this key; `remote` is its address.
-    pub(super) async fn open(shard: &Shard, owners: &Owners, key: &str, remote: &str) -> Result<Self, SinkError> {
-        let key = KeyHash::of(key);
-        match shard.admit(&key, remote)? {
-            Admission::Here(publication) => Ok(Self::Here(publication)),
-            Admission::Elsewhere(route) => {
-                let forward = Box::new(Forward::open(owners, &route, &key, remote).await?);
-                tracing::info!(remote, stream = %route.stream, owner = %route.shard, "a publisher is handed on");
-                Ok(Self::Elsewhere { forward, _counted: Counted::up(&shard.metrics().relayed) })
+    /// Opens the way for the publisher with this key; `remote` is its address. Where the stream's owner cannot be reached,
+    /// the operator is told of the orphan, and the publisher waits for its new owner, most likely this shard.
+    pub(super) async fn open(shard: &Arc<Shard>, owners: &Owners, key: &str, remote: &str) -> Result<Self, SinkError> {
+        let (key, until) = (KeyHash::of(key), Instant::now() + ADOPTED_WITHIN);
+        let mut routes = shard.routes();
+        let mut notice: Option<OrphanNotice> = None;
+        loop {
+            routes.borrow_and_update();
+            let route = match shard.admit(&key, remote)? {
+                Admission::Here(publication) => return Ok(Self::Here(publication)),
+                Admission::Elsewhere(route) => route,
+            };
+            match Forward::open(owners, &route, &key, remote).await {
+                Ok(forward) => {
+                    tracing::info!(remote, stream = %route.stream, owner = %route.shard, "a publisher is handed on");
+                    let counted = Counted::up(&shard.metrics().relayed);
+                    return Ok(Self::Elsewhere { forward: Box::new(forward), _counted: counted });
+                }
+                Err(error) if !error.is_passing() || Instant::now() >= until => return Err(error.into()),
+                Err(error) => {
+                    if notice.is_none() {
+                        tracing::warn!(remote, stream = %route.stream, %error, "a stream's owner does not take its publisher; waiting for another owner");
+                        notice = Some(shard.orphan(&route));
+                    }
+                }
             }
-        }
-    }
-
-    /// Takes a tag; it is on its way only after [`Sink::flush`].
-    pub(super) fn tag(&mut self, kind: u8, timestamp: u32, body: Bytes) -> Result<(), SinkError> {
-        match self {
-            Self::Here(publication) => Ok(publication.tag(kind, timestamp, body)?),
-            Self::Elsewhere { forward, .. } => {
-                forward.tag(kind, timestamp, body);
-                Ok(())
-            }
-        }
-    }
-
-    pub(super) async fn flush(&mut self) -> Result<(), SinkError> {
-        match self {
-            Self::Here(_) => Ok(()),
-            Self::Elsewhere { forward, .. } => Ok(forward.flush().await?),
-        }
-    }
-
-    /// Waits until the publisher has to go. May be cancelled and called again.
-    pub(super) async fn closing(&mut self) -> SinkError {
-        match self {
-            Self::Here(publication) => PublishError::Closed(publication.closing().await).into(),
-            Self::Elsewhere { forward, .. } => forward.closing().await.into(),
-        }
-    }
-
-    /// The publisher leaves, for a reason that people will read. What it sent before goes on its way.
-    pub(super) async fn leave(mut self, reason: String) {
-        // An owner that is away now has lost nothing that anybody could still send it.
-        let _ = self.flush().await;
-        if let Self::Here(publication) = self {
-            publication.leave(reason);
+            // A channel that is closed has the routes that hold; the time-out tries the owner again.
+            let _ = timeout_at((Instant::now() + TRY_AGAIN).min(until), routes.changed()).await;
         }
     }
 }

@@ -94,6 +94,16 @@ impl History {
         Self { limits, frames: VecDeque::new(), first: 0, starts: VecDeque::new(), bytes: 0 }
     }
 
+    /// Keeps so much of the past from now on.
+    pub(super) fn keep(&mut self, span: Ticks) {
+        self.limits.span = span;
+    }
+
+    /// Memory that is held, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Appends an access unit. `start`: readers may begin here, under `configs`. What comes before the first start could
     /// be read by nobody and is not kept.
     pub(super) fn push(&mut self, unit: AccessUnit, start: bool, configs: &Configs) {

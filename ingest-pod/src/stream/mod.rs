@@ -4,22 +4,27 @@ mod bitrate;
 mod history;
 mod publication;
 mod reader;
+mod seats;
 
 pub use history::Limits;
 pub use publication::{Publication, PublishError};
 pub use reader::{Batch, Reader};
 
+use crate::memory::{Memory, Part};
 use crate::metrics::Metrics;
-use crate::routes::Route;
+use crate::routes::{Route, Seat};
 use bitrate::Bitrate;
 use history::{Configs, History};
 use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
 use lectern_contract::report::{IngestRun, Publisher};
 use lectern_contract::{RunId, ShardName, StreamRef, Ticks, WallMillis};
+use lectern_crds::Takeover;
 use lectern_media::timeline::Timeline;
 use lectern_podkit::clock::wall_now;
+use seats::{Arrival, Departure, Live, Seats};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::{Notify, watch};
 
 /// Sound alone has no keyframes that matter: readers can start once in this span.
@@ -38,6 +43,13 @@ pub enum Closing {
     Unrouted,
 }
 
+impl Closing {
+    /// The stream goes on, with another owner.
+    pub fn is_a_move(&self) -> bool {
+        matches!(self, Self::Moved(_))
+    }
+}
+
 impl fmt::Display for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,6 +66,8 @@ impl fmt::Display for Closing {
 pub struct Shared {
     /// How much of each run is kept.
     pub limits: Limits,
+    /// The memory that they keep it in.
+    pub memory: Memory,
     /// The shard's metrics.
     pub metrics: Metrics,
     /// Told when a report would say something new.
@@ -65,61 +79,81 @@ pub struct Shared {
 pub struct Run {
     id: RunId,
     stream: StreamRef,
-    anchor: WallMillis,
+    clock: Clock,
     shared: Shared,
     state: Mutex<State>,
     /// Counts changes; readers wait for it to move.
     version: watch::Sender<u64>,
 }
 
+/// The time since a run's epoch. The wall clock is read once: should it be set later, the run does not notice.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    then: Ticks,
+    since: Instant,
+}
+
+impl Clock {
+    fn anchored(anchor: WallMillis) -> Self {
+        Self { then: Ticks::from_millis(wall_now().0.saturating_sub(anchor.0)), since: Instant::now() }
+    }
+
+    fn now(&self) -> Ticks {
+        self.then.plus(Ticks::from_millis(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
 #[derive(Debug)]
 struct State {
     timeline: Timeline,
     history: History,
+    held: Part,
     configs: Configs,
-    slot: Slot,
+    seats: Seats,
+    takeover: Takeover,
     bitrate: Bitrate,
     closed: Option<Closing>,
     publishers_seen: u64,
 }
 
-/// The place of the one publisher.
-#[derive(Debug)]
-enum Slot {
-    Never,
-    Publishing(Live),
-    Gone { reason: String },
-}
-
-#[derive(Debug)]
-struct Live {
-    number: u64,
-    remote: String,
-    closing: watch::Sender<Option<Closing>>,
-    video: Option<VideoSeen>,
-    audio: Option<String>,
-    /// Pictures before this publisher's first keyframe could not be decoded.
-    keyframe_seen: bool,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct VideoSeen {
     codec: String,
     picture: Option<(u32, u32)>,
 }
 
+/// Why a publisher may not have a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Occupied {
+    /// The run is closed.
+    #[error("{0}")]
+    Closed(Closing),
+    /// Another publisher is there, and the stream's takeover says that the first one wins.
+    #[error("another publisher has this key in use, and spec.reconnect.takeover is FirstWins: it has to leave first")]
+    ByAnother,
+}
+
+impl From<Closing> for Occupied {
+    fn from(closing: Closing) -> Self {
+        Self::Closed(closing)
+    }
+}
+
 impl Run {
     /// A run that nobody has published yet.
     pub fn new(route: &Route, shared: Shared) -> Arc<Self> {
+        let clock = Clock::anchored(route.anchor);
         let run = Self {
             id: route.run.clone(),
             stream: route.stream.clone(),
-            anchor: route.anchor,
+            clock,
             state: Mutex::new(State {
-                timeline: Timeline::anchored(elapsed_since(route.anchor)),
+                timeline: Timeline::anchored(clock.now()),
                 history: History::new(shared.limits),
+                held: shared.memory.part(),
                 configs: Configs::default(),
-                slot: Slot::Never,
+                seats: Seats::default(),
+                takeover: route.takeover,
                 bitrate: Bitrate::default(),
                 closed: None,
                 publishers_seen: 0,
@@ -140,28 +174,36 @@ impl Run {
         &self.id
     }
 
-    /// Makes `remote` (an address, for people) the run's publisher. The newest wins: whoever published before is told
-    /// [`Closing::TakenOver`].
+    /// What happens from now on when a second publisher comes with the same key.
+    pub fn set_takeover(&self, takeover: Takeover) {
+        self.lock().takeover = takeover;
+    }
+
+    /// Seats a publisher: `remote` is its address, for people. Whoever had the seat before is told
+    /// [`Closing::TakenOver`], or wins, as the stream says; beside a publisher with the other key it stands by.
     ///
     /// # Errors
-    /// The reason, if the run is closed.
-    pub fn publish(self: &Arc<Self>, remote: String) -> Result<Publication, Closing> {
+    /// [`Occupied`].
+    pub fn publish(self: &Arc<Self>, seat: Seat, remote: String) -> Result<Publication, Occupied> {
         let mut state = self.lock();
         if let Some(closing) = &state.closed {
-            return Err(closing.clone());
-        }
-        if let Slot::Publishing(previous) = &state.slot {
-            tracing::info!(run = %self.id, stream = %self.stream, previous = previous.remote, remote, "a new publisher takes over");
-            previous.closing.send_replace(Some(Closing::TakenOver));
-            state.gap(Closing::TakenOver.to_string());
-        } else {
-            tracing::info!(run = %self.id, stream = %self.stream, remote, "a publisher came");
+            return Err(closing.clone().into());
         }
         state.publishers_seen += 1;
-        let number = state.publishers_seen;
+        let (number, takeover, now) = (state.publishers_seen, state.takeover, self.clock.now());
         let (closing, told) = watch::channel(None);
-        state.slot = Slot::Publishing(Live { number, remote, closing, video: None, audio: None, keyframe_seen: false });
-        state.timeline.reconnected(elapsed_since(self.anchor));
+        let live =
+            Live { number, seat, remote: remote.clone(), closing, video: None, audio: None, keyframe_seen: false, last_media: now };
+        let arrival = state.seats.seat(live, takeover).map_err(|_| Occupied::ByAnother)?;
+        tracing::info!(run = %self.id, stream = %self.stream, remote, ?seat, ?arrival, "a publisher came");
+        match arrival {
+            Arrival::Heard => state.timeline.reconnected(now),
+            Arrival::TookOver => {
+                state.gap(Closing::TakenOver.to_string());
+                state.timeline.reconnected(now);
+            }
+            Arrival::StandsBy => {}
+        }
         drop(state);
         self.tell(true);
         Ok(Publication::new(self.clone(), number, told, &self.shared.metrics))
@@ -173,18 +215,20 @@ impl Run {
         Reader::new(self.clone(), from)
     }
 
-    /// Ends the run at this shard: its publisher is told why, its readers get what there is and then the verdict.
+    /// Says why nobody publishes, where nobody does: `the camera refuses the password`.
+    pub fn explain(&self, reason: String) {
+        if self.lock().seats.explain(reason) {
+            self.tell(true);
+        }
+    }
+
+    /// Ends the run at this shard: its publishers are told why, its readers get what there is and then the verdict.
     pub fn close(&self, closing: Closing) {
         let mut state = self.lock();
         if state.closed.is_some() {
             return;
         }
-        if let Slot::Publishing(live) = &state.slot {
-            live.closing.send_replace(Some(closing.clone()));
-        }
-        if !matches!(state.slot, Slot::Never) {
-            state.slot = Slot::Gone { reason: closing.to_string() };
-        }
+        state.seats.close(&closing);
         tracing::info!(run = %self.id, stream = %self.stream, why = %closing, "closed");
         state.closed = Some(closing);
         drop(state);
@@ -194,42 +238,50 @@ impl Run {
     /// What a report says about the run; `None` before its first publisher.
     pub fn report(&self) -> Option<IngestRun> {
         let mut state = self.lock();
-        let bitrate = state.bitrate.at(elapsed_since(self.anchor).as_millis());
-        let publisher = match &state.slot {
-            Slot::Never => return None,
-            Slot::Gone { reason } => Publisher::Gone { reason: reason.clone() },
-            Slot::Publishing(live) => Publisher::Publishing {
+        let bitrate = state.bitrate.at(self.clock.now().as_millis());
+        let newest = state.timeline.newest().unwrap_or_default();
+        let publisher = match (state.seats.heard(), state.seats.gone()) {
+            (Some(live), _) => Publisher::Publishing {
                 remote: live.remote.clone(),
-                backup: false,
-                codecs: live.video.iter().map(|video| video.codec.clone()).chain(live.audio.clone()).collect(),
-                picture: live.video.as_ref().and_then(|video| video.picture),
+                backup: live.seat == Seat::Backup,
+                codecs: live.video.iter().map(|(_, _, seen)| &seen.codec).chain(live.audio.iter().map(|(.., name)| name)).cloned().collect(),
+                picture: live.video.as_ref().and_then(|(_, _, seen)| seen.picture),
                 bitrate,
-                newest: state.timeline.newest().unwrap_or_default(),
+                newest,
             },
+            (None, Some(reason)) => Publisher::Gone { reason: reason.to_owned() },
+            (None, None) => return None,
         };
-        Some(IngestRun { stream: self.stream.clone(), run: self.id.clone(), publisher, standby: None, recording: None })
+        let standby = state.seats.standby().map(|live| live.remote.clone());
+        Some(IngestRun { stream: self.stream.clone(), run: self.id.clone(), publisher, standby, recording: None })
     }
 
-    /// What a publisher has sent.
-    fn append(&self, number: u64, media: Media) -> Result<(), Closing> {
-        let now = elapsed_since(self.anchor);
+    /// What a publisher has sent. Readers learn of it with the next [`Run::tell`]; true if a report would say something new.
+    fn append(&self, number: u64, media: Media) -> Result<bool, Closing> {
+        let now = self.clock.now();
+        let span = self.shared.memory.span(self.shared.limits.span);
         let mut state = self.lock();
+        state.history.keep(span);
         let news = state.append(number, media, now)?;
-        drop(state);
-        self.tell(news);
-        Ok(())
+        let held = state.history.bytes();
+        state.held.set(held);
+        Ok(news)
     }
 
     /// The publisher with this number is gone.
     fn left(&self, number: u64, reason: &str) {
         let mut state = self.lock();
-        if state.live(number).is_err() {
-            return; // it was told to go, and its place is another's
+        let departure = state.seats.leave(number, reason);
+        match departure {
+            Departure::Nothing => {}
+            Departure::Silence => state.gap(reason.to_owned()),
+            Departure::Succession => {
+                state.gap(format!("{reason}; the publisher that stood by follows"));
+                state.heard_anew(self.clock.now());
+            }
         }
-        tracing::info!(run = %self.id, stream = %self.stream, reason, "the publisher is gone");
-        state.gap(reason.to_owned());
-        state.slot = Slot::Gone { reason: reason.to_owned() };
         drop(state);
+        tracing::info!(run = %self.id, stream = %self.stream, reason, ?departure, "a publisher is gone");
         self.tell(true);
     }
 
@@ -255,50 +307,66 @@ enum Media {
 }
 
 impl State {
-    /// The publisher with this number, if it still is the one.
-    fn live(&mut self, number: u64) -> Result<&mut Live, Closing> {
-        match &mut self.slot {
-            Slot::Publishing(live) if live.number == number => Ok(live),
-            _ => Err(self.closed.clone().unwrap_or(Closing::TakenOver)),
-        }
-    }
-
     /// True if a report would say something new.
     fn append(&mut self, number: u64, media: Media, now: Ticks) -> Result<bool, Closing> {
-        let live = self.live(number)?;
+        let opens = matches!(media, Media::Unit { track: Track::Video, keyframe: true, .. });
+        let swaps = opens && self.seats.should_swap(number, now);
+        if swaps {
+            self.seats.swap();
+            self.gap("the publisher sent nothing; the one that stood by follows".to_owned());
+            self.heard_anew(now);
+        }
+        let heard = self.seats.heard().is_some_and(|live| live.number == number);
+        let closed = self.closed.clone().unwrap_or(Closing::TakenOver);
+        let live = self.seats.find(number).ok_or(closed)?;
+        live.configure(&media);
+        if !heard {
+            return Ok(false); // it stands by: its parameters are kept, its media is not needed yet
+        }
+        live.last_media = now;
+        Ok(self.take(media, now) || swaps)
+    }
+
+    /// Takes what the publisher that is heard has sent. True if a report would say something new.
+    fn take(&mut self, media: Media, now: Ticks) -> bool {
         match media {
-            Media::Video { codec, config, seen } => {
-                live.video = Some(seen);
-                self.config(Track::Video, codec, config);
-                Ok(true)
-            }
-            Media::Audio { codec, config, name } => {
-                live.audio = Some(name);
-                self.config(Track::Audio, codec, config);
-                Ok(true)
-            }
+            Media::Video { codec, config, .. } => self.config(Track::Video, codec, config),
+            Media::Audio { codec, config, .. } => self.config(Track::Audio, codec, config),
             Media::Unit { track, dts_millis, composition_millis, keyframe, payload } => {
-                let configured = match track {
-                    Track::Video => live.video.is_some(),
-                    Track::Audio => live.audio.is_some(),
-                };
+                let Some(live) = self.seats.heard_mut() else { return false };
                 let decodable = track == Track::Audio || keyframe || live.keyframe_seen;
-                if !configured || !decodable {
-                    return Ok(false);
+                if !live.is_configured(track) || !decodable {
+                    return false;
                 }
-                let news = track == Track::Video && !live.keyframe_seen;
+                let first = track == Track::Video && !live.keyframe_seen;
                 live.keyframe_seen |= track == Track::Video;
                 let sound_only = live.video.is_none();
                 self.bitrate.add(payload.len(), now.as_millis());
-                let stamp = self.timeline.push(track, dts_millis, composition_millis, now);
+                let placed = self.timeline.push(track, dts_millis, composition_millis, now);
+                if let Some(from) = placed.gap {
+                    self.history.note(FeedFrame::Gap { from, reason: "the publisher left out some of its media".to_owned() });
+                }
+                let stamp = placed.stamp;
                 let start = match track {
                     Track::Video => keyframe,
                     Track::Audio => sound_only && self.history.newest_start().is_none_or(|last| stamp.dts.since(last) >= SOUND_START_EVERY),
                 };
                 let unit = AccessUnit { track, dts: stamp.dts, pts: stamp.pts, keyframe, payload };
                 self.history.push(unit, start, &self.configs);
-                Ok(news)
+                return first;
             }
+        }
+        true
+    }
+
+    /// Another publisher is heard from here on.
+    fn heard_anew(&mut self, now: Ticks) {
+        self.timeline.reconnected(now);
+        let Some(live) = self.seats.heard_mut() else { return };
+        live.keyframe_seen = false;
+        live.last_media = now;
+        for (track, codec, config) in live.configs() {
+            self.config(track, codec, config);
         }
     }
 
@@ -314,9 +382,4 @@ impl State {
             self.history.note(FeedFrame::Gap { from, reason });
         }
     }
-}
-
-/// The time since a run's epoch; zero before it.
-fn elapsed_since(anchor: WallMillis) -> Ticks {
-    Ticks::from_millis(wall_now().0.saturating_sub(anchor.0))
 }

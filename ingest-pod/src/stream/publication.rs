@@ -23,6 +23,8 @@ pub struct Publication {
     told: watch::Receiver<Option<Closing>>,
     length_size: u8,
     reason: String,
+    /// Readers have not been told of what was added last; true if a report would say something new.
+    untold: Option<bool>,
     bytes_in: Counter,
     _counted: Counted,
 }
@@ -58,6 +60,7 @@ impl Publication {
             told,
             length_size: 4,
             reason: "the connection was lost".to_owned(),
+            untold: None,
             bytes_in: metrics.bytes_in.clone(),
             _counted: Counted::up(&metrics.publishers),
         }
@@ -74,6 +77,22 @@ impl Publication {
             // The sender lives in the run's slot: gone without a word, the slot is another's.
             Err(_) => Closing::TakenOver,
             Ok(closing) => closing.clone().unwrap_or(Closing::TakenOver),
+        }
+    }
+
+    /// Why the publisher has to go; `None` while it may stay. Costs one look at an atomic.
+    pub fn closed(&mut self) -> Option<Closing> {
+        match self.told.has_changed() {
+            Ok(false) => None,
+            Ok(true) => self.told.borrow_and_update().clone(),
+            Err(_) => Some(self.told.borrow().clone().unwrap_or(Closing::TakenOver)),
+        }
+    }
+
+    /// Lets readers know of what was added. One call after many tags wakes every reader once.
+    pub fn flush(&mut self) {
+        if let Some(news) = self.untold.take() {
+            self.run.tell(news);
         }
     }
 
@@ -110,13 +129,13 @@ impl Publication {
         self.length_size = config.length_size;
         config.length_size = 4; // what readers are promised, and what `tag` makes of every access unit
         let seen = VideoSeen { codec: config.codec(), picture: Some((picture.width, picture.height)) };
-        Ok(self.run.append(self.number, Media::Video { codec: Codec::H264, config: config.encode(), seen })?)
+        self.append(Media::Video { codec: Codec::H264, config: config.encode(), seen })
     }
 
     /// AAC follows, under this AudioSpecificConfig.
     pub fn aac(&mut self, config: Bytes) -> Result<(), PublishError> {
         let name = AacConfig::parse(&config)?.codec();
-        Ok(self.run.append(self.number, Media::Audio { codec: Codec::Aac, config, name })?)
+        self.append(Media::Audio { codec: Codec::Aac, config, name })
     }
 
     /// One picture: NAL units with 4-byte lengths; times are the publisher's own, in milliseconds. Pictures before the
@@ -134,12 +153,19 @@ impl Publication {
         if let Media::Unit { payload, .. } = &media {
             self.bytes_in.inc_by(payload.len() as u64);
         }
-        Ok(self.run.append(self.number, media)?)
+        self.append(media)
+    }
+
+    fn append(&mut self, media: Media) -> Result<(), PublishError> {
+        let news = self.run.append(self.number, media)?;
+        self.untold = Some(news || self.untold == Some(true));
+        Ok(())
     }
 }
 
 impl Drop for Publication {
     fn drop(&mut self) {
+        self.flush();
         self.run.left(self.number, &self.reason);
     }
 }
