@@ -6,6 +6,7 @@
 
 mod connection;
 mod handshake;
+pub mod session;
 mod sink;
 mod status;
 
