@@ -47,7 +47,6 @@ struct Job {
 }
 
 /// A publisher that is given back.
-#[derive(Debug)]
 pub(super) struct Parted {
     pub(super) peer: Peer,
     pub(super) socket: std::net::TcpStream,
@@ -280,7 +279,7 @@ impl Place {
     /// Asks it to connect anew where the shard is going, and sends what did not fit before.
     fn remind(&mut self, draining: bool) -> Result<(), End> {
         if draining && !std::mem::replace(&mut self.asked, true) {
-            self.peer.session.request_reconnect(TOLD_TO_RECONNECT);
+            self.peer.session.request_reconnect(TOLD_TO_RECONNECT, None);
         }
         self.peer.answer(&self.socket).map(drop)
     }
