@@ -207,6 +207,7 @@ impl Worker {
         });
         let mut socket = TcpStream::from_std(socket);
         let registered = self.poll.registry().register(&mut socket, Token(at), Interest::READABLE);
+        let publication = publication.batched();
         let place = Place { peer, socket, publication, headers, parted, listed: false, closed: false, asked: false, heard: now };
         self.places[at] = Some(Box::new(place));
         match registered {
