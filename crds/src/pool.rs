@@ -86,6 +86,24 @@ pub struct IngestSpec {
     /// How shards are reached from outside.
     #[serde(default)]
     pub exposure: Exposure,
+    /// Seconds that a shard which is to go (an update, an eviction, a smaller pool) waits for its publishers to leave. Its
+    /// streams belong to other shards at once; it only relays to them meanwhile.
+    #[serde(default = "default_drain_seconds")]
+    #[schemars(range(min = 30, max = 86_400))]
+    pub drain_seconds: i32,
+    /// MiB that a shard may keep media in: some 60 s of each of its streams, 15 MiB at 2 Mbit/s. Over it new publishers are
+    /// refused. The pod requests and is limited to an eighth and 128 MiB more, for everything else.
+    #[serde(default = "default_memory_mib", rename = "memoryMiB")]
+    #[schemars(range(min = 64, max = 1_048_576))]
+    pub memory_mib: i32,
+}
+
+fn default_drain_seconds() -> i32 {
+    3600
+}
+
+fn default_memory_mib() -> i32 {
+    1024
 }
 
 /// Transcoder pods: made and replaced by the operator one by one.

@@ -46,6 +46,10 @@ pub struct Context {
     pub book: Book,
     /// Stream keys as they were read last.
     pub keys: KeyBook,
+    /// When cameras' credentials were carried over last.
+    pub cameras: crate::stream::camera::CameraBook,
+    /// The pods of silent shards as they were seen last.
+    pub shard_pods: crate::stream::owner::ShardPods,
     /// Jobs that this process has sent.
     pub sent: crate::stream::dispatch::Sent,
     /// Queues and buckets.

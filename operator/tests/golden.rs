@@ -29,6 +29,7 @@ fn matches(name: &str, object: &impl Serialize) {
 fn shards_are_planned_as_written_down() {
     matches("ingest.yaml", &planned().ingest);
     matches("ingest-budget.yaml", &planned().ingest_budget);
+    matches("cameras.yaml", &planned().cameras);
 }
 
 #[test]

@@ -41,6 +41,7 @@ async fn apply_all(plan: &Planned, ctx: &Context) -> Result<(), Error> {
     for service in &plan.services {
         apply::object(&Api::namespaced(client.clone(), namespace), service).await?;
     }
+    apply::object(&Api::namespaced(client.clone(), namespace), &plan.cameras).await?;
     apply::object(&Api::namespaced(client.clone(), namespace), &plan.ingest_budget).await?;
     apply::object(&Api::namespaced(client.clone(), namespace), &plan.ingest).await?;
     apply::object(&Api::namespaced(client, namespace), &plan.origin).await?;

@@ -1,14 +1,14 @@
 //! The objects of a pool, whole. Pure: `tests/golden` holds what comes out.
 
-use super::podspec::{Kind, pod_spec};
+use super::podspec::{GRACE, Kind, pod_spec};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Secret, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use lectern_crds::{Exposure, POOL_LABEL, StreamPool};
+use lectern_crds::{Exposure, POOL_LABEL, StreamPool, cameras_secret};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -40,6 +40,8 @@ pub struct Place {
 pub struct Planned {
     /// The shards' addresses inside, the shards' address outside, the origins' address.
     pub services: Vec<Service>,
+    /// Where cameras' passwords go, each put in by its stream: the one Secret that shards may read.
+    pub cameras: Secret,
     /// The shards.
     pub ingest: StatefulSet,
     /// At most one shard is evicted at a time.
@@ -77,6 +79,7 @@ pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
     let transcoder = transcoder(pool, place);
     Planned {
         services: vec![ingest_service(pool, place), rtmp_service(pool, place), origin_service(pool, place)],
+        cameras: cameras(pool, place),
         ingest: ingest(pool, place),
         ingest_budget: ingest_budget(pool, place),
         origin: origin(pool, place),
@@ -86,8 +89,23 @@ pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
     }
 }
 
+/// Without `data`: that is the streams' own (see `stream::camera`).
+fn cameras(pool: &StreamPool, place: &Place) -> Secret {
+    Secret { metadata: meta(pool, place, INGEST, cameras_secret(&pool.name_any())), ..Secret::default() }
+}
+
+/// What a shard takes beside the media that it keeps, in MiB: connections, TLS, the allocator's slack.
+fn overhead_mib(memory_mib: i32) -> i32 {
+    128 + memory_mib / 8
+}
+
+/// The shards. They are updated one after the other, the highest number first, each once the one before is ready again: with
+/// publishers that stay that takes up to `drainSeconds` a shard. Several at a time (`maxUnavailable`) would be no gain: the
+/// streams of one that drains are on the others already.
 fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
     let name = ingest_name(&pool.name_any());
+    let limits = &pool.spec.ingest;
+    let memory = format!("{}Mi", limits.memory_mib.saturating_add(overhead_mib(limits.memory_mib)));
     let spec = pod_spec(
         &pool.name_any(),
         &pool.spec,
@@ -97,10 +115,18 @@ fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
             image: &pool.spec.images.ingest,
             args: &[],
             ports: &[("rtmp", RTMP_PORT), ("feed", FEED_PORT), ("relay", RELAY_PORT)],
-            env: vec![("LECTERN_INGEST_SERVICE", name.clone())],
+            env: vec![
+                ("LECTERN_INGEST_SERVICE", name.clone()),
+                ("LECTERN_DRAIN_SECONDS", limits.drain_seconds.to_string()),
+                ("LECTERN_MEMORY_MIB", limits.memory_mib.to_string()),
+            ],
             service_account: "lectern-ingest",
             reads_api: true,
-            requests: ("50m", "64Mi"),
+            // All of it is requested: a shard that is killed for memory takes all its publishers with it.
+            requests: ("50m", &memory),
+            memory_limit: Some(&memory),
+            // The shard ends its waiting itself, and has as long as any other pod to end after it.
+            grace_seconds: i64::from(limits.drain_seconds) + GRACE,
         },
     );
     StatefulSet {
@@ -174,6 +200,8 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
             service_account: "lectern-origin",
             reads_api: false,
             requests: ("50m", "64Mi"),
+            memory_limit: None,
+            grace_seconds: GRACE,
         },
     );
     Deployment {
@@ -208,6 +236,8 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
             service_account: "lectern-transcoder",
             reads_api: false,
             requests: ("100m", "128Mi"),
+            memory_limit: None,
+            grace_seconds: GRACE,
         },
     );
     let mut metadata = meta(pool, place, TRANSCODER, format!("lectern-transcoder-{}", pool.name_any()));

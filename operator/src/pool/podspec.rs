@@ -12,6 +12,9 @@ use lectern_crds::StreamPoolSpec;
 const USER: i64 = 65_532;
 const HEALTH_PORT: i32 = 9090;
 
+/// Seconds that a pod has to end which has nobody to wait for.
+pub const GRACE: i64 = 30;
+
 /// What differs between the kinds of pods.
 #[derive(Debug)]
 pub struct Kind<'a> {
@@ -31,6 +34,10 @@ pub struct Kind<'a> {
     pub reads_api: bool,
     /// Requested CPU and memory.
     pub requests: (&'a str, &'a str),
+    /// The most memory that it may take; as much as there is unless given.
+    pub memory_limit: Option<&'a str>,
+    /// Seconds that it has to end.
+    pub grace_seconds: i64,
 }
 
 /// The spec of a pod of `kind` in `pool`.
@@ -46,7 +53,7 @@ pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, operator_url: &str, kind: &Ki
         automount_service_account_token: Some(kind.reads_api),
         service_account_name: Some(kind.service_account.to_owned()),
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(30),
+        termination_grace_period_seconds: Some(kind.grace_seconds),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -85,6 +92,7 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
         readiness_probe: Some(probe("/readyz", 2, 3)),
         liveness_probe: Some(Probe { initial_delay_seconds: Some(5), ..probe("/healthz", 10, 6) }),
         resources: Some(ResourceRequirements {
+            limits: kind.memory_limit.map(|limit| [("memory".to_owned(), Quantity(limit.to_owned()))].into()),
             requests: Some(requests.into_iter().map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).collect()),
             ..ResourceRequirements::default()
         }),
