@@ -22,10 +22,15 @@ async fn main() -> anyhow::Result<()> {
     let (table, seen) = watch::channel(Default::default());
     let shard = Shard::new(ShardName(args.pod.pod_name.clone()), seen, Limits::default(), metrics);
 
-    let publishers = listen(args.rtmp_listen).await?;
+    let mut tasks = Tasks::new(stop.clone());
+    // First, so that the pod is seen to live while it waits for its certificate.
+    tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
+    let peers = args.peer_tls.when_there(&args.pod.pool, &readiness);
+    let Some(peers) = stop.run_until_cancelled(peers).await else { return tasks.join().await };
+
     let readers = listen(args.feed_listen).await?;
     let relayed = listen(args.relay_listen).await?;
-    let (owners, pod) = (args.owners(), args.pod);
+    let (owners, pod) = (args.owners(peers.clone()), args.pod);
     let collect = {
         let shard = shard.clone();
         move || report::collect(&shard)
@@ -35,14 +40,15 @@ async fn main() -> anyhow::Result<()> {
         move || readiness.ready()
     };
 
-    let mut tasks = Tasks::new(stop.clone());
-    tasks.spawn("health", health::serve(args.health_listen, readiness, registry, stop.clone()));
     tasks.spawn("routes", routes::follow(client, pod.pod_namespace.clone(), pod.pool.clone(), table, ready, stop.clone()));
     tasks.spawn("runs", shard.clone().follow_routes(stop.clone()));
-    tasks.spawn("rtmp", rtmp::serve(publishers, args.max_connections, shard.clone(), owners, stop.clone()));
-    tasks.spawn("relay", relay::serve(relayed, shard.clone(), stop.clone()));
+    if let Some(address) = args.rtmp_listen.0 {
+        let publishers = listen(address).await?;
+        tasks.spawn("rtmp", rtmp::serve(publishers, args.max_connections, shard.clone(), owners.clone(), stop.clone()));
+    }
+    tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers, stop.clone()));
     tasks.spawn("rtsp", rtsp::run(shard.clone(), stop.clone()));
-    tasks.spawn("feed", feed::serve(readers, shard.clone(), stop.clone()));
+    tasks.spawn("feed", feed::serve(readers, shard.clone(), owners, stop.clone()));
     tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), stop));
     tasks.join().await
 }
