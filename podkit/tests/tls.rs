@@ -58,8 +58,10 @@ async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<
 async fn say(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     stream.write_u8(7).await?;
     stream.flush().await?;
-    assert_eq!(stream.read_u8().await?, 7);
-    Ok(())
+    match stream.read_u8().await? {
+        7 => Ok(()),
+        other => Err(io::Error::other(format!("no echo: {other}"))),
+    }
 }
 
 #[tokio::test]
@@ -103,7 +105,7 @@ async fn a_certificate_of_another_ca_is_worth_nothing() {
     std::fs::write(trusting.join("ca.crt"), theirs.pem()).unwrap();
     let trusting = PeerTls::load(&trusting, "default").await.unwrap();
     let (_, client) = meet(&trusting, &peer(&theirs, TRANSCODER).await).await;
-    assert!(client.unwrap_err().to_string().contains("UnknownIssuer"));
+    assert!(client.unwrap_err().to_string().contains("invalid peer certificate"));
 }
 
 #[tokio::test]
