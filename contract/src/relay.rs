@@ -11,6 +11,7 @@ const HELLO: u8 = 1;
 const ACCEPTED: u8 = 2;
 const REFUSED: u8 = 3;
 const TAG: u8 = 4;
+const NOT_MINE: u8 = 5;
 
 /// A frame of the relay, either way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,12 @@ pub enum RelayFrame {
     Accepted,
     /// From the owner: it may not, or no more; the reason is passed on to the publisher. Nothing follows.
     Refused {
+        /// Why, for people.
+        reason: String,
+    },
+    /// From the shard that was taken for the owner: it is not, or no more. The publisher may stay; the accepting shard looks
+    /// for the owner anew. Nothing follows.
+    NotMine {
         /// Why, for people.
         reason: String,
     },
@@ -54,6 +61,7 @@ impl RelayFrame {
             }
             Self::Accepted => frame::put(out, ACCEPTED, &[]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
+            Self::NotMine { reason } => frame::put(out, NOT_MINE, &[&frame::text_field(reason)]),
             Self::Tag { kind, timestamp, payload } => frame::put(out, TAG, &[&[*kind], &timestamp.to_be_bytes(), payload]),
         }
     }
@@ -71,6 +79,7 @@ impl RelayFrame {
             },
             ACCEPTED => Self::Accepted,
             REFUSED => Self::Refused { reason: fields.text("reason")? },
+            NOT_MINE => Self::NotMine { reason: fields.text("reason")? },
             TAG => {
                 let kind = fields.u8("type")?;
                 let timestamp = fields.u32("timestamp")?;
@@ -96,6 +105,7 @@ mod tests {
             },
             RelayFrame::Accepted,
             RelayFrame::Refused { reason: "no".into() },
+            RelayFrame::NotMine { reason: "moved".into() },
             RelayFrame::Tag { kind: 9, timestamp: 40, payload: Bytes::from_static(b"x") },
         ];
         let mut bytes = BytesMut::new();

@@ -3,7 +3,7 @@
 use crate::net;
 use crate::routes::{Route, RouteTable};
 use crate::shard::{Admission, Shard};
-use crate::stream::Publication;
+use crate::stream::{Closing, Publication, PublishError};
 use bytes::{Bytes, BytesMut};
 use lectern_contract::frame::FrameError;
 use lectern_contract::relay::RelayFrame;
@@ -37,6 +37,13 @@ pub struct Owners {
     relay: String,
     feed: String,
     peers: PeerTls,
+}
+
+impl RelayError {
+    /// Whether another owner, or the same one a little later, may well take the publisher.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NotTheOwner(_))
+    }
 }
 
 impl Owners {
@@ -76,6 +83,9 @@ pub enum RelayError {
     /// The owner said no.
     #[error("{0}")]
     Refused(String),
+    /// The shard that was taken for the owner does not own the stream, or no more.
+    #[error("{0}")]
+    NotTheOwner(String),
     /// The owner's answer is no answer.
     #[error("the owning shard speaks another protocol: {0}")]
     Protocol(#[from] FrameError),
@@ -107,6 +117,7 @@ impl Forward {
         match forward.answer().await? {
             RelayFrame::Accepted => Ok(forward),
             RelayFrame::Refused { reason } => Err(RelayError::Refused(reason)),
+            RelayFrame::NotMine { reason } => Err(RelayError::NotTheOwner(reason)),
             _ => Err(RelayError::Refused("the owning shard gave no verdict".to_owned())),
         }
     }
@@ -128,6 +139,7 @@ impl Forward {
     pub async fn closing(&mut self) -> RelayError {
         match self.answer().await {
             Ok(RelayFrame::Refused { reason }) => RelayError::Refused(reason),
+            Ok(RelayFrame::NotMine { reason }) => RelayError::NotTheOwner(reason),
             Ok(_) => RelayError::Refused("the owning shard sent what it must not".to_owned()),
             Err(error) => error,
         }
@@ -159,20 +171,20 @@ async fn connection(socket: TcpStream, peer: SocketAddr, shard: Arc<Shard>, peer
         Err(_) => return tracing::info!(%peer, "a relay connection shook no hands"),
     };
     let mut input = BytesMut::new();
-    let refusal = match timeout(ANSWER_WITHIN, hello(&mut socket, &mut input)).await {
+    let verdict = match timeout(ANSWER_WITHIN, hello(&mut socket, &mut input)).await {
         Err(_) | Ok(None) => return tracing::info!(%peer, "a relay connection said no hello"),
         Ok(Some(hello)) => match admit(&shard, &hello).await {
             Ok(publication) => match send(&mut socket, &RelayFrame::Accepted).await {
                 Ok(()) => receive(&mut socket, &mut input, publication).await,
                 Err(_) => None,
             },
-            Err(reason) => Some(reason),
+            Err(verdict) => Some(verdict),
         },
     };
-    if let Some(reason) = refusal {
-        tracing::info!(%peer, reason, "a relayed publisher is turned away");
-        // The reason is a courtesy: a shard that is gone needs none.
-        let _ = send(&mut socket, &RelayFrame::Refused { reason }).await;
+    if let Some(verdict) = verdict {
+        tracing::info!(%peer, ?verdict, "a relayed publisher is turned away");
+        // The verdict is a courtesy: a shard that is gone needs none.
+        let _ = send(&mut socket, &verdict).await;
         net::farewell(&mut socket).await;
     }
 }
@@ -197,18 +209,19 @@ async fn hello(socket: &mut PeerStream, input: &mut BytesMut) -> Option<Hello> {
     }
 }
 
-async fn admit(shard: &Shard, hello: &Hello) -> Result<Publication, String> {
+/// The publication, or what the other shard is told instead.
+async fn admit(shard: &Shard, hello: &Hello) -> Result<Publication, RelayFrame> {
     catch_up(shard, hello).await?;
     let admission = shard.admit(&hello.key, &hello.remote).map_err(|refusal| {
         shard.metrics().refuse(refusal.reason());
-        refusal.to_string()
+        RelayFrame::Refused { reason: refusal.to_string() }
     })?;
     match admission {
         // Handing on once more could go in circles while two shards know different routes.
-        Admission::Elsewhere(route) => Err(format!("the stream moved to shard {}", route.shard)),
+        Admission::Elsewhere(route) => Err(told(&Closing::Moved(route.shard))),
         Admission::Here(publication) if *publication.run().stream() != hello.stream => {
             publication.leave("the relaying shard meant another stream");
-            Err("the owning shard knows this key for another stream".to_owned())
+            Err(RelayFrame::NotMine { reason: "the owning shard knows this key for another stream".to_owned() })
         }
         Admission::Here(publication) => Ok(publication),
     }
@@ -216,45 +229,54 @@ async fn admit(shard: &Shard, hello: &Hello) -> Result<Publication, String> {
 
 /// Waits until this shard's routes are as new as those of the shard that says hello. An unknown key passes: it is refused as
 /// any other.
-async fn catch_up(shard: &Shard, hello: &Hello) -> Result<(), String> {
+async fn catch_up(shard: &Shard, hello: &Hello) -> Result<(), RelayFrame> {
     let mut routes = shard.routes();
     let epoch = |table: &RouteTable| table.by_key(&hello.key).map(|(route, _)| route.epoch);
     // Those of now count where they do not catch up in time.
     let _ = timeout(CATCH_UP, routes.wait_for(|table| epoch(table) >= Some(hello.epoch))).await;
-    let known = epoch(&routes.borrow());
-    match known {
-        Some(known) if known < hello.epoch => {
-            Err(format!("the owning shard knows epoch {known} of the stream only, not yet {}", hello.epoch))
-        }
-        Some(known) if known > hello.epoch => {
-            Err(format!("the stream is in epoch {known}, and the relaying shard knows {} only", hello.epoch))
-        }
-        _ => Ok(()),
+    let (known, meant) = (epoch(&routes.borrow()), hello.epoch);
+    let reason = match known {
+        Some(known) if known < meant => format!("the owning shard knows epoch {known} of the stream only, not yet {meant}"),
+        Some(known) if known > meant => format!("the stream is in epoch {known}, and the relaying shard knows {meant} only"),
+        _ => return Ok(()),
+    };
+    Err(RelayFrame::NotMine { reason })
+}
+
+/// What the other shard is told of a publication that is closed.
+fn told(closing: &Closing) -> RelayFrame {
+    let reason = closing.to_string();
+    match closing {
+        Closing::Moved(_) => RelayFrame::NotMine { reason },
+        _ => RelayFrame::Refused { reason },
     }
 }
 
 /// Takes tags until the publisher leaves or has to; `Some` is what the other shard is to be told.
-async fn receive(socket: &mut PeerStream, input: &mut BytesMut, mut publication: Publication) -> Option<String> {
+async fn receive(socket: &mut PeerStream, input: &mut BytesMut, mut publication: Publication) -> Option<RelayFrame> {
     loop {
         loop {
             match RelayFrame::decode(input) {
                 Ok(Some(RelayFrame::Tag { kind, timestamp, payload })) => {
                     if let Err(error) = publication.tag(kind, timestamp, payload) {
                         publication.leave(error.to_string());
-                        return Some(error.to_string());
+                        return Some(match error {
+                            PublishError::Closed(closing) => told(&closing),
+                            other => RelayFrame::Refused { reason: other.to_string() },
+                        });
                     }
                 }
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => {
                     publication.leave("the relaying shard broke the protocol");
-                    return Some("the relay protocol was broken".to_owned());
+                    return Some(RelayFrame::Refused { reason: "the relay protocol was broken".to_owned() });
                 }
             }
         }
         // One buffer's worth at a time: a slice of it is kept as long as its tag is.
         input.reserve(64 * 1024);
         tokio::select! {
-            closing = publication.closing() => return Some(closing.to_string()),
+            closing = publication.closing() => return Some(told(&closing)),
             read = timeout(IDLE, socket.read_buf(input)) => match read {
                 Ok(Ok(0)) => {
                     publication.leave("the publisher left");
@@ -267,7 +289,7 @@ async fn receive(socket: &mut PeerStream, input: &mut BytesMut, mut publication:
                 }
                 Err(_) => {
                     publication.leave(format!("nothing came for {} s", IDLE.as_secs()));
-                    return Some("nothing came for too long".to_owned());
+                    return Some(RelayFrame::Refused { reason: "nothing came for too long".to_owned() });
                 }
             },
         }

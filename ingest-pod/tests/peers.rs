@@ -142,14 +142,17 @@ async fn an_owner_accepts_a_relayed_publisher_under_its_own_epoch_only() {
     let mut newer = Relay::to(&owner).await;
     let waiting = tokio::spawn(async move { newer.hello(3).await });
     // The accepting shard has missed a move: it is told so at once.
-    let Some(RelayFrame::Refused { reason }) = Relay::to(&owner).await.hello(1).await else { panic!("an old epoch was accepted") };
+    let Some(RelayFrame::NotMine { reason }) = Relay::to(&owner).await.hello(1).await else { panic!("an old epoch was accepted") };
     assert!(reason.contains("epoch 2"), "{reason}");
     // The owner has missed one: it waits for its routes.
     owner.route([at(3)]);
     assert_eq!(guarded("the owner to catch up", waiting).await.unwrap(), Some(RelayFrame::Accepted));
     // And not for ever.
-    let Some(RelayFrame::Refused { reason }) = Relay::to(&owner).await.hello(4).await else { panic!("a newer epoch was accepted") };
+    let Some(RelayFrame::NotMine { reason }) = Relay::to(&owner).await.hello(4).await else { panic!("a newer epoch was accepted") };
     assert!(reason.contains("not yet 4"), "{reason}");
+    // Nor under any, once another shard owns the stream.
+    owner.route([Route { epoch: Epoch(5), ..route_to(&"b".into()) }]);
+    assert!(matches!(Relay::to(&owner).await.hello(5).await, Some(RelayFrame::NotMine { .. })));
 }
 
 /// The accepting shard's end of a relay.
