@@ -14,7 +14,7 @@ pub use livestream::{
     LadderChoice, Latency, LiveStream, LiveStreamSpec, Reconnect, Record, Retention, RtmpSource, RtspSource, SecretName, Source, StreamKey,
 };
 pub use pool::{
-    BucketSpec, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, StreamPool, StreamPoolSpec, TranscoderSpec,
+    BucketSpec, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec, TranscoderSpec,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 pub use stream_status::{

@@ -107,6 +107,9 @@ pub enum Error {
     /// S3 or SQS.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// A pool's certificates.
+    #[error(transparent)]
+    Trust(#[from] crate::trust::TrustError),
     /// A job that cannot be written as JSON.
     #[error("the job cannot be written: {0}")]
     Job(#[source] serde_json::Error),
@@ -122,6 +125,7 @@ impl Error {
             Self::Kube(error) if crate::apply::is_conflict(error) => "conflict",
             Self::Kube(_) => "api",
             Self::Cloud(_) => "cloud",
+            Self::Trust(_) => "trust",
             Self::Job(_) => "job",
             Self::TooLong => "timeout",
         }
