@@ -6,6 +6,7 @@ use crate::stream::{Publication, PublishError};
 use bytes::Bytes;
 use futures::StreamExt;
 use lectern_contract::RunId;
+use lectern_contract::feed::Codec;
 use retina::client::{Demuxed, PlayOptions, Session, SessionOptions, SetupOptions, TcpTransportOptions, Transport};
 use retina::codec::{CodecItem, FrameFormat, ParametersRef};
 use std::collections::HashMap;
@@ -157,7 +158,7 @@ fn take(publication: &mut Publication, media: &Demuxed, item: CodecItem, configu
         CodecItem::VideoFrame(frame) => {
             if !configured.video || frame.has_new_parameters() {
                 let Some(ParametersRef::Video(parameters)) = media.streams()[frame.stream_id()].parameters() else { return Ok(()) };
-                publication.h264(parameters.extra_data())?;
+                publication.configure(Codec::H264, Bytes::copy_from_slice(parameters.extra_data()))?;
                 configured.video = true;
             }
             let (at, keyframe) = (millis(frame.timestamp()), frame.is_random_access_point());
@@ -169,7 +170,7 @@ fn take(publication: &mut Publication, media: &Demuxed, item: CodecItem, configu
             }
             if !configured.audio {
                 let Some(ParametersRef::Audio(parameters)) = media.streams()[frame.stream_id()].parameters() else { return Ok(()) };
-                publication.aac(Bytes::copy_from_slice(parameters.extra_data()))?;
+                publication.configure(Codec::Aac, Bytes::copy_from_slice(parameters.extra_data()))?;
                 configured.audio = true;
             }
             Ok(publication.sound(millis(frame.timestamp()), Bytes::copy_from_slice(frame.data()))?)

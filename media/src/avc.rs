@@ -252,7 +252,7 @@ fn skip_scaling_lists(bits: &mut Bits<'_>, lists: usize) -> Result<(), Fault> {
 }
 
 /// The bytes without the 3 of every 00 00 03 (§7.4.1).
-fn without_emulation_prevention(nal: &[u8]) -> Vec<u8> {
+pub(crate) fn without_emulation_prevention(nal: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(nal.len());
     let mut zeros = 0;
     for &byte in nal {
@@ -324,6 +324,30 @@ pub fn with_four_byte_lengths(unit: Bytes, length_size: u8) -> Result<Bytes, Avc
         out.put_slice(nal);
     })?;
     Ok(out.freeze())
+}
+
+/// The NAL units of an access unit with 4-byte lengths, up to the first that claims more than there is.
+pub(crate) fn nal_units(mut unit: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = unit.split_first_chunk::<4>()?;
+        let (nal, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        unit = rest;
+        Some(nal)
+    })
+}
+
+/// Whether decoding can start with this access unit (4-byte lengths): it has an IDR picture, or says in a recovery point
+/// SEI (ISO/IEC 14496-10 §D.2.8) that it begins a refresh, as encoders do that spread it over many pictures; the latter
+/// counts only where the publisher `claims` a keyframe.
+pub fn is_keyframe(unit: &[u8], claimed: bool) -> bool {
+    const NAL_IDR: u8 = 5;
+    const NAL_SEI: u8 = 6;
+    const RECOVERY_POINT: u8 = 6;
+    nal_units(unit).any(|nal| match nal.first().map(|header| header & 0x1f) {
+        Some(NAL_IDR) => true,
+        Some(NAL_SEI) => claimed && nal.get(1) == Some(&RECOVERY_POINT),
+        _ => false,
+    })
 }
 
 fn each_nal(mut unit: &[u8], length_size: u8, mut visit: impl FnMut(&[u8])) -> Result<(), AvcError> {
