@@ -20,6 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let metrics = Metrics::registered(&mut registry);
     let readiness = health::Readiness::default();
     let (table, seen) = watch::channel(Default::default());
+    let (cameras, credentials) = watch::channel(Default::default());
     let shard = Shard::new(ShardName(args.pod.pod_name.clone()), seen, Limits::default(), metrics);
 
     let publishers = listen(args.rtmp_listen).await?;
@@ -37,11 +38,12 @@ async fn main() -> anyhow::Result<()> {
 
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("health", health::serve(args.health_listen, readiness, registry, stop.clone()));
+    tasks.spawn("cameras", rtsp::follow(client.clone(), pod.pod_namespace.clone(), pod.pool.clone(), cameras, stop.clone()));
     tasks.spawn("routes", routes::follow(client, pod.pod_namespace.clone(), pod.pool.clone(), table, ready, stop.clone()));
     tasks.spawn("runs", shard.clone().follow_routes(stop.clone()));
     tasks.spawn("rtmp", rtmp::serve(publishers, args.max_connections, shard.clone(), owners, stop.clone()));
     tasks.spawn("relay", relay::serve(relayed, shard.clone(), stop.clone()));
-    tasks.spawn("rtsp", rtsp::run(shard.clone(), stop.clone()));
+    tasks.spawn("rtsp", rtsp::run(shard.clone(), credentials, rtsp::Timing::default(), stop.clone()));
     tasks.spawn("feed", feed::serve(readers, shard.clone(), stop.clone()));
     tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), stop));
     tasks.join().await

@@ -7,4 +7,5 @@ mod bits;
 pub mod cmaf;
 pub mod flv;
 pub mod hls;
+pub mod reorder;
 pub mod timeline;

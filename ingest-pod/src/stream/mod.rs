@@ -233,6 +233,18 @@ impl Run {
         self.tell(true);
     }
 
+    /// Nobody publishes, and this is why: what has to be fetched cannot be reached.
+    pub fn unreachable(&self, reason: &str) {
+        let mut state = self.lock();
+        let known = matches!(&state.slot, Slot::Gone { reason: known } if known == reason);
+        if known || state.closed.is_some() || matches!(state.slot, Slot::Publishing(_)) {
+            return;
+        }
+        state.slot = Slot::Gone { reason: reason.to_owned() };
+        drop(state);
+        self.tell(true);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that can panic halfway runs under this lock, so a poisoned state is a whole one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -103,6 +103,17 @@ impl Publication {
         }
     }
 
+    /// `codec` follows, under its configuration as [`Codec`] describes it.
+    pub fn configure(&mut self, codec: Codec, config: Bytes) -> Result<(), PublishError> {
+        let media = match (codec, codec.track()) {
+            (Codec::H264, _) => return self.h264(&config),
+            (Codec::Aac, _) => return self.aac(config),
+            (_, Track::Video) => Media::Video { codec, config, seen: VideoSeen { codec: format!("{codec:?}"), picture: None } },
+            (_, Track::Audio) => Media::Audio { codec, config, name: format!("{codec:?}") },
+        };
+        Ok(self.run.append(self.number, media)?)
+    }
+
     /// H.264 follows, under this AVCDecoderConfigurationRecord.
     pub fn h264(&mut self, record: &[u8]) -> Result<(), PublishError> {
         let mut config = AvcConfig::parse(record)?;
@@ -125,7 +136,7 @@ impl Publication {
         self.unit(Media::Unit { track: Track::Video, dts_millis, composition_millis, keyframe, payload })
     }
 
-    /// One raw AAC access unit; the time is the publisher's own, in milliseconds.
+    /// One frame of sound, as its codec has it; the time is the publisher's own, in milliseconds.
     pub fn sound(&mut self, dts_millis: u32, payload: Bytes) -> Result<(), PublishError> {
         self.unit(Media::Unit { track: Track::Audio, dts_millis, composition_millis: 0, keyframe: true, payload })
     }
