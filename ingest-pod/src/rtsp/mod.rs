@@ -59,24 +59,24 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
     let mut routes = shard.routes();
-    let mut pulls = HashMap::<(RunId, Camera), CancellationToken>::new();
+    let mut pulls = HashMap::<RunId, (Camera, CancellationToken)>::new();
     let mut tasks = JoinSet::new();
     loop {
         let table = routes.borrow_and_update().clone();
-        let wanted = wanted(&shard, &table);
-        pulls.retain(|pull, stop_pull| {
-            let keep = wanted.contains_key(pull);
+        let wanted: HashMap<_, _> = wanted(&shard, &table).collect();
+        pulls.retain(|run, (camera, stop_pull)| {
+            let keep = wanted.get(run).is_some_and(|(_, wanted)| *wanted == camera);
             if !keep {
                 stop_pull.cancel();
             }
             keep
         });
-        for (pull, route) in wanted {
-            pulls.entry(pull).or_insert_with_key(|(_, camera)| {
+        for (run, (route, camera)) in wanted {
+            pulls.entry(run.clone()).or_insert_with(|| {
                 let stop_pull = stop.child_token();
-                let pull = Pull::new(shard.clone(), &route, credentials.clone(), timing, camera.clone());
+                let pull = Pull::new(shard.clone(), route, credentials.clone(), timing, camera.clone());
                 tasks.spawn(pull.run(stop_pull.clone()));
-                stop_pull
+                (camera.clone(), stop_pull)
             });
         }
         // Without a sender the routes hold as they are.
@@ -96,7 +96,8 @@ pub async fn run(
     Ok(())
 }
 
-fn wanted(shard: &Shard, table: &RouteTable) -> HashMap<(RunId, Camera), Route> {
+/// The cameras that this shard is to pull, by run.
+fn wanted<'a>(shard: &Shard, table: &'a RouteTable) -> impl Iterator<Item = (&'a RunId, (&'a Route, &'a Camera))> {
     let mine = table.routes().filter(|route| shard.owns(route) && !route.ended);
-    mine.filter_map(|route| Some(((route.run.clone(), route.camera.clone()?), route.clone()))).collect()
+    mine.filter_map(|route| Some((&route.run, (route, route.camera.as_ref()?))))
 }

@@ -2,7 +2,7 @@
 
 use super::Timing;
 use super::backoff::Backoff;
-use super::credentials::Known;
+use super::credentials::{Credentials, Known};
 use super::reason::PullError;
 use super::tracks::Tracks;
 use crate::routes::{Camera, Route};
@@ -34,6 +34,8 @@ pub(super) struct Pull {
     /// The URL may hold a password, whatever the API server checked: people are told the host.
     host: String,
     credentials: watch::Receiver<Known>,
+    /// Those of the last try.
+    tried: Option<Credentials>,
     timing: Timing,
 }
 
@@ -55,7 +57,7 @@ impl Heard {
 impl Pull {
     pub(super) fn new(shard: Arc<Shard>, route: &Route, credentials: watch::Receiver<Known>, timing: Timing, camera: Camera) -> Self {
         let host = camera.url.host_str().unwrap_or("camera").to_owned();
-        Self { shard, run: route.run.clone(), stream: route.stream.clone(), camera, host, credentials, timing }
+        Self { shard, run: route.run.clone(), stream: route.stream.clone(), camera, host, credentials, tried: None, timing }
     }
 
     /// Pulls until `stop`.
@@ -122,12 +124,13 @@ impl Pull {
 
     /// Describes, sets up and plays.
     async fn connect(&mut self, sessions: Arc<SessionGroup>) -> Result<(Demuxed, Tracks), PullError> {
-        let credentials = match &self.camera.credentials {
-            None => None,
-            Some(key) => Some(self.credentials.borrow_and_update().of(key).cloned().ok_or(PullError::NoCredentials)?),
-        };
-        let with_credentials = credentials.is_some();
-        let credentials = credentials.map(|known| retina::client::Credentials { username: known.username, password: known.password });
+        self.tried = self.camera.credentials.as_ref().and_then(|key| self.credentials.borrow().of(key).cloned());
+        if self.camera.credentials.is_some() && self.tried.is_none() {
+            return Err(PullError::NoCredentials);
+        }
+        let with_credentials = self.tried.is_some();
+        let credentials =
+            self.tried.clone().map(|known| retina::client::Credentials { username: known.username, password: known.password });
         let options = SessionOptions::default().user_agent("lectern".to_owned()).session_group(sessions).creds(credentials);
         let mut session = self.answer("DESCRIBE", with_credentials, Session::describe(self.camera.url.clone(), options)).await?;
         let tracks =
@@ -200,8 +203,7 @@ impl Pull {
     /// Waits until this camera's credentials are others than those of the last try.
     async fn new_credentials(&mut self) {
         let Some(key) = &self.camera.credentials else { return std::future::pending().await };
-        let used = self.credentials.borrow().of(key).cloned();
-        if self.credentials.wait_for(|known| known.of(key) != used.as_ref()).await.is_err() {
+        if self.credentials.wait_for(|known| known.of(key) != self.tried.as_ref()).await.is_err() {
             std::future::pending().await // nobody can change them any more
         }
     }
