@@ -68,10 +68,12 @@ async fn h265_and_g711_are_pulled() {
     let seen = both_tracks(&mut reader, 60).await;
     assert_times_grow(&seen.iter().collect::<Vec<_>>());
     let sound: Vec<_> = seen.iter().filter(|unit| unit.track == Track::Audio).collect();
-    for two in sound.windows(2) {
-        let (step, samples) = (two[1].dts.since(two[0].dts).0, two[0].payload.len() as u64);
-        assert!(step.abs_diff(samples * 90_000 / 8_000) <= 180, "{samples} samples last {step} ticks");
-    }
+    let off = |two: &[&AccessUnit]| {
+        let samples = two[0].payload.len() as u64; // of a byte each
+        two[1].dts.since(two[0].dts).0.abs_diff(samples * 90_000 / 8_000) > 180
+    };
+    // Once, when the camera has reported both clocks, the sound may be moved to the picture.
+    assert!(sound.windows(2).filter(|two| off(two)).count() <= 1, "the sound's cadence is broken");
 }
 
 #[tokio::test]
