@@ -17,6 +17,8 @@ pub struct Metrics {
     pub feed_lapses: Counter,
     /// Payload bytes of media taken in for streams that this shard owns.
     pub bytes_in: Counter,
+    /// RTP packets of cameras that never came.
+    pub camera_packets_lost: Counter,
     /// Connections and publishers turned away, by reason.
     pub refused: Family<Refused, Counter>,
     /// Rounds of the pump, each of which reads every publisher that has sent something.
@@ -73,6 +75,7 @@ impl Metrics {
         ours.register("feed_readers", "Readers of the feed", metrics.feed_readers.clone());
         ours.register("feed_lapses", "Times that a feed reader was too slow", metrics.feed_lapses.clone());
         ours.register("received_bytes", "Payload bytes of media taken in", metrics.bytes_in.clone());
+        ours.register("camera_packets_lost", "RTP packets of cameras that never came", metrics.camera_packets_lost.clone());
         ours.register("refused", "Connections and publishers turned away", metrics.refused.clone());
         ours.register("batches", "Rounds in which publishers were read", metrics.batches.clone());
         ours.register("connection_panics", "Connection tasks that panicked", metrics.panics.clone());

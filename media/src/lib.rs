@@ -17,6 +17,7 @@ pub mod hls;
 pub mod mp3;
 pub mod opus;
 pub mod pcm;
+pub mod reorder;
 pub mod rtmp;
 pub mod source;
 pub mod timeline;

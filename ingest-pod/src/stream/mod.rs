@@ -216,7 +216,7 @@ impl Run {
     }
 
     /// Says why nobody publishes, where nobody does: `the camera refuses the password`.
-    pub fn explain(&self, reason: String) {
+    pub fn explain(&self, reason: &str) {
         if self.lock().seats.explain(reason) {
             self.tell(true);
         }

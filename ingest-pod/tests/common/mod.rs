@@ -5,11 +5,13 @@
 use bytes::BytesMut;
 use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, Ticks, WallMillis};
+use lectern_crds::Takeover;
 use lectern_ingest_pod::gate::{Gate, GateLimits};
 use lectern_ingest_pod::memory::Memory;
 use lectern_ingest_pod::metrics::Metrics;
 use lectern_ingest_pod::relay::{self, Owners};
 use lectern_ingest_pod::routes::{Keys, Route, RouteTable};
+use lectern_ingest_pod::rtsp::{Known, Timing};
 use lectern_ingest_pod::shard::Shard;
 use lectern_ingest_pod::stream::Limits;
 use lectern_ingest_pod::rtmp::Pump;
@@ -30,6 +32,15 @@ use tokio::sync::watch;
 /// Not an expectation of speed: a test that hangs must end, too.
 const WATCHDOG: Duration = Duration::from_secs(120);
 
+/// Cameras that hang are noticed soon enough for a test.
+const IMPATIENT: Timing = Timing {
+    answer: Duration::from_secs(2),
+    silence: Duration::from_secs(2),
+    teardown: Duration::from_millis(500),
+    first_pause: Duration::from_millis(200),
+    longest_pause: Duration::from_millis(500),
+};
+
 pub async fn guarded<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(WATCHDOG, work).await.unwrap_or_else(|_| panic!("hung while waiting for {what}"))
 }
@@ -41,6 +52,8 @@ pub struct TestShard {
     pub metrics: Metrics,
     pub rtmp: SocketAddr,
     pub feed: SocketAddr,
+    /// The credentials of cameras, in the place of the pool's Secret.
+    pub cameras: watch::Sender<Known>,
     routes: watch::Sender<Arc<RouteTable>>,
     stop: CancellationToken,
 }
@@ -72,8 +85,9 @@ impl TestShard {
         tokio::spawn(rtmp::serve(rtmp_at, context, None, stop.clone().into()));
         tokio::spawn(feed::serve(feed_at, shard.clone(), owners, stop.clone()));
         tokio::spawn(relay::serve(relay_at, shard.clone(), peers, stop.clone()));
-        tokio::spawn(rtsp::run(shard.clone(), stop.clone()));
-        Self { name, shard, metrics, rtmp, feed, routes, stop }
+        let (cameras, credentials) = watch::channel(Known::default());
+        tokio::spawn(rtsp::run(shard.clone(), credentials, IMPATIENT, stop.clone()));
+        Self { name, shard, metrics, rtmp, feed, cameras, routes, stop }
     }
 
     /// A shard that owns one stream, `school/algebra`, run `r1`, key `secret`.
