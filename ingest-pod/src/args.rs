@@ -1,6 +1,7 @@
 //! What the shard is told on its command line or by its environment.
 
 use crate::relay::Owners;
+use lectern_cloud::BucketAt;
 use lectern_podkit::{PodArgs, telemetry::TelemetryArgs};
 use std::net::SocketAddr;
 
@@ -35,9 +36,24 @@ pub struct Args {
     /// RTMP connections that are held at once; more are closed at once.
     #[arg(long, env = "LECTERN_MAX_CONNECTIONS", default_value_t = 4096)]
     pub max_connections: usize,
+    /// The bucket that originals are recorded to; without it none are.
+    #[arg(long, env = "LECTERN_BUCKET")]
+    pub bucket: Option<String>,
+    /// Its region.
+    #[arg(long, env = "LECTERN_BUCKET_REGION", default_value = "us-east-1")]
+    pub bucket_region: String,
+    /// Its server's URL; without it, AWS.
+    #[arg(long, env = "LECTERN_BUCKET_ENDPOINT")]
+    pub bucket_endpoint: Option<String>,
 }
 
 impl Args {
+    /// The bucket that originals are recorded to, if one is named.
+    pub fn bucket(&self) -> Option<BucketAt> {
+        let name = self.bucket.as_deref().map(str::trim).filter(|name| !name.is_empty())?;
+        Some(BucketAt::new(name, self.bucket_region.clone(), self.bucket_endpoint.clone()))
+    }
+
     /// How the owners of other streams are reached.
     pub fn owners(&self) -> Owners {
         let template = self.relay_host_template.replace("{service}", &self.ingest_service);

@@ -7,6 +7,7 @@ pub mod args;
 pub mod feed;
 pub mod metrics;
 mod net;
+pub mod original;
 pub mod relay;
 pub mod report;
 pub mod routes;

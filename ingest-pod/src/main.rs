@@ -2,8 +2,9 @@
 
 use anyhow::Context;
 use clap::Parser;
+use lectern_cloud::Objects;
 use lectern_contract::ShardName;
-use lectern_ingest_pod::{args::Args, feed, metrics::Metrics, relay, report, routes, rtmp, rtsp, shard::Shard, stream::Limits};
+use lectern_ingest_pod::{args::Args, feed, metrics::Metrics, original, relay, report, routes, rtmp, rtsp, shard::Shard, stream::Limits};
 use lectern_podkit::{Tasks, health, shutdown, telemetry};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -25,6 +26,10 @@ async fn main() -> anyhow::Result<()> {
     let publishers = listen(args.rtmp_listen).await?;
     let readers = listen(args.feed_listen).await?;
     let relayed = listen(args.relay_listen).await?;
+    let originals = match args.bucket() {
+        Some(bucket) => Some(Objects::connect(&bucket).await),
+        None => None,
+    };
     let (owners, pod) = (args.owners(), args.pod);
     let collect = {
         let shard = shard.clone();
@@ -42,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
     tasks.spawn("rtmp", rtmp::serve(publishers, args.max_connections, shard.clone(), owners, stop.clone()));
     tasks.spawn("relay", relay::serve(relayed, shard.clone(), stop.clone()));
     tasks.spawn("rtsp", rtsp::run(shard.clone(), stop.clone()));
+    tasks.spawn("original", original::run(shard.clone(), originals, stop.clone()));
     tasks.spawn("feed", feed::serve(readers, shard.clone(), stop.clone()));
     tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), stop));
     tasks.join().await

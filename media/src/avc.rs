@@ -252,7 +252,7 @@ fn skip_scaling_lists(bits: &mut Bits<'_>, lists: usize) -> Result<(), Fault> {
 }
 
 /// The bytes without the 3 of every 00 00 03 (§7.4.1).
-fn without_emulation_prevention(nal: &[u8]) -> Vec<u8> {
+pub(crate) fn without_emulation_prevention(nal: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(nal.len());
     let mut zeros = 0;
     for &byte in nal {
