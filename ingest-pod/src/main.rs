@@ -2,9 +2,12 @@
 
 use anyhow::Context;
 use clap::Parser;
+use lectern_cloud::Objects;
 use lectern_contract::ShardName;
 use lectern_ingest_pod::net::Listening;
-use lectern_ingest_pod::{args::Args, drain, feed, gate::Gate, memory::Memory, metrics::Metrics, relay, routes, rtmp, rtsp, shard::Shard};
+use lectern_ingest_pod::{
+    args::Args, drain, feed, gate::Gate, memory::Memory, metrics::Metrics, original, relay, routes, rtmp, rtsp, shard::Shard,
+};
 use lectern_podkit::{CancellationToken, Tasks, health, shutdown, telemetry};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
@@ -43,6 +46,10 @@ async fn main() -> anyhow::Result<()> {
     let owners = args.owners(peers.clone());
     let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate: gate.clone() });
     let listening = Listening { accepting: asked.clone(), stop: stop.clone() };
+    let originals = match args.bucket() {
+        Some(bucket) => Some(Objects::connect(&bucket).await),
+        None => None,
+    };
     let pod = args.pod;
     let collect = {
         let shard = shard.clone();
@@ -65,6 +72,7 @@ async fn main() -> anyhow::Result<()> {
     }
     tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers, stop.clone()));
     tasks.spawn("rtsp", rtsp::run(shard.clone(), credentials, rtsp::Timing::default(), stop.clone()));
+    tasks.spawn("original", original::run(shard.clone(), originals, stop.clone()));
     tasks.spawn("feed", feed::serve(readers, shard.clone(), owners, stop.clone()));
     tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), stop));
     tasks.join().await

@@ -1,4 +1,4 @@
-//! Pure media work, bytes in and values out: RTMP, FLV, codec configurations, the run's timeline, CMAF, playlists. Nothing here
+//! Pure media work, bytes in and values out: RTMP, FLV, codec configurations, the run's timeline, CMAF, the original, playlists. Nothing here
 //! opens a socket, reads a clock or knows a client.
 
 pub mod aac;
@@ -16,6 +16,7 @@ pub mod hevc;
 pub mod hls;
 pub mod mp3;
 pub mod opus;
+pub mod original;
 pub mod pcm;
 pub mod reorder;
 pub mod rtmp;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::BytesMut;
+use lectern_cloud::Objects;
 use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, Ticks, WallMillis};
 use lectern_crds::Takeover;
@@ -15,7 +16,7 @@ use lectern_ingest_pod::rtsp::{Known, Timing};
 use lectern_ingest_pod::shard::Shard;
 use lectern_ingest_pod::stream::Limits;
 use lectern_ingest_pod::rtmp::Pump;
-use lectern_ingest_pod::{feed, rtmp, rtsp};
+use lectern_ingest_pod::{feed, original, rtmp, rtsp};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::clock::wall_now;
 use lectern_podkit::tls::{PeerStream, PeerTls};
@@ -28,6 +29,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Not an expectation of speed: a test that hangs must end, too.
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -95,6 +97,12 @@ impl TestShard {
         let shard = Self::start(Limits::default()).await;
         shard.route([shard.own_route()]);
         shard
+    }
+
+    /// Records originals. The shard's end is heard by the recorders as well; the task ends once they have.
+    pub fn record(&self, objects: Objects) -> JoinHandle<()> {
+        let recording = original::run(self.shard.clone(), Some(objects), self.stop.clone());
+        tokio::spawn(async move { recording.await.unwrap_or_else(|never| match never {}) })
     }
 
     pub fn own_route(&self) -> Route {
