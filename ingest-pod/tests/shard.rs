@@ -154,11 +154,15 @@ async fn a_reader_that_is_too_slow_goes_on_at_a_keyframe_after_a_gap() {
     let shard = TestShard::start(Limits { bytes: 1 << 20, ..Limits::default() }).await;
     shard.route([shard.own_route()]);
     let Ok(Admission::Here(mut publication)) = shard.shard.admit(&KeyHash::of("secret"), "a test") else { panic!("refused") };
-    publication.h264(&record()).unwrap();
+    publication.configure(Codec::H264, record().into()).unwrap();
+    // One NAL unit, an IDR picture's.
+    let mut picture = vec![0; 16 * 1024];
+    picture[..5].copy_from_slice(&[0, 0, 0x3f, 0xfc, 0x65]);
+    let picture = bytes::Bytes::from(picture);
     let mut at = 0;
     let mut publish = |frames: usize| {
         for _ in 0..frames {
-            publication.picture(at * 33, 0, (at as usize).is_multiple_of(GROUP), vec![0; 16 * 1024].into()).unwrap();
+            publication.picture(at * 33, 0, (at as usize).is_multiple_of(GROUP), picture.clone()).unwrap();
             at += 1;
         }
     };
@@ -207,10 +211,4 @@ async fn shake_hands(socket: &mut TcpStream) {
             HandshakeProcessResult::Completed { response_bytes, .. } => return socket.write_all(&response_bytes).await.unwrap(),
         }
     }
-}
-
-/// x264's AVCDecoderConfigurationRecord for 1280x720.
-fn record() -> Vec<u8> {
-    let hex = "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000468ef8fcbfdf8f800";
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }

@@ -12,10 +12,10 @@ use lectern_ingest_pod::memory::Memory;
 use lectern_ingest_pod::metrics::Metrics;
 use lectern_ingest_pod::relay::{self, Owners};
 use lectern_ingest_pod::routes::{Keys, Route, RouteTable};
+use lectern_ingest_pod::rtmp::Pump;
 use lectern_ingest_pod::rtsp::{Known, Timing};
 use lectern_ingest_pod::shard::Shard;
 use lectern_ingest_pod::stream::Limits;
-use lectern_ingest_pod::rtmp::Pump;
 use lectern_ingest_pod::{feed, original, rtmp, rtsp};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::clock::wall_now;
@@ -250,4 +250,10 @@ pub fn assert_times_grow(units: &[&AccessUnit]) {
         let times: Vec<_> = units.iter().filter(|unit| unit.track == track).map(|unit| unit.dts).collect();
         assert!(times.is_sorted_by(|a, b| a < b), "{track:?}: {times:?}");
     }
+}
+
+/// x264's AVCDecoderConfigurationRecord for 1280x720.
+pub fn record() -> Vec<u8> {
+    let hex = "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000468ef8fcbfdf8f800";
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }

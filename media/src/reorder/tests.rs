@@ -14,13 +14,7 @@ fn groups(longest: i64) -> impl Strategy<Value = Vec<(usize, Vec<i64>)>> {
 fn decode_order(groups: &[(usize, Vec<i64>)], start: i64) -> Vec<i64> {
     let (mut order, mut shown) = (vec![start], start);
     for (between, durations) in groups {
-        let times: Vec<i64> = durations
-            .iter()
-            .map(|duration| {
-                shown += duration;
-                shown
-            })
-            .collect();
+        let times: Vec<i64> = durations.iter().map(|duration| std::mem::replace(&mut shown, shown + duration) + duration).collect();
         order.push(times[*between]);
         pyramid(&times[..*between], &mut order);
     }
