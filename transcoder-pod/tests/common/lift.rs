@@ -66,7 +66,7 @@ fn lifted(path: &str, codec: Codec, start: Ticks) -> Vec<FeedFrame> {
     let mut reader = TagReader::default();
     let config = reader.config(codec, config).unwrap();
     let mut frames: Vec<FeedFrame> = fed(Taken { config, unit: None }, start).collect();
-    for packet in file.packets().map(|packet| packet.unwrap().1) {
+    for packet in file.packets().map(|(_, packet)| packet) {
         let (pts, dts) = (packet.pts().unwrap(), packet.dts().unwrap());
         let composition_millis = (ticks(pts) - ticks(dts)) / 90;
         let payload = Bytes::copy_from_slice(packet.data().unwrap());
