@@ -45,6 +45,8 @@ install: ## Installs the charts into the cluster and waits until the pool is rea
 	@e2e/cluster/install
 bench: ## Lists the benchmarks; NAME=start runs one
 	@e2e/bench/run $(NAME)
+fuzz: ## Fuzzes every parser of foreign bytes, FUZZ_SECONDS (600) each
+	@scripts/fuzz
 
 ##### Source
 .PHONY: fmt fmt-check lint deny generate generate-check

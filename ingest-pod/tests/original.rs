@@ -59,8 +59,11 @@ impl Lecturer {
         let pictures = self.at..self.at + count * RATE;
         self.at = pictures.end;
         let publish = |at: u32| {
-            let payload = Bytes::from(format!("{:1000}", format!("picture {at}")));
-            self.publication.picture(at * 1000 / RATE, 0, at % RATE == 0, payload.clone()).unwrap();
+            // A NAL unit of 1001 bytes, of an IDR picture or another, with a text in it.
+            let keyframe = at % RATE == 0;
+            let head = [0, 0, 0x03, 0xe9, if keyframe { 0x65 } else { 0x41 }];
+            let payload = Bytes::from([&head[..], format!("{:1000}", format!("picture {at}")).as_bytes()].concat());
+            self.publication.picture(at * 1000 / RATE, 0, keyframe, payload.clone()).unwrap();
             payload
         };
         pictures.map(publish).collect()
