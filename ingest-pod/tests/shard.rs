@@ -208,9 +208,3 @@ async fn shake_hands(socket: &mut TcpStream) {
         }
     }
 }
-
-/// x264's AVCDecoderConfigurationRecord for 1280x720.
-fn record() -> Vec<u8> {
-    let hex = "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000468ef8fcbfdf8f800";
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
-}

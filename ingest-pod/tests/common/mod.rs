@@ -5,15 +5,15 @@
 use bytes::BytesMut;
 use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, Ticks, WallMillis};
+use lectern_crds::Takeover;
 use lectern_ingest_pod::gate::{Gate, GateLimits};
 use lectern_ingest_pod::memory::Memory;
 use lectern_ingest_pod::metrics::Metrics;
 use lectern_ingest_pod::relay::{self, Owners};
-use lectern_crds::Takeover;
 use lectern_ingest_pod::routes::{Keys, Route, RouteTable};
+use lectern_ingest_pod::rtmp::Pump;
 use lectern_ingest_pod::shard::Shard;
 use lectern_ingest_pod::stream::Limits;
-use lectern_ingest_pod::rtmp::Pump;
 use lectern_ingest_pod::{feed, rtmp, rtsp};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::clock::wall_now;
@@ -39,6 +39,7 @@ pub struct TestShard {
     pub name: ShardName,
     pub shard: Arc<Shard>,
     pub metrics: Metrics,
+    pub gate: Gate,
     pub rtmp: SocketAddr,
     pub feed: SocketAddr,
     routes: watch::Sender<Arc<RouteTable>>,
@@ -53,6 +54,10 @@ impl Drop for TestShard {
 
 impl TestShard {
     pub async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, GateLimits::default()).await
+    }
+
+    pub async fn start_with(limits: Limits, gate: GateLimits) -> Self {
         let [rtmp_at, feed_at, relay_at] = [listener().await, listener().await, listener().await];
         let (rtmp, feed) = (rtmp_at.local_addr().unwrap(), feed_at.local_addr().unwrap());
         let name = ShardName(relay_at.local_addr().unwrap().to_string());
@@ -60,14 +65,14 @@ impl TestShard {
         let (metrics, stop) = (Metrics::default(), CancellationToken::new());
         let shard = Shard::new(name.clone(), seen, limits, Memory::new(1 << 30), metrics.clone());
         let pump = Pump::start(1, rtmp::BATCH, &metrics, &shard.draining()).unwrap();
-        let (owners, gate) = (Owners::new("{shard}".into()), Gate::new(GateLimits::default()));
-        let context = Arc::new(rtmp::Context { shard: shard.clone(), owners, pump, gate });
+        let (owners, gate) = (Owners::new("{shard}".into()), Gate::new(gate));
+        let context = Arc::new(rtmp::Context { shard: shard.clone(), owners, pump, gate: gate.clone() });
         tokio::spawn(shard.clone().follow_routes(stop.clone()));
         tokio::spawn(rtmp::serve(rtmp_at, context, None, stop.clone().into()));
         tokio::spawn(feed::serve(feed_at, shard.clone(), stop.clone()));
         tokio::spawn(relay::serve(relay_at, shard.clone(), stop.clone()));
         tokio::spawn(rtsp::run(shard.clone(), stop.clone()));
-        Self { name, shard, metrics, rtmp, feed, routes, stop }
+        Self { name, shard, metrics, gate, rtmp, feed, routes, stop }
     }
 
     /// A shard that owns one stream, `school/algebra`, run `r1`, key `secret`.
@@ -140,21 +145,26 @@ pub async fn exit_of(mut child: Child) -> ExitStatus {
     guarded("ffmpeg to exit", child.wait()).await.unwrap()
 }
 
-/// A reader of run `r1`.
+/// A reader of a run.
 pub struct FeedClient {
     socket: TcpStream,
     input: BytesMut,
 }
 
 impl FeedClient {
+    /// Of run `r1`.
     pub async fn open(feed: SocketAddr, from: Option<Ticks>, receive_buffer: Option<u32>) -> Self {
+        Self::of(feed, RunId::from("r1"), from, receive_buffer).await
+    }
+
+    pub async fn of(feed: SocketAddr, run: RunId, from: Option<Ticks>, receive_buffer: Option<u32>) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(size) = receive_buffer {
             socket.set_recv_buffer_size(size).unwrap();
         }
         let mut socket = socket.connect(feed).await.unwrap();
         let mut request = BytesMut::new();
-        FeedRequest { run: RunId::from("r1"), epoch: Epoch(0), from }.encode(&mut request);
+        FeedRequest { run, epoch: Epoch(0), from }.encode(&mut request);
         socket.write_all(&request).await.unwrap();
         Self { socket, input: BytesMut::new() }
     }
@@ -205,4 +215,10 @@ pub fn assert_times_grow(units: &[&AccessUnit]) {
         let times: Vec<_> = units.iter().filter(|unit| unit.track == track).map(|unit| unit.dts).collect();
         assert!(times.is_sorted_by(|a, b| a < b), "{track:?}: {times:?}");
     }
+}
+
+/// x264's AVCDecoderConfigurationRecord for 1280x720.
+pub fn record() -> Vec<u8> {
+    let hex = "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000468ef8fcbfdf8f800";
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
