@@ -7,16 +7,19 @@ mod ladder;
 mod livestream;
 mod pool;
 mod route;
+mod stream_status;
 
 pub use ladder::{AudioSpec, EncodingLadder, EncodingLadderSpec, RenditionCodec, RenditionSpec};
 pub use livestream::{
-    DispatchStatus, IngestStatus, LadderChoice, Latency, LiveStatus, LiveStream, LiveStreamSpec, LiveStreamStatus, PlacementStatus,
-    PlaybackStatus, ReceivedStatus, Reconnect, Record, Retention, RtmpSource, RtspSource, SecretName, Source,
+    LadderChoice, Latency, LiveStream, LiveStreamSpec, Reconnect, Record, Retention, RtmpSource, RtspSource, SecretName, Source, StreamKey,
 };
 pub use pool::{
-    BucketSpec, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, StreamPool, StreamPoolSpec, TranscoderSpec,
+    BucketSpec, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec, TranscoderSpec,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
+pub use stream_status::{
+    DispatchStatus, IngestStatus, LiveStatus, LiveStreamStatus, PlacementStatus, PlaybackStatus, ReceivedStatus, RecordingStatus,
+};
 
 /// The API group.
 pub const GROUP: &str = "lectern.video";

@@ -1,7 +1,6 @@
 //! LiveStream: one lecture, from its announcement to its recording.
 
-use crate::{AudioSpec, RenditionSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use crate::{AudioSpec, LiveStreamStatus, RenditionSpec, RtspTransport, Takeover};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,7 +22,8 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Shard", type_ = "string", json_path = ".status.placement.shard"),
     printcolumn(name = "Player", type_ = "string", json_path = ".status.playback.player", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = kube::core::Rule::new("self.metadata.name.size() <= 52").message("metadata.name: at most 52 characters, because the names of its Secret and its objects are made of it; choose a shorter name and put the rest into spec.title")
+    validation = kube::core::Rule::new("self.metadata.name.size() <= 52").message("metadata.name: at most 52 characters, because the names of its Secret and its objects are made of it; choose a shorter name and put the rest into spec.title"),
+    validation = kube::core::Rule::new("!(has(self.spec.source.rtsp) && self.spec.reconnect.backup)").message("spec.reconnect.backup: Lectern pulls from one camera, and nobody can stand by for it; leave it out, or let two encoders publish with spec.source.rtmp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LiveStreamSpec {
@@ -52,9 +52,14 @@ pub struct LiveStreamSpec {
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("spec.latency cannot change while the stream exists, because segment numbers are made of it; create another stream"))]
     pub latency: Latency,
 
-    /// What happens when the publisher is away.
+    /// What happens when the publisher is away, or a second one comes.
     #[serde(default)]
     pub reconnect: Reconnect,
+
+    /// The key that the lecturer publishes with.
+    #[serde(default)]
+    #[x_kube(validation = kube::core::Rule::new("self.rotation >= oldSelf.rotation").message("spec.streamKey.rotation can only grow, because every step makes a new key; count up from its last value"))]
+    pub stream_key: StreamKey,
 
     /// What is kept.
     #[serde(default)]
@@ -100,9 +105,13 @@ pub struct RtspSource {
     #[x_kube(validation = kube::core::Rule::new("isURL(self) && url(self).getScheme() == 'rtsp' && url(self).getHostname() != '' && !self.contains('@')").message("spec.source.rtsp.url: write rtsp://host[:port]/path, without user name and password; put these into a Secret and name it in spec.source.rtsp.secretRef"))]
     #[schemars(length(max = 2048))]
     pub url: String,
-    /// A Secret of the stream's namespace with the keys `username` and `password`.
+    /// A Secret of the stream's namespace with the keys `username` and `password`. A change of it is taken up in a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretName>,
+    /// `Tcp` carries the media in the RTSP connection: through firewalls, without loss. `Udp` is for cameras that offer
+    /// nothing else.
+    #[serde(default)]
+    pub transport: RtspTransport,
 }
 
 /// A Secret in the namespace of the resource that names it.
@@ -147,7 +156,7 @@ pub enum Latency {
     Standard,
 }
 
-/// What happens when the publisher is away.
+/// What happens when the publisher is away, or a second one comes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Reconnect {
@@ -155,11 +164,35 @@ pub struct Reconnect {
     /// then goes on with the same run.
     #[schemars(range(min = 5, max = 86400))]
     pub grace_seconds: i32,
+    /// Who stays when a second publisher comes with the same key: `NewestWins`, so that a lecturer whose first connection
+    /// hangs is not locked out, or `FirstWins`, so that nobody can cut in (a hung connection has to time out first).
+    pub takeover: Takeover,
+    /// Makes a second key, `backupKey` in the stream's Secret: its publisher stands by, and takes over at its next keyframe
+    /// when the lecturer's is gone.
+    pub backup: bool,
 }
 
 impl Default for Reconnect {
     fn default() -> Self {
-        Self { grace_seconds: 300 }
+        Self { grace_seconds: 300, takeover: Takeover::default(), backup: false }
+    }
+}
+
+/// The key that the lecturer publishes with. It lies in the Secret that `status.ingest.secretName` names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StreamKey {
+    /// Count it up to get a new key. A key that is changed by hand in the Secret is such a change, too.
+    #[schemars(range(min = 0))]
+    pub rotation: i32,
+    /// Seconds that the key before a change may still be used; 0 shuts it out at once, also one that has time left.
+    #[schemars(range(min = 0, max = 86400))]
+    pub overlap_seconds: i32,
+}
+
+impl Default for StreamKey {
+    fn default() -> Self {
+        Self { rotation: 0, overlap_seconds: 600 }
     }
 }
 
@@ -169,6 +202,8 @@ impl Default for Reconnect {
 pub struct Record {
     /// What becomes of the stream's objects in S3 when the LiveStream is deleted.
     pub retention: Retention,
+    /// Keeps what the publisher sends, as it came, beside the renditions: pieces of fragmented MP4 under `original/`.
+    pub original: bool,
 }
 
 /// What becomes of the objects of a deleted LiveStream.
@@ -181,126 +216,49 @@ pub enum Retention {
     Delete,
 }
 
-/// What the operator says of a stream.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LiveStreamStatus {
-    /// The generation that this status speaks of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// One word for people: Pending, Refused, Waiting, Receiving, Live, Interrupted, Ending, Ended, Deleting. Programs read the conditions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<String>,
-    /// Accepted, Placed, Receiving, Transcoding, Playable, Ended.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-    /// The run: changes only with a new LiveStream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<String>,
-    /// Which shard owns the stream, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placement: Option<PlacementStatus>,
-    /// Where to publish.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ingest: Option<IngestStatus>,
-    /// Where to watch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub playback: Option<PlaybackStatus>,
-    /// What the shard receives.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub received: Option<ReceivedStatus>,
-    /// The job in the queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dispatch: Option<DispatchStatus>,
-    /// How far the stream is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub live: Option<LiveStatus>,
-    /// The last thing that went wrong, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
 
-/// A stream's place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PlacementStatus {
-    /// The ingest shard: a pod of the pool's StatefulSet.
-    pub shard: String,
-    /// Why this one.
-    pub reason: String,
-    /// Grows by one each time the stream moves to another shard.
-    pub epoch: i64,
-    /// Wall-clock time of tick zero of the run's timeline, in milliseconds since 1970.
-    pub anchor_millis: i64,
-}
+    fn stream(spec: Value) -> LiveStreamSpec {
+        serde_json::from_value(spec).unwrap()
+    }
 
-/// Where to publish.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct IngestStatus {
-    /// The RTMP address ("Server" in OBS).
-    pub url: String,
-    /// The Secret with `url` and `key` ("Stream Key" in OBS).
-    pub secret_name: String,
-    /// The SHA-256 of the key.
-    pub key_hash: String,
-}
+    /// The schema of a part of the spec.
+    fn schema(path: &str) -> Value {
+        use kube::CustomResourceExt;
+        let crd = serde_json::to_value(LiveStream::crd()).unwrap();
+        crd.pointer(&format!("/spec/versions/0/schema/openAPIV3Schema{path}")).cloned().unwrap()
+    }
 
-/// Where to watch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PlaybackStatus {
-    /// The player page, for students.
-    pub player: String,
-    /// The HLS multivariant playlist of the live stream.
-    pub hls: String,
-    /// The HLS multivariant playlist of the recording, once the stream has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vod: Option<String>,
-    /// The prefix of the stream's objects in the pool's bucket.
-    pub prefix: String,
-}
+    #[test]
+    fn a_stream_that_says_nothing_has_one_key_that_the_newest_publisher_may_use() {
+        let spec = stream(json!({}));
+        assert_eq!(spec.reconnect, Reconnect { grace_seconds: 300, takeover: Takeover::NewestWins, backup: false });
+        assert_eq!(spec.stream_key, StreamKey { rotation: 0, overlap_seconds: 600 });
+        assert_eq!(spec.record, Record { retention: Retention::Retain, original: false });
+        let camera = stream(json!({ "source": { "rtsp": { "url": "rtsp://camera/1" } } })).source.rtsp.unwrap();
+        assert_eq!((camera.transport, camera.secret_ref), (RtspTransport::Tcp, None));
+    }
 
-/// What the shard receives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ReceivedStatus {
-    /// RFC 6381 names.
-    pub codecs: Vec<String>,
-    /// Pixels, `1280x720`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub picture: Option<String>,
-    /// Bits a second.
-    pub bitrate: i64,
-    /// The publisher's address.
-    pub from: String,
-}
+    #[test]
+    fn the_api_server_fills_in_the_same_defaults() {
+        let of = |part: &str| schema(&format!("/properties/spec/properties/{part}/default"));
+        assert_eq!(of("streamKey"), json!({ "rotation": 0, "overlapSeconds": 600 }));
+        assert_eq!(of("reconnect"), json!({ "graceSeconds": 300, "takeover": "NewestWins", "backup": false }));
+        assert_eq!(of("record"), json!({ "retention": "Retain", "original": false }));
+        assert_eq!(of("source/properties/rtsp/properties/transport"), json!("Tcp"));
+    }
 
-/// The job in the queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DispatchStatus {
-    /// Which dispatch of the run this is, counted from 1.
-    pub attempt: i32,
-    /// When it was sent. Not there yet: it is written down before it is sent, so that a message is sent twice rather than
-    /// forgotten.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Time>,
-}
-
-/// How far the stream is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LiveStatus {
-    /// The newest segment that S3 holds in every rendition.
-    pub segment: i64,
-    /// When this was seen. The edge moves on from here in real time while `Playable` is true.
-    pub at: Time,
-    /// Milliseconds that encoding is behind the newest input.
-    pub lag_millis: i64,
-    /// Bits a second that all renditions together put out.
-    pub bitrate: i64,
-    /// The transcoder pod.
-    pub transcoder: String,
+    #[test]
+    fn rules_say_the_fix() {
+        let message = |path: &str, rule: &str| {
+            let rules = schema(&format!("{path}/x-kubernetes-validations"));
+            let found = rules.as_array().unwrap().iter().find(|found| found["rule"].as_str().unwrap().contains(rule)).cloned().unwrap();
+            found["message"].as_str().unwrap().to_owned()
+        };
+        assert!(message("/properties/spec/properties/streamKey", "oldSelf.rotation").ends_with("count up from its last value"));
+        assert!(message("", "reconnect.backup").contains("leave it out, or"));
+    }
 }

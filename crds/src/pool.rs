@@ -76,6 +76,7 @@ pub struct Exposure {
 /// Ingest shards: a StatefulSet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("self.plainRtmp || has(self.rtmps)").message("spec.ingest: with plainRtmp false nobody can publish; set rtmps: {} to take publishers over TLS"))]
 pub struct IngestSpec {
     /// How many.
     #[schemars(range(min = 1, max = 1000))]
@@ -83,9 +84,33 @@ pub struct IngestSpec {
     /// Where lecturers publish, as it stands in `status.ingest.url`: `rtmp://ingest.school.example/live`.
     #[x_kube(validation = kube::core::Rule::new("isURL(self) && url(self).getScheme() in ['rtmp', 'rtmps'] && url(self).getHostname() != ''").message("spec.ingest.publicUrl: write rtmp://host[:port]/live, as a lecturer types it into OBS"))]
     pub public_url: String,
+    /// Take publishers over RTMP in the clear, on port 1935.
+    #[serde(default = "yes")]
+    pub plain_rtmp: bool,
+    /// Take publishers over RTMPS, on port 1936. Off unless given; `{}` is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtmps: Option<RtmpsSpec>,
     /// How shards are reached from outside.
     #[serde(default)]
     pub exposure: Exposure,
+    /// Seconds that a shard which is to go (an update, an eviction, a smaller pool) waits for its publishers to leave. Its
+    /// streams belong to other shards at once; it only relays to them meanwhile.
+    #[serde(default = "default_drain_seconds")]
+    #[schemars(range(min = 30, max = 86_400))]
+    pub drain_seconds: i32,
+    /// MiB that a shard may keep media in: some 60 s of each of its streams, 15 MiB at 2 Mbit/s. Over it new publishers are
+    /// refused. The pod requests and is limited to an eighth and 128 MiB more, for everything else.
+    #[serde(default = "default_memory_mib", rename = "memoryMiB")]
+    #[schemars(range(min = 64, max = 1_048_576))]
+    pub memory_mib: i32,
+}
+
+fn default_drain_seconds() -> i32 {
+    3600
+}
+
+fn default_memory_mib() -> i32 {
+    1024
 }
 
 /// Transcoder pods: made and replaced by the operator one by one.
@@ -98,6 +123,20 @@ pub struct TranscoderSpec {
     /// How many jobs a pod takes at once.
     #[schemars(range(min = 1, max = 64))]
     pub slots: i32,
+}
+
+/// RTMP over TLS. It shares the service type of `exposure`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RtmpsSpec {
+    /// A Secret of type kubernetes.io/tls in the operator's namespace (cert-manager's, say) with a certificate for the
+    /// host of `publicUrl`. Unless given the operator issues one from its own CA, which publishers have to be told to trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: Option<String>,
+    /// The port on every node, for NodePort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<i32>,
 }
 
 /// Origins: a Deployment.

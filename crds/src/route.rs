@@ -80,7 +80,7 @@ pub enum Takeover {
 }
 
 /// How a camera sends its media.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RtspTransport {
     /// In the RTSP connection: through firewalls, without loss.
     #[default]

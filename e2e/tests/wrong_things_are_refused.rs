@@ -40,6 +40,16 @@ async fn wrong_things_are_refused_at_admission() -> Result<()> {
             &["spec.source", "exactly one"],
         )
         .await?;
+        let camera = json!({"rtsp": {"url": "rtsp://camera/stream"}});
+        refused(
+            lab,
+            "two-cameras",
+            json!({"source": camera, "reconnect": {"backup": true}}),
+            &["spec.reconnect.backup", "spec.source.rtmp"],
+        )
+        .await?;
+        lab.apply("rotated", json!({"streamKey": {"rotation": 2}})).await?;
+        refused(lab, "rotated", json!({"streamKey": {"rotation": 1}}), &["spec.streamKey.rotation", "only grow"]).await?;
         refused(lab, &"x".repeat(53), json!({}), &["metadata.name", "52"]).await
     })
     .await

@@ -8,7 +8,7 @@ use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
-use lectern_crds::{LadderChoice, LiveStream, LiveStreamSpec, Reconnect, Record, Source};
+use lectern_crds::{LadderChoice, LiveStream, LiveStreamSpec, Reconnect, Record, Source, StreamKey};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -199,6 +199,7 @@ fn live_stream(wanted: &Start, nth: u64) -> LiveStream {
             }),
             latency: wanted.latency,
             reconnect: Reconnect::default(),
+            stream_key: StreamKey::default(),
             record: Record::default(),
             ended: false,
         },

@@ -2,10 +2,12 @@
 
 use crate::metrics::Counted;
 use crate::net;
-use crate::shard::Shard;
+use crate::relay::Owners;
+use crate::shard::{NotServed, Shard};
 use bytes::BytesMut;
 use lectern_contract::feed::{FeedFrame, FeedRequest};
 use lectern_contract::frame::FrameError;
+use lectern_podkit::tls::{PeerRefused, PeerRole, PeerStream};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Readers at once: a transcoder, its successor and a few tools for each of some thousand runs.
@@ -21,14 +24,18 @@ const MAX_READERS: usize = 16_384;
 const ASK_WITHIN: Duration = Duration::from_secs(10);
 /// A reader that takes nothing for so long is taken for dead.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
-/// A request's bytes at most: a run id and a time.
+/// A request's bytes at most: a run id, an epoch and a time.
 const MAX_REQUEST: usize = 4096;
+/// A buffer that a batch has made larger than this is not kept: readers are many, and idle between access units.
+const KEEP: usize = 64 * 1024;
 
 /// Why a reader is let go.
 #[derive(Debug, thiserror::Error)]
 enum FeedError {
     #[error("no request came")]
     NoRequest,
+    #[error(transparent)]
+    Peer(#[from] PeerRefused),
     #[error(transparent)]
     Malformed(#[from] FrameError),
     #[error("it took nothing for {} s", STUCK_AFTER.as_secs())]
@@ -37,41 +44,60 @@ enum FeedError {
     Io(#[from] io::Error),
 }
 
-/// Serves readers until `stop`.
-pub async fn serve(listener: TcpListener, shard: Arc<Shard>, stop: CancellationToken) -> Result<(), Infallible> {
+/// Serves transcoders until `stop`. `owners` says how this shard's peers are let in and where others' feeds are.
+pub async fn serve(listener: TcpListener, shard: Arc<Shard>, owners: Owners, stop: CancellationToken) -> Result<(), Infallible> {
     let metrics = shard.metrics().clone();
-    net::serve(listener, MAX_READERS, metrics, stop, move |socket, remote| connection(socket, remote, shard.clone())).await
+    let handle = move |socket, remote| connection(socket, remote, shard.clone(), owners.clone());
+    net::serve(listener, MAX_READERS, metrics, stop, handle).await
 }
 
-async fn connection(mut socket: TcpStream, remote: SocketAddr, shard: Arc<Shard>) {
-    if let Err(error) = read_run(&mut socket, remote, &shard).await {
+async fn connection(socket: TcpStream, remote: SocketAddr, shard: Arc<Shard>, owners: Owners) {
+    if let Err(error) = read_run(socket, remote, &shard, &owners).await {
         tracing::info!(%remote, %error, "a reader is let go");
     }
 }
 
-async fn read_run(socket: &mut TcpStream, remote: SocketAddr, shard: &Shard) -> Result<(), FeedError> {
-    let request = tokio::time::timeout(ASK_WITHIN, request(socket)).await.map_err(|_| FeedError::NoRequest)??;
+async fn read_run(socket: TcpStream, remote: SocketAddr, shard: &Shard, owners: &Owners) -> Result<(), FeedError> {
+    let asked = timeout(ASK_WITHIN, async {
+        let mut socket = owners.peers().accept(socket, PeerRole::Transcoder).await?;
+        let request = request(&mut socket).await?;
+        Ok::<_, FeedError>((socket, request))
+    });
+    let (mut socket, request) = asked.await.map_err(|_| FeedError::NoRequest)??;
     let _counted = Counted::up(&shard.metrics().feed_readers);
-    let run = match shard.run(&request.run) {
-        Ok(run) => run,
-        Err(closing) => return write(socket, &[FeedFrame::Refused { reason: closing.to_string() }], &mut BytesMut::new()).await,
-    };
-    tracing::info!(%remote, run = %run.id(), from = request.from.map(tracing::field::display), "a reader came");
-    let mut reader = run.reader(request.from);
     let mut bytes = BytesMut::new();
+    let (run, epoch) = match shard.run(&request.run, request.epoch) {
+        Ok(served) => served,
+        Err(not_served) => {
+            let verdict = match not_served {
+                NotServed::Moved(owner) => FeedFrame::Moved { feed: owners.feed(&owner) },
+                other => FeedFrame::Refused { reason: other.to_string() },
+            };
+            write(&mut socket, &[verdict], &mut bytes).await?;
+            net::farewell(&mut socket).await;
+            return Ok(());
+        }
+    };
+    tracing::info!(%remote, run = %run.id(), %epoch, from = request.from.map(tracing::field::display), "a reader came");
+    write(&mut socket, &[FeedFrame::Serving { epoch }], &mut bytes).await?;
+    let mut reader = run.reader(request.from);
     loop {
-        let batch = tokio::select! {
+        let mut batch = tokio::select! {
             batch = reader.next() => batch,
-            gone = hung_up(socket) => return gone,
+            gone = hung_up(&mut socket) => return gone,
         };
-        write(socket, &batch.frames, &mut bytes).await?;
+        if let Some(owner) = &batch.moved {
+            // The run knows its new owner by name only, and the last batch is the verdict alone.
+            batch.frames = vec![FeedFrame::Moved { feed: owners.feed(owner) }];
+        }
+        write(&mut socket, &batch.frames, &mut bytes).await?;
         if batch.last {
             return Ok(socket.shutdown().await?);
         }
     }
 }
 
-async fn request(socket: &mut TcpStream) -> Result<FeedRequest, FeedError> {
+async fn request(socket: &mut PeerStream) -> Result<FeedRequest, FeedError> {
     let mut input = BytesMut::new();
     loop {
         if let Some(request) = FeedRequest::decode(&mut input)? {
@@ -91,9 +117,17 @@ async fn hung_up(socket: &mut (impl AsyncRead + Unpin)) -> Result<(), FeedError>
 }
 
 /// Writes frames in one go. `bytes` is a buffer to use again.
-async fn write(socket: &mut TcpStream, frames: &[FeedFrame], bytes: &mut BytesMut) -> Result<(), FeedError> {
-    bytes.clear();
+async fn write(socket: &mut PeerStream, frames: &[FeedFrame], bytes: &mut BytesMut) -> Result<(), FeedError> {
     frames.iter().for_each(|frame| frame.encode(bytes));
-    tokio::time::timeout(STUCK_AFTER, socket.write_all(bytes)).await.map_err(|_| FeedError::Stuck)??;
+    // TLS keeps back what it could not send at once, until it is flushed.
+    let sent = timeout(STUCK_AFTER, async {
+        socket.write_all(bytes).await?;
+        socket.flush().await
+    });
+    sent.await.map_err(|_| FeedError::Stuck)??;
+    bytes.clear();
+    if bytes.capacity() > KEEP {
+        *bytes = BytesMut::new();
+    }
     Ok(())
 }

@@ -25,13 +25,23 @@ async fn main() -> anyhow::Result<()> {
     let (table, seen) = watch::channel(Default::default());
     let shard = Shard::new(ShardName(args.pod.pod_name.clone()), seen, args.limits(), Memory::new(args.memory_mib << 20), metrics.clone());
 
-    let publishers = listen(args.rtmp_listen).await?;
+    let mut tasks = Tasks::new(stop.clone());
+    // First, so that the pod is seen to live while it waits for its certificate.
+    tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
+    let peers = args.peer_tls.when_there(&args.pod.pool, &readiness);
+    let Some(peers) = asked.run_until_cancelled(peers).await else {
+        stop.cancel();
+        return tasks.join().await;
+    };
+
     let readers = listen(args.feed_listen).await?;
     let relayed = listen(args.relay_listen).await?;
     let gate = Gate::new(args.gate());
     let pump = rtmp::Pump::start(args.pump_threads, Duration::from_millis(args.batch_millis), &metrics, &shard.draining())?;
-    let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: args.owners(), pump, gate: gate.clone() });
-    let (listening, grace, pod) = (Listening { accepting: asked.clone(), stop: stop.clone() }, Duration::from_secs(args.drain_seconds), args.pod);
+    let owners = args.owners(peers.clone());
+    let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate: gate.clone() });
+    let listening = Listening { accepting: asked.clone(), stop: stop.clone() };
+    let pod = args.pod;
     let collect = {
         let shard = shard.clone();
         move || shard.role()
@@ -41,15 +51,18 @@ async fn main() -> anyhow::Result<()> {
         move || readiness.ready()
     };
 
-    let mut tasks = Tasks::new(stop.clone());
-    tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
-    tasks.spawn("drain", drain::run(shard.clone(), gate, readiness, grace, asked, stop.clone()));
+    tasks.spawn("drain", drain::run(shard.clone(), gate, readiness, Duration::from_secs(args.drain_seconds), asked, stop.clone()));
     tasks.spawn("routes", routes::follow(client, pod.pod_namespace.clone(), pod.pool.clone(), table, ready, stop.clone()));
     tasks.spawn("runs", shard.clone().follow_routes(stop.clone()));
-    tasks.spawn("rtmp", rtmp::serve(publishers, context, None, listening));
-    tasks.spawn("relay", relay::serve(relayed, shard.clone(), stop.clone()));
+    if let Some(address) = args.rtmp_listen.0 {
+        tasks.spawn("rtmp", rtmp::serve(listen(address).await?, context.clone(), None, listening.clone()));
+    }
+    if let (Some(address), Some(folder)) = (args.rtmps_listen, args.rtmps_tls_dir) {
+        tasks.spawn("rtmps", rtmp::serve_tls(listen(address).await?, context, folder, listening));
+    }
+    tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers, stop.clone()));
     tasks.spawn("rtsp", rtsp::run(shard.clone(), stop.clone()));
-    tasks.spawn("feed", feed::serve(readers, shard.clone(), stop.clone()));
+    tasks.spawn("feed", feed::serve(readers, shard.clone(), owners, stop.clone()));
     tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), stop));
     tasks.join().await
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -108,7 +108,7 @@ fn note(ended: Result<(), JoinError>, metrics: &Metrics) {
 
 /// Ends a connection so that what was written last arrives: closing a socket with unread bytes in it would reset the
 /// connection and may take the last words with it.
-pub(crate) async fn farewell(socket: &mut TcpStream) {
+pub(crate) async fn farewell(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let rest = async {
         let mut ignored = [0; 4096];
         socket.shutdown().await?;

@@ -5,7 +5,7 @@ use crate::metrics::{Metrics, RefusedReason};
 use crate::routes::{Route, RouteTable, Seat};
 use crate::stream::{Closing, Limits, Occupied, Publication, Run, Shared};
 use lectern_contract::report::{IngestRun, Orphan, Role};
-use lectern_contract::{KeyHash, RunId, ShardName};
+use lectern_contract::{Epoch, KeyHash, RunId, ShardName};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,25 @@ impl Refusal {
             Self::Full(_) => RefusedReason::Full,
         }
     }
+}
+
+/// Why a reader of the feed is not served here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotServed {
+    /// No route names the run.
+    #[error("{}", Closing::Unrouted)]
+    Unknown,
+    /// The reader has heard of a newer owner than the one that this shard's routes name.
+    #[error("this shard knows the stream's owner of epoch {known}, and you one of epoch {heard}")]
+    Outdated {
+        /// In the route.
+        known: Epoch,
+        /// In the request.
+        heard: Epoch,
+    },
+    /// Another shard owns it.
+    #[error("the stream is on shard {0}")]
+    Moved(ShardName),
 }
 
 impl Shard {
@@ -163,16 +182,21 @@ impl Shard {
         OrphanNotice { shard: self.clone(), run: route.run.clone() }
     }
 
-    /// The run for a reader of the feed.
+    /// The run for a reader of the feed, and the epoch under which this shard owns it. `heard` is the newest epoch that
+    /// the reader has heard of.
     ///
     /// # Errors
-    /// The reason that the reader is told, if this shard does not own the run.
-    pub fn run(&self, id: &RunId) -> Result<Arc<Run>, Closing> {
-        let route = self.routes.borrow().by_run(id).cloned().ok_or(Closing::Unrouted)?;
-        if !self.owns(&route) {
-            return Err(Closing::Moved(route.shard));
+    /// What the reader is told, if this shard does not own the run or cannot know who does.
+    pub fn run(&self, id: &RunId, heard: Epoch) -> Result<(Arc<Run>, Epoch), NotServed> {
+        let route = self.routes.borrow().by_run(id).cloned().ok_or(NotServed::Unknown)?;
+        if heard > route.epoch {
+            // Whom this route names has lost the run, be it this shard or another.
+            return Err(NotServed::Outdated { known: route.epoch, heard });
         }
-        Ok(self.run_of(&route))
+        if !self.owns(&route) {
+            return Err(NotServed::Moved(route.shard));
+        }
+        Ok((self.run_of(&route), route.epoch))
     }
 
     /// What this shard tells the operator.

@@ -17,6 +17,7 @@ use lectern_contract::{KeyHash, RunId, StreamRef};
 use lectern_ingest_pod::gate::GateLimits;
 use lectern_ingest_pod::metrics::{Refused, RefusedReason};
 use lectern_ingest_pod::routes::{Keys, Route};
+use lectern_podkit::tls::PeerTls;
 use peer::Publisher;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,7 +126,7 @@ struct Lectures {
 
 impl Lectures {
     async fn begin(limits: GateLimits) -> Self {
-        let shard = TestShard::start_with(Default::default(), limits).await;
+        let shard = TestShard::start_with(Default::default(), limits, PeerTls::plain()).await;
         shard.route::<{ GOOD + SILENT }>(std::array::from_fn(|number| route(&shard, number)));
         let (over, _) = watch::channel(false);
         let (mut lecturers, mut readers, mut silent) = (JoinSet::new(), Vec::new(), Vec::new());

@@ -44,6 +44,12 @@ impl Args {
     /// The certificate that the gateway needs, if it is ours to issue.
     pub fn gateway_certificate(&self) -> Option<crate::trust::Wanted> {
         let secret = self.gateway_tls_secret.clone()?;
-        Some(crate::trust::Wanted { namespace: self.pod_namespace.clone(), secret, dns_names: self.gateway_dns_names.clone() })
+        Some(crate::trust::Wanted {
+            namespace: self.pod_namespace.clone(),
+            secret,
+            dns_names: self.gateway_dns_names.clone(),
+            usage: crate::trust::Usage::Server,
+            owner: None,
+        })
     }
 }

@@ -46,6 +46,10 @@ pub struct Context {
     pub book: Book,
     /// Stream keys as they were read last.
     pub keys: KeyBook,
+    /// When cameras' credentials were carried over last.
+    pub cameras: crate::stream::camera::CameraBook,
+    /// The pods of silent shards as they were seen last.
+    pub shard_pods: crate::stream::owner::ShardPods,
     /// Jobs that this process has sent.
     pub sent: crate::stream::dispatch::Sent,
     /// Queues and buckets.
@@ -103,6 +107,9 @@ pub enum Error {
     /// S3 or SQS.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// A pool's certificates.
+    #[error(transparent)]
+    Trust(#[from] crate::trust::TrustError),
     /// A job that cannot be written as JSON.
     #[error("the job cannot be written: {0}")]
     Job(#[source] serde_json::Error),
@@ -118,6 +125,7 @@ impl Error {
             Self::Kube(error) if crate::apply::is_conflict(error) => "conflict",
             Self::Kube(_) => "api",
             Self::Cloud(_) => "cloud",
+            Self::Trust(_) => "trust",
             Self::Job(_) => "job",
             Self::TooLong => "timeout",
         }

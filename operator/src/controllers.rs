@@ -1,10 +1,12 @@
 //! What the leader runs: both controllers and the task that keeps RouteSlices.
 
 use crate::args::Args;
+use crate::conditions::holds;
 use crate::context::{Context, DebugClient, Error, bounded, retry};
 use crate::events::Events;
 use crate::metrics::Metrics;
-use crate::reports::Reports;
+use crate::reports::{Change, Reports};
+use crate::stream::claims::ENDED;
 use crate::{pool, routes, stream};
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, future};
@@ -16,7 +18,7 @@ use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
-use lectern_contract::{ShardName, StreamRef};
+use lectern_contract::ShardName;
 use lectern_crds::{EncodingLadder, LiveStream, POOL_LABEL, StreamPool};
 use lectern_podkit::Tasks;
 use serde::de::DeserializeOwned;
@@ -43,7 +45,7 @@ pub fn start(
     client: Client,
     args: &Args,
     reports: Arc<Reports>,
-    changes: mpsc::UnboundedReceiver<StreamRef>,
+    changes: mpsc::UnboundedReceiver<Change>,
     metrics: Metrics,
     tasks: &mut Tasks,
 ) {
@@ -61,6 +63,8 @@ pub fn start(
         ladders,
         book: Default::default(),
         keys: Default::default(),
+        cameras: Default::default(),
+        shard_pods: Default::default(),
         sent: Default::default(),
         filled: Default::default(),
         clouds: Default::default(),
@@ -203,7 +207,7 @@ fn retry_pool(pool: Arc<Guarded<StreamPool>>, error: &Error, ctx: Arc<Context>) 
 }
 
 struct Triggers {
-    changes: mpsc::UnboundedReceiver<StreamRef>,
+    changes: mpsc::UnboundedReceiver<Change>,
     pools_seen: mpsc::UnboundedReceiver<String>,
 }
 
@@ -222,18 +226,28 @@ where
     let wakes = vec![
         trigger_self(streams, ()).boxed(),
         trigger_with(ladders, by_ladder).boxed(),
-        from_reports(triggers.changes).map(|stream| Ok(stream.into())).boxed(),
+        from_reports(triggers.changes, ctx.streams.clone()).map(|stream| Ok(stream.into())).boxed(),
         from_pools(triggers.pools_seen, ctx.clone()).map(|stream| Ok(stream.into())).boxed(),
     ];
     turn(wakes, ctx.streams.clone(), reconcile_stream, retry_stream, (ctx.clone(), stop)).await;
     Ok(())
 }
 
-fn from_reports(changes: mpsc::UnboundedReceiver<StreamRef>) -> impl Stream<Item = ObjectRef<Guarded<LiveStream>>> {
-    futures::stream::unfold(changes, |mut changes| async move {
-        let stream = changes.recv().await?;
-        Some((ObjectRef::new(&stream.name).within(&stream.namespace), changes))
-    })
+fn from_reports(
+    changes: mpsc::UnboundedReceiver<Change>,
+    streams: Store<Guarded<LiveStream>>,
+) -> impl Stream<Item = ObjectRef<Guarded<LiveStream>>> {
+    let refs = futures::stream::unfold(changes, move |mut changes| {
+        let streams = streams.clone();
+        async move {
+            let woken = match changes.recv().await? {
+                Change::Stream(stream) => vec![ObjectRef::new(&stream.name).within(&stream.namespace)],
+                Change::Shard(shard) => streams_where(&streams, |stream| is_on(stream, &shard)),
+            };
+            Some((futures::stream::iter(woken), changes))
+        }
+    });
+    refs.flatten()
 }
 
 /// The streams of a pool that came, went, or got another spec; a pool whose status alone has changed wakes nobody.
@@ -251,6 +265,12 @@ fn from_pools(seen: mpsc::UnboundedReceiver<String>, ctx: Arc<Context>) -> impl 
         }
     });
     refs.flatten()
+}
+
+/// Whether it is the shard's business how the stream does: what has ended has nothing to fear from it.
+fn is_on(stream: &LiveStream, shard: &ShardName) -> bool {
+    let status = stream.status.as_ref().filter(|status| !holds(&status.conditions, ENDED));
+    status.and_then(|status| status.placement.as_ref()).is_some_and(|placement| placement.shard == shard.0)
 }
 
 fn streams_where(streams: &Store<Guarded<LiveStream>>, fits: impl Fn(&LiveStream) -> bool) -> Vec<ObjectRef<Guarded<LiveStream>>> {

@@ -14,7 +14,7 @@
 //! | `lectern.video` | `livestreams/status`, `streampools/status` | get, patch |
 //! | `lectern.video` | `livestreams/finalizers`, `streampools/finalizers` | update (owner references with blockOwnerDeletion) |
 //! | `lectern.video` | `streampools`, `encodingladders` | get, list, watch |
-//! | *core* | `secrets` | get, create, patch (stream keys, in the streams' namespaces; never listed or watched) |
+//! | *core* | `secrets` | get, create, patch (stream keys and cameras' passwords, in the streams' namespaces; never listed or watched) |
 //! | `events.k8s.io` | `events` | create, patch |
 //!
 //! Role in the operator's namespace:
@@ -25,6 +25,7 @@
 //! | `apps` | `statefulsets`, `deployments` | get, list, watch, create, patch |
 //! | *core* | `services` | get, list, watch, create, patch |
 //! | *core* | `pods` | get, list, watch, create, patch, delete |
+//! | *core* | `secrets` | get, create, patch (the CA, the gateway's certificate, the pools' Secrets of cameras) |
 //! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch |
 //! | `coordination.k8s.io` | `leases` | get, create, update |
 

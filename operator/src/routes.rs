@@ -12,8 +12,10 @@ use kube::api::{Api, ListParams, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
+use lectern_contract::RunId;
 use lectern_contract::StreamRef;
-use lectern_crds::{LiveStream, POOL_LABEL, Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover};
+use lectern_contract::keys::RunPrefix;
+use lectern_crds::{LiveStream, POOL_LABEL, Route, RouteSlice, RouteSliceSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,27 +37,36 @@ const ROUND: Duration = Duration::from_secs(20);
 /// The slices of all pools by name.
 pub type Slices = BTreeMap<String, RouteSliceSpec>;
 
-/// The route of a stream: there from its placement until its run is complete, with `ended` from when it is to end.
+/// The route of a stream: there from its placement until its run is complete, with `ended` from when it is to end. That of a
+/// camera with a password waits until the password is where its shard can read it.
 pub fn route(stream: &LiveStream) -> Option<Route> {
     let status = stream.status.as_ref().filter(|status| !holds(&status.conditions, ENDED))?;
     let (placement, ingest, run) = (status.placement.as_ref()?, status.ingest.as_ref()?, status.run_id.as_ref()?);
-    let StreamRef { namespace, name } = stream_ref(stream);
+    let rtsp = stream.spec.source.rtsp.as_ref();
+    let ended = stream.spec.ended || is_deleting(stream);
+    let credentials = ingest.camera_credentials.clone().filter(|_| rtsp.is_some_and(|rtsp| rtsp.secret_ref.is_some()));
+    if credentials.is_none() && !ended && rtsp.is_some_and(|rtsp| rtsp.secret_ref.is_some()) {
+        return None;
+    }
+    let here = stream_ref(stream);
+    let original = stream.spec.record.original.then(|| RunPrefix::of(&here, &RunId(run.clone())).to_string());
+    let StreamRef { namespace, name } = here;
     Some(Route {
         key_hash: ingest.key_hash.clone(),
-        previous_key_hash: None,
-        backup_key_hash: None,
-        takeover: Takeover::default(),
+        previous_key_hash: ingest.previous_key_hash.clone(),
+        backup_key_hash: ingest.backup_key_hash.clone(),
+        takeover: stream.spec.reconnect.takeover,
         namespace,
         name,
         run_id: run.clone(),
         shard: placement.shard.clone(),
         epoch: placement.epoch,
         anchor_millis: placement.anchor_millis,
-        ended: stream.spec.ended || is_deleting(stream),
-        rtsp_url: stream.spec.source.rtsp.as_ref().map(|rtsp| rtsp.url.clone()),
-        rtsp_transport: RtspTransport::default(),
-        rtsp_credentials: None,
-        original_prefix: None,
+        ended,
+        rtsp_url: rtsp.map(|rtsp| rtsp.url.clone()),
+        rtsp_transport: rtsp.map(|rtsp| rtsp.transport).unwrap_or_default(),
+        rtsp_credentials: credentials,
+        original_prefix: original,
     })
 }
 
@@ -191,6 +202,7 @@ fn object(name: &str, spec: &RouteSliceSpec) -> RouteSlice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lectern_crds::{RtspTransport, Takeover};
 
     fn a_route(number: usize) -> (String, Route) {
         let route = Route {

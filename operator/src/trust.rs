@@ -1,12 +1,13 @@
-//! Certificates: a CA of the operator's own, and the gateway's certificate signed by it.
+//! Certificates: a CA of the operator's own, and those signed by it: the gateway's, and the pools' pods'.
 //!
-//! Both live in Secrets of the operator's namespace. When a certificate runs out and what it is for is kept in annotations,
+//! All live in Secrets of the operator's namespace. When a certificate runs out and what it is for is kept in annotations,
 //! so that nothing here has to parse X.509.
 
 use crate::apply;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -21,7 +22,6 @@ const NOT_AFTER: &str = "lectern.video/not-after";
 const NOT_BEFORE: &str = "lectern.video/not-before";
 const DNS_NAMES: &str = "lectern.video/dns-names";
 const CA_DAYS: i64 = 3650;
-const LEAF_DAYS: i64 = 90;
 /// How often certificates are looked at.
 const LOOK: Duration = Duration::from_secs(3600);
 /// How soon after a failure.
@@ -50,6 +50,35 @@ pub struct Wanted {
     pub secret: String,
     /// The names that it is for; the first is its common name.
     pub dns_names: Vec<String>,
+    /// What it is good for.
+    pub usage: Usage,
+    /// Whom the Secret goes with.
+    pub owner: Option<OwnerReference>,
+}
+
+/// What a certificate is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// A server that people and their programs connect to.
+    Server,
+    /// A pod, as server and as client of other pods. Short-lived: nobody revokes it.
+    Peer,
+}
+
+impl Usage {
+    fn days(self) -> i64 {
+        match self {
+            Self::Server => 90,
+            Self::Peer => 7,
+        }
+    }
+
+    fn extended(self) -> Vec<ExtendedKeyUsagePurpose> {
+        match self {
+            Self::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Self::Peer => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+        }
+    }
 }
 
 /// Keeps the certificate fresh until `stop`.
@@ -115,21 +144,20 @@ fn is_fresh(held: &Secret, names: &[String], ca_pem: &str, now: Timestamp) -> bo
 }
 
 fn issue(issuer: &Issuer<'_, KeyPair>, wanted: &Wanted, ca_pem: &str, now: Timestamp) -> Result<Secret, TrustError> {
-    let (from, until) = (now - days(1), now + days(LEAF_DAYS));
+    let (from, until) = (now - days(1), now + days(wanted.usage.days()));
     let mut params = CertificateParams::new(wanted.dns_names.clone())?;
     params.distinguished_name.push(DnType::CommonName, wanted.dns_names.first().cloned().unwrap_or_else(|| "lectern".into()));
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages = wanted.usage.extended();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
     bound(&mut params, from, until);
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
     let data = [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", ca_pem.to_owned())];
-    Ok(secret(
-        &wanted.secret,
-        data,
-        [(NOT_BEFORE, from.to_string()), (NOT_AFTER, until.to_string()), (DNS_NAMES, wanted.dns_names.join(","))],
-    ))
+    let annotations = [(NOT_BEFORE, from.to_string()), (NOT_AFTER, until.to_string()), (DNS_NAMES, wanted.dns_names.join(","))];
+    let mut secret = secret(&wanted.secret, data, annotations);
+    secret.metadata.owner_references = wanted.owner.clone().map(|owner| vec![owner]);
+    Ok(secret)
 }
 
 /// The CA's parameters: what an issuer signs with is the name, which must not change while the CA's Secret lives.
@@ -177,7 +205,8 @@ mod tests {
     use super::*;
 
     fn wanted(names: &[&str]) -> Wanted {
-        Wanted { namespace: "lectern".into(), secret: "gateway-tls".into(), dns_names: names.iter().map(|name| (*name).into()).collect() }
+        let dns_names = names.iter().map(|name| (*name).into()).collect();
+        Wanted { namespace: "lectern".into(), secret: "gateway-tls".into(), dns_names, usage: Usage::Server, owner: None }
     }
 
     fn at(day: i64) -> Timestamp {
@@ -194,6 +223,15 @@ mod tests {
         let names = wanted(&["gateway.example"]).dns_names;
         assert!(is_fresh(&issued(), &names, "the CA", at(59)));
         assert!(!is_fresh(&issued(), &names, "the CA", at(60)));
+    }
+
+    #[test]
+    fn a_pods_certificate_is_renewed_within_a_week() {
+        let issuer = Issuer::new(ca_params(at(0)).unwrap(), KeyPair::generate().unwrap());
+        let wanted = Wanted { usage: Usage::Peer, ..wanted(&["ingest.default.lectern.internal"]) };
+        let held = issue(&issuer, &wanted, "the CA", at(0)).unwrap();
+        assert!(is_fresh(&held, &wanted.dns_names, "the CA", at(4)));
+        assert!(!is_fresh(&held, &wanted.dns_names, "the CA", at(5)));
     }
 
     #[test]

@@ -4,15 +4,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use lectern_crds::StreamPool;
+use lectern_crds::{RtmpsSpec, StreamPool};
 use lectern_operator::pool::plan::{Place, Planned, plan};
+use lectern_operator::trust::Wanted;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::{env, fs};
 
+fn pool() -> StreamPool {
+    serde_yaml::from_str(include_str!("golden/pool.yaml")).unwrap()
+}
+
+fn place() -> Place {
+    Place { namespace: "lectern".into(), operator_url: "http://lectern-operator.lectern.svc:7100".into() }
+}
+
 fn planned() -> Planned {
-    let pool: StreamPool = serde_yaml::from_str(include_str!("golden/pool.yaml")).unwrap();
-    plan(&pool, &Place { namespace: "lectern".into(), operator_url: "http://lectern-operator.lectern.svc:7100".into() })
+    plan(&pool(), &place())
 }
 
 fn matches(name: &str, object: &impl Serialize) {
@@ -29,6 +37,7 @@ fn matches(name: &str, object: &impl Serialize) {
 fn shards_are_planned_as_written_down() {
     matches("ingest.yaml", &planned().ingest);
     matches("ingest-budget.yaml", &planned().ingest_budget);
+    matches("cameras.yaml", &planned().cameras);
 }
 
 #[test]
@@ -47,9 +56,36 @@ fn transcoders_are_planned_as_written_down() {
 }
 
 #[test]
+fn certificates_are_issued_as_written_down() {
+    let said = |wanted: &Wanted| format!("{}: {:?} for {}", wanted.secret, wanted.usage, wanted.dns_names.join(", "));
+    let certificates: Vec<_> = planned().certificates.iter().map(said).collect();
+    let expected = [
+        "lectern-ingest-default-tls: Peer for ingest.default.lectern.internal",
+        "lectern-transcoder-default-tls: Peer for transcoder.default.lectern.internal",
+        "lectern-rtmps-default-tls: Server for ingest.example",
+    ];
+    assert_eq!(certificates, expected);
+}
+
+#[test]
+fn a_pool_with_a_certificate_of_its_own_takes_rtmps_alone() {
+    let mut pool = pool();
+    pool.spec.ingest.plain_rtmp = false;
+    pool.spec.ingest.rtmps = Some(RtmpsSpec { secret_name: Some("ours".into()), node_port: None });
+    let planned = plan(&pool, &place());
+    assert_eq!(planned.certificates.len(), 2, "none is issued for it");
+    let pod = planned.ingest.spec.unwrap().template.spec.unwrap();
+    let secrets: Vec<_> = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name).collect();
+    assert_eq!(secrets, ["lectern-ingest-default-tls", "ours"]);
+    let env = pod.containers[0].env.clone().unwrap();
+    assert!(env.iter().any(|var| var.name == "LECTERN_RTMP_LISTEN" && var.value.as_deref() == Some("off")));
+    let ports = planned.services[1].spec.clone().unwrap().ports.unwrap();
+    assert_eq!(ports.iter().map(|port| (port.port, port.node_port)).collect::<Vec<_>>(), [(1936, None)]);
+}
+
+#[test]
 fn a_change_of_the_image_changes_the_transcoders_hash_and_another_pools_size_does_not() {
-    let pool: StreamPool = serde_yaml::from_str(include_str!("golden/pool.yaml")).unwrap();
-    let place = Place { namespace: "lectern".into(), operator_url: "http://lectern-operator.lectern.svc:7100".into() };
+    let (pool, place) = (pool(), place());
     let (mut newer, mut larger) = (pool.clone(), pool.clone());
     newer.spec.images.transcoder = "lectern/transcoder:2".into();
     larger.spec.transcoder.pods = 9;

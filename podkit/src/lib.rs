@@ -1,5 +1,5 @@
 //! What every pod of Lectern does alike: logs, signals, tasks that live and die together, health and metrics over HTTP,
-//! reports to the operator. A pod's `main` is a table of contents of these.
+//! reports to the operator, TLS. A pod's `main` is a table of contents of these.
 
 pub mod args;
 pub mod clock;
@@ -8,6 +8,7 @@ pub mod report;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 
 pub use args::PodArgs;
 pub use tasks::Tasks;

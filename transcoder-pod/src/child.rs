@@ -12,9 +12,11 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::push::PushFrame;
 use lectern_contract::report::TranscoderState;
 use lectern_contract::{Epoch, Owner, SegmentNumber, Ticks};
+use lectern_podkit::tls::{PeerTls, TlsError};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,6 +52,10 @@ pub struct ChildJob {
     pub bucket_region: String,
     /// Its server's URL; `None`: AWS.
     pub bucket_endpoint: Option<String>,
+    /// The pool whose shards serve the feed.
+    pub pool: String,
+    /// The folder of the pod's certificate for them; `None`: the feed is read in the clear.
+    pub peer_tls_dir: Option<PathBuf>,
 }
 
 /// What a child says, a line of JSON on standard output each time.
@@ -79,6 +85,9 @@ pub enum ChildError {
     /// No port for origins to connect to.
     #[error("origins cannot be served: {0}")]
     Listen(#[source] io::Error),
+    /// The pod's certificate.
+    #[error("the pod's certificate cannot be used: {0}")]
+    Certificate(#[from] TlsError),
     /// The engine.
     #[error("the engine broke: {0}")]
     Engine(#[from] EngineError),
@@ -154,6 +163,10 @@ async fn run(
     stop: CancellationToken,
 ) -> Result<Option<TranscoderState>, ChildError> {
     let job = given.job.clone();
+    let peers = match &given.peer_tls_dir {
+        Some(folder) => PeerTls::load(folder, &given.pool).await?,
+        None => PeerTls::plain(),
+    };
     let objects = Objects::connect(&BucketAt::new(given.bucket.clone(), given.bucket_region.clone(), given.bucket_endpoint.clone())).await;
     let listener = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), 0)).await.map_err(ChildError::Listen)?;
     let port = listener.local_addr().map_err(ChildError::Listen)?.port();
@@ -166,7 +179,7 @@ async fn run(
         Claimed::Owned(ownership, restored) => {
             epoch.store(ownership.head().epoch.0, Ordering::Relaxed);
             tracing::info!(run = %job.run, epoch = %ownership.head().epoch, next = %ownership.head().next_segment, address, "the run is ours");
-            work(job, objects, *ownership, *restored, live.clone(), status, stop).await
+            work(job, peers, objects, *ownership, *restored, live.clone(), status, stop).await
         }
         Claimed::Final(state) => Ok(Some(state)),
         Claimed::Stopped => Ok(None),
@@ -222,8 +235,10 @@ async fn claim(objects: &Objects, given: &ChildJob, address: &str, status: &Stat
 }
 
 /// Encodes and publishes until the feed is over.
+#[allow(clippy::too_many_arguments, reason = "what a job is made of, once")]
 async fn work(
     job: LiveJob,
+    peers: PeerTls,
     objects: Objects,
     ownership: Ownership,
     restored: Restored,
@@ -252,7 +267,7 @@ async fn work(
         .name("decode".to_owned())
         .spawn(move || drive(order, taken, put, &abandon))
         .map_err(|error| ChildError::Thread(error.to_string()))?;
-    let feed = tokio::spawn(Feed::new(&job, asked, inputs, status.clone(), stop, abandoned.clone()).run());
+    let feed = tokio::spawn(Feed::new(&job, peers, asked, inputs, status.clone(), stop, abandoned.clone()).run());
 
     // Until the engine has put out its last; or until the keeper finds that the run is somebody else's.
     loop {

@@ -2,15 +2,16 @@
 
 use crate::engine::Input;
 use crate::retry::Backoff;
+use crate::shards::Shards;
 use crate::status::Status;
 use bytes::BytesMut;
 use lectern_contract::feed::{FeedFrame, FeedRequest, Track};
 use lectern_contract::frame::FrameError;
 use lectern_contract::job::LiveJob;
 use lectern_contract::{Epoch, RunId, Ticks};
+use lectern_podkit::tls::{PeerRole, PeerTls};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,10 @@ enum Broken {
     Closed,
     #[error("the shard refuses: {0}")]
     Refused(String),
+    #[error("the run is at {0}")]
+    Moved(String),
+    #[error("the shard owns the run under epoch {serving}, and there is an owner of epoch {heard}")]
+    Outdated { serving: Epoch, heard: Epoch },
     #[error("over")]
     Over(FeedEnd),
 }
@@ -50,7 +55,10 @@ enum Broken {
 /// One run's feed, across connections.
 #[derive(Debug)]
 pub struct Feed {
-    address: String,
+    shards: Shards,
+    peers: PeerTls,
+    /// The newest epoch of an owner that was heard of: who serves under an older one has lost the run.
+    epoch: Epoch,
     run: RunId,
     idle_after: Duration,
     cut_after: Duration,
@@ -66,10 +74,12 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A feed of the job's run from `from` on (`None`: from the newest keyframe), into `inputs`. Where `stop` ends it, it
+    /// A feed of the job's run from `from` on (`None`: from the newest keyframe), into `inputs`; `peers` is the pod's end of
+    /// connections to shards. Where `stop` ends it, it
     /// cancels `abandoned` before its inputs end: the open segments are a successor's.
     pub fn new(
         job: &LiveJob,
+        peers: PeerTls,
         from: Option<Ticks>,
         inputs: mpsc::Sender<Input>,
         status: Status,
@@ -77,7 +87,9 @@ impl Feed {
         abandoned: CancellationToken,
     ) -> Self {
         Self {
-            address: job.feed.clone(),
+            shards: Shards::new(job),
+            peers,
+            epoch: Epoch(0),
             run: job.run.clone(),
             idle_after: Duration::from_millis(job.idle_after_ms),
             cut_after: Duration::from_millis(job.segment_duration.millis().into()),
@@ -115,10 +127,19 @@ impl Feed {
                     if self.last_media != seen {
                         backoff.reset();
                     }
-                    if backoff.failures().is_multiple_of(16) {
-                        tracing::warn!(shard = self.address, %broken, "the feed is broken; trying on");
+                    let shard = self.shards.address().to_owned();
+                    if let Broken::Moved(owner) = &broken {
+                        tracing::info!(shard, owner, "the run has moved");
+                        if self.shards.moved(owner) {
+                            continue;
+                        }
+                    } else {
+                        self.shards.failed();
                     }
-                    self.status.trouble("feed", Some(format!("the feed from {} is broken: {broken}", self.address)));
+                    if backoff.failures().is_multiple_of(16) {
+                        tracing::warn!(shard, %broken, "the feed is broken; trying on");
+                    }
+                    self.status.trouble("feed", Some(format!("the feed from {shard} is broken: {broken}")));
                 }
             }
             let retry = Instant::now() + backoff.next_wait();
@@ -129,17 +150,18 @@ impl Feed {
     }
 
     async fn connection(&mut self) -> Result<std::convert::Infallible, Broken> {
-        let connected = timeout(CONNECT_WITHIN, TcpStream::connect(self.address.clone()));
+        let (peers, address) = (self.peers.clone(), self.shards.address().to_owned());
+        let connected = timeout(CONNECT_WITHIN, peers.connect(&address, PeerRole::Ingest));
         let mut socket = match self.until(connected, None).await? {
             Some(Ok(socket)) => socket?,
             _ => return Err(Broken::Late),
         };
-        socket.set_nodelay(true)?;
         let mut bytes = BytesMut::new();
         // What was received is asked for again and skipped: the shard counts in keyframes, not in bytes.
         let from = self.newest.iter().flatten().min().copied().or(self.from);
-        FeedRequest { run: self.run.clone(), epoch: Epoch(0), from }.encode(&mut bytes);
+        FeedRequest { run: self.run.clone(), epoch: self.epoch, from }.encode(&mut bytes);
         socket.write_all(&bytes).await?;
+        socket.flush().await?;
         let mut input = BytesMut::with_capacity(1 << 16);
         loop {
             if let Some(read) = self.until(socket.read_buf(&mut input), None).await?
@@ -194,8 +216,13 @@ impl Feed {
                 self.gap = Some(Instant::now() + self.cut_after);
                 self.give(Input::Gap).await
             }
-            FeedFrame::Serving { .. } => Ok(()),
-            FeedFrame::Moved { feed } => Err(Broken::Refused(format!("the run moved to {feed}"))),
+            FeedFrame::Serving { epoch } if epoch < self.epoch => Err(Broken::Outdated { serving: epoch, heard: self.epoch }),
+            FeedFrame::Serving { epoch } => {
+                self.epoch = epoch;
+                self.shards.served();
+                Ok(())
+            }
+            FeedFrame::Moved { feed } => Err(Broken::Moved(feed)),
             FeedFrame::End => Err(Broken::Over(FeedEnd::Ended)),
             FeedFrame::Refused { reason } => Err(Broken::Refused(reason)),
         }

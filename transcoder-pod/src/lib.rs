@@ -8,6 +8,7 @@ pub mod head;
 pub mod packager;
 pub mod publish;
 pub mod retry;
+mod shards;
 pub mod status;
 pub mod studio;
 pub mod supervise;

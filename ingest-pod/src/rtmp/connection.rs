@@ -5,7 +5,7 @@ use super::handshake::{HandshakeFailure, shake};
 use super::link::Link;
 use super::peer::{End, Peer};
 use super::pump::Parting;
-use super::session::Session;
+use super::session::{self, Session};
 use super::sink::{Sink, SinkError};
 use super::wire::Wire;
 use super::{Context, SETUP};
@@ -37,7 +37,7 @@ pub(super) async fn serve(socket: TcpStream, remote: SocketAddr, mut pass: Pass,
             return tracing::debug!(%remote, error = %failure, "no RTMP handshake");
         }
     };
-    let link = Link::new(socket, Peer { remote, wire, session: Session::default(), early });
+    let link = Link::new(socket, Peer { remote, wire, session: Session::new(session::Limits::default()), early });
     let (link, end) = run(link, deadline, &mut pass, &context).await;
     note(&end, remote, &pass, &context);
     if let Some(link) = link {

@@ -18,7 +18,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Link {
     socket: TcpStream,
     peer: Peer,
@@ -114,7 +113,9 @@ impl Link {
             tokio::select! {
                 error = forward.closing() => return Err(SinkError::from(error).into()),
                 ready = timeout(IDLE.saturating_sub(heard.elapsed()), self.ready()) => ready.map_err(|_| End::Idle)??,
-                Ok(()) = draining.changed() => self.peer.session.request_reconnect(TOLD_TO_RECONNECT),
+                Ok(()) = draining.changed() => {
+                    self.peer.session.request_reconnect(TOLD_TO_RECONNECT, None);
+                }
             }
             sleep_until(next).await; // what comes meanwhile goes together
         }

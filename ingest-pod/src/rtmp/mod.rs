@@ -20,9 +20,10 @@ use crate::gate::Gate;
 use crate::net::{self, Listening};
 use crate::relay::Owners;
 use crate::shard::Shard;
-use rustls::ServerConfig;
+use lectern_podkit::tls::ServerTls;
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -65,17 +66,28 @@ pub struct Context {
     pub gate: Gate,
 }
 
-/// Serves publishers as long as `listening` says. `tls` gives each connection the newest configuration of RTMPS; without it
-/// this is RTMP.
+/// Serves publishers over RTMPS, once a certificate is in `folder`, with the newest one that is there for each connection.
+pub async fn serve_tls(listener: TcpListener, context: Arc<Context>, folder: PathBuf, listening: Listening) -> Result<(), Infallible> {
+    let tls = ServerTls::when_there(&folder, |_| {});
+    match listening.accepting.clone().run_until_cancelled(tls).await {
+        Some(tls) => serve(listener, context, Some(tls), listening).await,
+        None => {
+            listening.stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+/// Serves publishers as long as `listening` says: over RTMPS with `tls`, else over RTMP.
 pub async fn serve(
     listener: TcpListener,
     context: Arc<Context>,
-    tls: Option<Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>>,
+    tls: Option<ServerTls>,
     listening: Listening,
 ) -> Result<(), Infallible> {
     let metrics = context.shard.metrics().clone();
     let handle = move |socket, remote: std::net::SocketAddr| {
-        let (context, tls) = (context.clone(), tls.as_ref().map(|newest| newest()));
+        let (context, tls) = (context.clone(), tls.as_ref().map(ServerTls::newest));
         let admitted = context.gate.admit(remote.ip(), std::time::Instant::now());
         async move {
             match admitted {

@@ -7,7 +7,6 @@ use std::io;
 use std::net::SocketAddr;
 
 /// A peer's protocol state, which outlives the socket's moves between tokio and the pump.
-#[derive(Debug)]
 pub(super) struct Peer {
     pub(super) remote: SocketAddr,
     pub(super) wire: Wire,

@@ -47,7 +47,6 @@ struct Job {
 }
 
 /// A publisher that is given back.
-#[derive(Debug)]
 pub(super) struct Parted {
     pub(super) peer: Peer,
     pub(super) socket: std::net::TcpStream,
@@ -208,6 +207,7 @@ impl Worker {
         });
         let mut socket = TcpStream::from_std(socket);
         let registered = self.poll.registry().register(&mut socket, Token(at), Interest::READABLE);
+        let publication = publication.batched();
         let place = Place { peer, socket, publication, headers, parted, listed: false, closed: false, asked: false, heard: now };
         self.places[at] = Some(Box::new(place));
         match registered {
@@ -280,7 +280,7 @@ impl Place {
     /// Asks it to connect anew where the shard is going, and sends what did not fit before.
     fn remind(&mut self, draining: bool) -> Result<(), End> {
         if draining && !std::mem::replace(&mut self.asked, true) {
-            self.peer.session.request_reconnect(TOLD_TO_RECONNECT);
+            self.peer.session.request_reconnect(TOLD_TO_RECONNECT, None);
         }
         self.peer.answer(&self.socket).map(drop)
     }

@@ -23,6 +23,8 @@ pub struct Publication {
     told: watch::Receiver<Option<Closing>>,
     length_size: u8,
     reason: String,
+    /// Readers are told with [`Publication::flush`] only.
+    batched: bool,
     /// Readers have not been told of what was added last; true if a report would say something new.
     untold: Option<bool>,
     bytes_in: Counter,
@@ -60,6 +62,7 @@ impl Publication {
             told,
             length_size: 4,
             reason: "the connection was lost".to_owned(),
+            batched: false,
             untold: None,
             bytes_in: metrics.bytes_in.clone(),
             _counted: Counted::up(&metrics.publishers),
@@ -89,7 +92,14 @@ impl Publication {
         }
     }
 
-    /// Lets readers know of what was added. One call after many tags wakes every reader once.
+    /// From now on readers are told of what was added by [`Publication::flush`] only: one call after many tags wakes every
+    /// reader once.
+    pub fn batched(mut self) -> Self {
+        self.batched = true;
+        self
+    }
+
+    /// Lets readers know of what was added.
     pub fn flush(&mut self) {
         if let Some(news) = self.untold.take() {
             self.run.tell(news);
@@ -159,6 +169,9 @@ impl Publication {
     fn append(&mut self, media: Media) -> Result<(), PublishError> {
         let news = self.run.append(self.number, media)?;
         self.untold = Some(news || self.untold == Some(true));
+        if !self.batched {
+            self.flush();
+        }
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 
 use super::history::Cursor;
 use super::{Closing, Run};
-use lectern_contract::Ticks;
 use lectern_contract::feed::FeedFrame;
+use lectern_contract::{ShardName, Ticks};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -25,6 +25,8 @@ pub struct Batch {
     pub frames: Vec<FeedFrame>,
     /// Nothing follows.
     pub last: bool,
+    /// With the last: the shard that owns the run now.
+    pub moved: Option<ShardName>,
 }
 
 impl Reader {
@@ -56,6 +58,9 @@ impl Reader {
             && let Some(closing) = &state.closed
         {
             batch.last = true;
+            if let Closing::Moved(owner) = closing {
+                batch.moved = Some(owner.clone());
+            }
             batch.frames.push(match closing {
                 Closing::Ended => FeedFrame::End,
                 other => FeedFrame::Refused { reason: other.to_string() },

@@ -17,13 +17,14 @@ use lectern_ingest_pod::stream::Limits;
 use lectern_ingest_pod::{feed, rtmp, rtsp};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::clock::wall_now;
+use lectern_podkit::tls::{PeerStream, PeerTls};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
@@ -54,10 +55,15 @@ impl Drop for TestShard {
 
 impl TestShard {
     pub async fn start(limits: Limits) -> Self {
-        Self::start_with(limits, GateLimits::default()).await
+        Self::start_among(limits, PeerTls::plain()).await
     }
 
-    pub async fn start_with(limits: Limits, gate: GateLimits) -> Self {
+    /// A shard with a certificate. The feed of shard `a` is at `feed-of-a`, for those who are sent there.
+    pub async fn start_among(limits: Limits, peers: PeerTls) -> Self {
+        Self::start_with(limits, GateLimits::default(), peers).await
+    }
+
+    pub async fn start_with(limits: Limits, gate: GateLimits, peers: PeerTls) -> Self {
         let [rtmp_at, feed_at, relay_at] = [listener().await, listener().await, listener().await];
         let (rtmp, feed) = (rtmp_at.local_addr().unwrap(), feed_at.local_addr().unwrap());
         let name = ShardName(relay_at.local_addr().unwrap().to_string());
@@ -65,12 +71,13 @@ impl TestShard {
         let (metrics, stop) = (Metrics::default(), CancellationToken::new());
         let shard = Shard::new(name.clone(), seen, limits, Memory::new(1 << 30), metrics.clone());
         let pump = Pump::start(1, rtmp::BATCH, &metrics, &shard.draining()).unwrap();
-        let (owners, gate) = (Owners::new("{shard}".into()), Gate::new(gate));
-        let context = Arc::new(rtmp::Context { shard: shard.clone(), owners, pump, gate: gate.clone() });
+        let owners = Owners::new("{shard}".into(), "feed-of-{shard}".into(), peers.clone());
+        let gate = Gate::new(gate);
+        let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate: gate.clone() });
         tokio::spawn(shard.clone().follow_routes(stop.clone()));
         tokio::spawn(rtmp::serve(rtmp_at, context, None, stop.clone().into()));
-        tokio::spawn(feed::serve(feed_at, shard.clone(), stop.clone()));
-        tokio::spawn(relay::serve(relay_at, shard.clone(), stop.clone()));
+        tokio::spawn(feed::serve(feed_at, shard.clone(), owners, stop.clone()));
+        tokio::spawn(relay::serve(relay_at, shard.clone(), peers, stop.clone()));
         tokio::spawn(rtsp::run(shard.clone(), stop.clone()));
         Self { name, shard, metrics, gate, rtmp, feed, routes, stop }
     }
@@ -147,8 +154,10 @@ pub async fn exit_of(mut child: Child) -> ExitStatus {
 
 /// A reader of a run.
 pub struct FeedClient {
-    socket: TcpStream,
+    socket: PeerStream,
     input: BytesMut,
+    /// The epoch of the owner that serves it, once it has said so.
+    pub serving: Option<Epoch>,
 }
 
 impl FeedClient {
@@ -162,20 +171,35 @@ impl FeedClient {
         if let Some(size) = receive_buffer {
             socket.set_recv_buffer_size(size).unwrap();
         }
-        let mut socket = socket.connect(feed).await.unwrap();
-        let mut request = BytesMut::new();
-        FeedRequest { run, epoch: Epoch(0), from }.encode(&mut request);
-        socket.write_all(&request).await.unwrap();
-        Self { socket, input: BytesMut::new() }
+        let socket = PeerStream::Plain(socket.connect(feed).await.unwrap());
+        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from }).await
     }
 
+    pub async fn ask(mut socket: PeerStream, wanted: FeedRequest) -> Self {
+        let mut request = BytesMut::new();
+        wanted.encode(&mut request);
+        socket.write_all(&request).await.unwrap();
+        socket.flush().await.unwrap();
+        Self { socket, input: BytesMut::new(), serving: None }
+    }
+
+    /// The next frame after the owner's greeting.
     pub async fn next(&mut self) -> FeedFrame {
+        self.try_next().await.unwrap().expect("the feed was closed")
+    }
+
+    /// As `next`; `None` where the connection ends.
+    pub async fn try_next(&mut self) -> std::io::Result<Option<FeedFrame>> {
         guarded("a frame of the feed", async {
             loop {
-                if let Some(frame) = FeedFrame::decode(&mut self.input).unwrap() {
-                    return frame;
+                match FeedFrame::decode(&mut self.input).unwrap() {
+                    Some(FeedFrame::Serving { epoch }) => {
+                        assert_eq!(self.serving.replace(epoch), None, "the owner greets once, first");
+                    }
+                    Some(frame) => return Ok(Some(frame)),
+                    None if self.socket.read_buf(&mut self.input).await? == 0 => return Ok(None),
+                    None => {}
                 }
-                assert!(self.socket.read_buf(&mut self.input).await.unwrap() > 0, "the feed was closed");
             }
         })
         .await
@@ -190,12 +214,12 @@ impl FeedClient {
         }
     }
 
-    /// All frames up to and including the next Gap, End or Refused.
+    /// All frames up to and including the next Gap, End, Moved or Refused.
     pub async fn until_a_stop(&mut self) -> Vec<FeedFrame> {
         let mut frames = Vec::new();
         loop {
             frames.push(self.next().await);
-            if let Some(FeedFrame::Gap { .. } | FeedFrame::End | FeedFrame::Refused { .. }) = frames.last() {
+            if let Some(FeedFrame::Gap { .. } | FeedFrame::End | FeedFrame::Moved { .. } | FeedFrame::Refused { .. }) = frames.last() {
                 return frames;
             }
         }

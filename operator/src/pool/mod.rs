@@ -1,5 +1,6 @@
 //! The StreamPool controller: the pods, services, queue and bucket of a pool.
 
+pub mod certificates;
 pub mod checks;
 pub mod observe;
 pub mod plan;
@@ -7,8 +8,9 @@ pub mod pods;
 pub mod podspec;
 pub mod status;
 
-use crate::apply;
 use crate::context::{Context, Error};
+use crate::{apply, trust};
+use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use lectern_crds::StreamPool;
@@ -38,9 +40,13 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
 
 async fn apply_all(plan: &Planned, ctx: &Context) -> Result<(), Error> {
     let (client, namespace) = (ctx.client(), ctx.namespace.as_str());
+    for certificate in &plan.certificates {
+        trust::ensure(&client, certificate, Timestamp::now()).await?;
+    }
     for service in &plan.services {
         apply::object(&Api::namespaced(client.clone(), namespace), service).await?;
     }
+    apply::object(&Api::namespaced(client.clone(), namespace), &plan.cameras).await?;
     apply::object(&Api::namespaced(client.clone(), namespace), &plan.ingest_budget).await?;
     apply::object(&Api::namespaced(client.clone(), namespace), &plan.ingest).await?;
     apply::object(&Api::namespaced(client, namespace), &plan.origin).await?;

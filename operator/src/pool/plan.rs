@@ -1,14 +1,16 @@
 //! The objects of a pool, whole. Pure: `tests/golden` holds what comes out.
 
-use super::podspec::{Kind, pod_spec};
+use super::certificates::{PEER_FOLDER, RTMPS_FOLDER, certificates, peer_folder, rtmps_folder};
+use super::podspec::{GRACE, Kind, pod_spec};
+use crate::trust;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Secret, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use lectern_crds::{Exposure, POOL_LABEL, StreamPool};
+use lectern_crds::{Exposure, POOL_LABEL, StreamPool, cameras_secret};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -24,6 +26,7 @@ pub const HASH_ANNOTATION: &str = "lectern.video/spec-hash";
 const FEED_PORT: i32 = 7000;
 const RELAY_PORT: i32 = 7001;
 const RTMP_PORT: i32 = 1935;
+const RTMPS_PORT: i32 = 1936;
 const HTTP_PORT: i32 = 8080;
 
 /// Where pools live.
@@ -38,8 +41,12 @@ pub struct Place {
 /// All objects of a pool.
 #[derive(Debug, Clone)]
 pub struct Planned {
+    /// What pods show to each other and to publishers; issued before the pods are made.
+    pub certificates: Vec<trust::Wanted>,
     /// The shards' addresses inside, the shards' address outside, the origins' address.
     pub services: Vec<Service>,
+    /// Where cameras' passwords go, each put in by its stream: the one Secret that shards may read.
+    pub cameras: Secret,
     /// The shards.
     pub ingest: StatefulSet,
     /// At most one shard is evicted at a time.
@@ -76,7 +83,9 @@ pub fn origin_name(pool: &str) -> String {
 pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
     let transcoder = transcoder(pool, place);
     Planned {
+        certificates: certificates(pool, &place.namespace),
         services: vec![ingest_service(pool, place), rtmp_service(pool, place), origin_service(pool, place)],
+        cameras: cameras(pool, place),
         ingest: ingest(pool, place),
         ingest_budget: ingest_budget(pool, place),
         origin: origin(pool, place),
@@ -86,8 +95,38 @@ pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
     }
 }
 
+/// Without `data`: that is the streams' own (see `stream::camera`).
+fn cameras(pool: &StreamPool, place: &Place) -> Secret {
+    Secret { metadata: meta(pool, place, INGEST, cameras_secret(&pool.name_any())), ..Secret::default() }
+}
+
+/// What a shard takes beside the media that it keeps, in MiB: connections, TLS, the allocator's slack.
+fn overhead_mib(memory_mib: i32) -> i32 {
+    128 + memory_mib / 8
+}
+
+/// The shards. They are updated one after the other, the highest number first, each once the one before is ready again: with
+/// publishers that stay that takes up to `drainSeconds` a shard. Several at a time (`maxUnavailable`) would be no gain: the
+/// streams of one that drains are on the others already.
 fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
-    let name = ingest_name(&pool.name_any());
+    let (name, limits) = (ingest_name(&pool.name_any()), &pool.spec.ingest);
+    let memory = format!("{}Mi", limits.memory_mib.saturating_add(overhead_mib(limits.memory_mib)));
+    let mut env = vec![
+        ("LECTERN_INGEST_SERVICE", name.clone()),
+        ("LECTERN_DRAIN_SECONDS", limits.drain_seconds.to_string()),
+        ("LECTERN_MEMORY_MIB", limits.memory_mib.to_string()),
+        ("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()),
+    ];
+    let mut folders = vec![peer_folder(INGEST, &pool.name_any())];
+    if !limits.plain_rtmp {
+        env.push(("LECTERN_RTMP_LISTEN", "off".to_owned()));
+    }
+    if let Some(rtmps) = &limits.rtmps {
+        env.push(("LECTERN_RTMPS_LISTEN", format!("0.0.0.0:{RTMPS_PORT}")));
+        env.push(("LECTERN_RTMPS_TLS_DIR", RTMPS_FOLDER.to_owned()));
+        folders.push(rtmps_folder(rtmps, &pool.name_any()));
+    }
+    let ports: Vec<_> = ways_in(pool).map(|(name, port, _)| (name, port)).chain([("feed", FEED_PORT), ("relay", RELAY_PORT)]).collect();
     let spec = pod_spec(
         &pool.name_any(),
         &pool.spec,
@@ -96,11 +135,16 @@ fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
             name: INGEST,
             image: &pool.spec.images.ingest,
             args: &[],
-            ports: &[("rtmp", RTMP_PORT), ("feed", FEED_PORT), ("relay", RELAY_PORT)],
-            env: vec![("LECTERN_INGEST_SERVICE", name.clone())],
+            ports: &ports,
+            env,
+            folders,
             service_account: "lectern-ingest",
             reads_api: true,
-            requests: ("50m", "64Mi"),
+            // All of it is requested: a shard that is killed for memory takes all its publishers with it.
+            requests: ("50m", &memory),
+            memory_limit: Some(&memory),
+            // The shard ends its waiting itself, and has as long as any other pod to end after it.
+            grace_seconds: i64::from(limits.drain_seconds) + GRACE,
         },
     );
     StatefulSet {
@@ -115,6 +159,14 @@ fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
         }),
         status: None,
     }
+}
+
+/// The ports that publishers come in by: name, number, and port on every node.
+fn ways_in(pool: &StreamPool) -> impl Iterator<Item = (&'static str, i32, Option<i32>)> {
+    let spec = &pool.spec.ingest;
+    let plain = spec.plain_rtmp.then_some(("rtmp", RTMP_PORT, spec.exposure.node_port));
+    let tls = spec.rtmps.as_ref().map(|rtmps| ("rtmps", RTMPS_PORT, rtmps.node_port));
+    plain.into_iter().chain(tls)
 }
 
 fn ingest_budget(pool: &StreamPool, place: &Place) -> PodDisruptionBudget {
@@ -146,7 +198,7 @@ fn rtmp_service(pool: &StreamPool, place: &Place) -> Service {
     let name = format!("{}-rtmp", ingest_name(&pool.name_any()));
     Service {
         metadata: meta(pool, place, INGEST, name),
-        spec: Some(exposed(pool, INGEST, port("rtmp", RTMP_PORT, exposure.node_port), exposure)),
+        spec: Some(exposed(pool, INGEST, ways_in(pool).map(|(name, number, node)| port(name, number, node)).collect(), exposure)),
         status: None,
     }
 }
@@ -155,7 +207,7 @@ fn origin_service(pool: &StreamPool, place: &Place) -> Service {
     let exposure = &pool.spec.origin.exposure;
     Service {
         metadata: meta(pool, place, ORIGIN, origin_name(&pool.name_any())),
-        spec: Some(exposed(pool, ORIGIN, port("http", HTTP_PORT, exposure.node_port), exposure)),
+        spec: Some(exposed(pool, ORIGIN, vec![port("http", HTTP_PORT, exposure.node_port)], exposure)),
         status: None,
     }
 }
@@ -171,9 +223,12 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
             args: &[],
             ports: &[("http", HTTP_PORT)],
             env: Vec::new(),
+            folders: Vec::new(),
             service_account: "lectern-origin",
             reads_api: false,
             requests: ("50m", "64Mi"),
+            memory_limit: None,
+            grace_seconds: GRACE,
         },
     );
     Deployment {
@@ -194,6 +249,7 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
     let mut env = vec![("LECTERN_QUEUE", queue.name.clone()), ("LECTERN_QUEUE_REGION", queue.region.clone())];
     env.extend(queue.endpoint.clone().map(|endpoint| ("LECTERN_QUEUE_ENDPOINT", endpoint)));
     env.push(("LECTERN_SLOTS", pool.spec.transcoder.slots.to_string()));
+    env.push(("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()));
     let spec = pod_spec(
         &pool.name_any(),
         &pool.spec,
@@ -205,9 +261,12 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
             // A child listens for origins on a port that it is given, and tells it in the head.
             ports: &[],
             env,
+            folders: vec![peer_folder(TRANSCODER, &pool.name_any())],
             service_account: "lectern-transcoder",
             reads_api: false,
             requests: ("100m", "128Mi"),
+            memory_limit: None,
+            grace_seconds: GRACE,
         },
     );
     let mut metadata = meta(pool, place, TRANSCODER, format!("lectern-transcoder-{}", pool.name_any()));
@@ -260,10 +319,10 @@ fn template(pool: &StreamPool, component: &str, spec: PodSpec) -> PodTemplateSpe
     PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels(pool, component)), ..ObjectMeta::default() }), spec: Some(spec) }
 }
 
-fn exposed(pool: &StreamPool, component: &str, port: ServicePort, exposure: &Exposure) -> ServiceSpec {
+fn exposed(pool: &StreamPool, component: &str, ports: Vec<ServicePort>, exposure: &Exposure) -> ServiceSpec {
     ServiceSpec {
         type_: Some(exposure.service_type.clone().unwrap_or_else(|| "ClusterIP".into())),
-        ports: Some(vec![port]),
+        ports: Some(ports),
         selector: Some(select(pool, component)),
         ..ServiceSpec::default()
     }

@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource, SecurityContext, Volume, VolumeMount,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource, SecretVolumeSource, SecurityContext, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -11,6 +12,9 @@ use lectern_crds::StreamPoolSpec;
 /// The user that every container runs as.
 const USER: i64 = 65_532;
 const HEALTH_PORT: i32 = 9090;
+
+/// Seconds that a pod has to end which has nobody to wait for.
+pub const GRACE: i64 = 30;
 
 /// What differs between the kinds of pods.
 #[derive(Debug)]
@@ -25,12 +29,48 @@ pub struct Kind<'a> {
     pub ports: &'a [(&'a str, i32)],
     /// Environment beyond what all have.
     pub env: Vec<(&'a str, String)>,
+    /// Secrets that it reads as files.
+    pub folders: Vec<SecretFolder>,
     /// The ServiceAccount, made by the chart.
     pub service_account: &'a str,
     /// The pod talks to the API server.
     pub reads_api: bool,
     /// Requested CPU and memory.
     pub requests: (&'a str, &'a str),
+    /// The most memory that it may take; as much as there is unless given.
+    pub memory_limit: Option<&'a str>,
+    /// Seconds that it has to end.
+    pub grace_seconds: i64,
+}
+
+/// A Secret as a folder of files, which the kubelet renews.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFolder {
+    /// The volume's name.
+    pub volume: &'static str,
+    /// The Secret.
+    pub secret: String,
+    /// Where its files are.
+    pub path: &'static str,
+    /// Pods start without it.
+    pub optional: bool,
+}
+
+impl SecretFolder {
+    fn volume(&self) -> Volume {
+        let source = SecretVolumeSource {
+            secret_name: Some(self.secret.clone()),
+            optional: self.optional.then_some(true),
+            // Its user and group alone.
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        };
+        Volume { name: self.volume.into(), secret: Some(source), ..Volume::default() }
+    }
+
+    fn mount(&self) -> VolumeMount {
+        VolumeMount { name: self.volume.into(), mount_path: self.path.into(), read_only: Some(true), ..VolumeMount::default() }
+    }
 }
 
 /// The spec of a pod of `kind` in `pool`.
@@ -42,11 +82,12 @@ pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, operator_url: &str, kind: &Ki
     env.push(value("LECTERN_BUCKET_REGION", &spec.bucket.region));
     env.extend(spec.bucket.endpoint.as_ref().map(|endpoint| value("LECTERN_BUCKET_ENDPOINT", endpoint)));
     env.extend(kind.env.iter().map(|(name, text)| value(name, text)));
+    let tmp = Volume { name: "tmp".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
     PodSpec {
         automount_service_account_token: Some(kind.reads_api),
         service_account_name: Some(kind.service_account.to_owned()),
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(30),
+        termination_grace_period_seconds: Some(kind.grace_seconds),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -56,7 +97,7 @@ pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, operator_url: &str, kind: &Ki
             ..PodSecurityContext::default()
         }),
         containers: vec![container(spec, kind, env)],
-        volumes: Some(vec![Volume { name: "tmp".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }]),
+        volumes: Some(std::iter::once(tmp).chain(kind.folders.iter().map(SecretFolder::volume)).collect()),
         ..PodSpec::default()
     }
 }
@@ -70,6 +111,7 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
         let secret_ref = Some(SecretEnvSource { name: name.clone(), optional: Some(true) });
         vec![EnvFromSource { secret_ref, ..EnvFromSource::default() }]
     });
+    let tmp = VolumeMount { name: "tmp".into(), mount_path: "/tmp".into(), ..VolumeMount::default() };
     Container {
         name: kind.name.to_owned(),
         image: Some(kind.image.to_owned()),
@@ -85,6 +127,7 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
         readiness_probe: Some(probe("/readyz", 2, 3)),
         liveness_probe: Some(Probe { initial_delay_seconds: Some(5), ..probe("/healthz", 10, 6) }),
         resources: Some(ResourceRequirements {
+            limits: kind.memory_limit.map(|limit| [("memory".to_owned(), Quantity(limit.to_owned()))].into()),
             requests: Some(requests.into_iter().map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).collect()),
             ..ResourceRequirements::default()
         }),
@@ -95,7 +138,7 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(vec![VolumeMount { name: "tmp".into(), mount_path: "/tmp".into(), ..VolumeMount::default() }]),
+        volume_mounts: Some(std::iter::once(tmp).chain(kind.folders.iter().map(SecretFolder::mount)).collect()),
         ..Container::default()
     }
 }

@@ -7,7 +7,7 @@ use crate::conditions::{self, Claim, Truth};
 use crate::reports::{ShardSaid, TranscoderSaid};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use lectern_contract::report::{Publisher, TranscoderState};
-use lectern_crds::{DispatchStatus, LiveStreamStatus, PlacementStatus};
+use lectern_crds::{DispatchStatus, LiveStreamStatus, PlacementStatus, RecordingStatus};
 
 /// The spec can be carried out.
 pub const ACCEPTED: &str = "Accepted";
@@ -19,11 +19,17 @@ pub const RECEIVING: &str = "Receiving";
 pub const TRANSCODING: &str = "Transcoding";
 /// Students can watch.
 pub const PLAYABLE: &str = "Playable";
+/// What the publisher sends is kept as it came.
+pub const RECORDING: &str = "Recording";
 /// The run is complete.
 pub const ENDED: &str = "Ended";
 
 /// Reasons of `Transcoding` that outlive the report that gave them: a transcoder repeats its last words for a minute only.
 const LASTING: [&str; 3] = ["Idle", "Failed", "StreamEnded"];
+
+/// All reasons of `Recording` that a later look may repeat.
+const RECORDING_REASONS: [&str; 7] =
+    ["Recording", "RecordingWithGaps", "NothingStored", "NoPublisher", "NotBegun", "StorageTrouble", "ShardSilent"];
 
 /// What the claims are made of.
 #[derive(Debug)]
@@ -77,15 +83,20 @@ pub fn placed(placement: Option<&PlacementStatus>) -> Claim {
 /// `Receiving`.
 pub fn receiving(facts: &Facts<'_>) -> Claim {
     let no = |reason, message: &str| claim(RECEIVING, Truth::False, reason, message);
+    let as_before = || facts.again(RECEIVING, &["Publishing", "PublisherGone", "NoPublisherYet", "ShardSilent"]);
     match &facts.seen.shard {
-        ShardSaid::Publisher(Publisher::Publishing { remote, .. }) => claim(RECEIVING, Truth::True, "Publishing", format!("from {remote}")),
-        ShardSaid::Publisher(Publisher::Gone { reason }) => no("PublisherGone", reason),
+        ShardSaid::Run(run) => match &run.publisher {
+            Publisher::Publishing { remote, backup, .. } => {
+                let which = if *backup { " (backup)" } else { "" };
+                claim(RECEIVING, Truth::True, "Publishing", format!("from {remote}{which}"))
+            }
+            Publisher::Gone { reason } => no("PublisherGone", reason),
+        },
+        ShardSaid::NoPublisher if facts.seen.arriving => as_before().unwrap_or_else(|| no("NoPublisherYet", &facts.how)),
         ShardSaid::NoPublisher if facts.dispatch.is_some() => no("PublisherGone", "the shard has not seen the publisher since it started"),
         ShardSaid::NoPublisher => no("NoPublisherYet", &facts.how),
         ShardSaid::Silent if facts.old.placement.is_none() => no("NoPublisherYet", &facts.how),
-        ShardSaid::Silent if !facts.seen.settled => facts
-            .again(RECEIVING, &["Publishing", "PublisherGone", "NoPublisherYet", "ShardSilent"])
-            .unwrap_or_else(|| no("NoPublisherYet", &facts.how)),
+        ShardSaid::Silent if !facts.seen.settled => as_before().unwrap_or_else(|| no("NoPublisherYet", &facts.how)),
         ShardSaid::Silent => {
             let shard = facts.old.placement.as_ref().map_or("", |placement| placement.shard.as_str());
             claim(RECEIVING, Truth::Unknown, "ShardSilent", format!("the shard {shard} does not report"))
@@ -176,6 +187,46 @@ pub fn ended(facts: &Facts<'_>) -> Claim {
             no("StorageUnreachable", before.map_or(error.as_str(), |old| &old.message))
         }
         _ => no("Finishing", "the transcoder closes the playlists"),
+    }
+}
+
+/// `Recording`: of the original, `stored` being how far it is.
+pub fn recording(facts: &Facts<'_>, wanted: bool, stored: Option<&RecordingStatus>, ended: bool) -> Claim {
+    let no = |reason, message: &str| claim(RECORDING, Truth::False, reason, message);
+    let gaps = stored.map_or(0, |stored| stored.gaps);
+    let lacking = match gaps {
+        0 => String::new(),
+        1 => "one gap, because S3 was away for too long".to_owned(),
+        gaps => format!("{gaps} gaps, because S3 was away for too long"),
+    };
+    if ended {
+        return match stored {
+            Some(_) => no("StreamEnded", &lacking),
+            None => no("NothingStored", "nothing of the original was stored"),
+        };
+    }
+    if !wanted {
+        return no("NotWanted", "set spec.record.original to true to keep what the publisher sends");
+    }
+    let run = match &facts.seen.shard {
+        ShardSaid::Run(run) => run,
+        ShardSaid::Silent if facts.old.placement.is_none() => return no("NoPublisher", &lacking),
+        ShardSaid::Silent if facts.seen.settled => return claim(RECORDING, Truth::Unknown, "ShardSilent", lacking),
+        ShardSaid::NoPublisher if !facts.seen.arriving => return no("NoPublisher", &lacking),
+        // Too early to say anything else than before.
+        ShardSaid::Silent | ShardSaid::NoPublisher => {
+            return facts.again(RECORDING, &RECORDING_REASONS).unwrap_or_else(|| no("NoPublisher", &lacking));
+        }
+    };
+    let publishes = matches!(run.publisher, Publisher::Publishing { .. });
+    match run.recording.as_ref().map(|recording| &recording.trouble) {
+        // The first words stay while it lasts: they may hold times and ids that are others each time.
+        Some(Some(trouble)) => facts.again(RECORDING, &["StorageTrouble"]).unwrap_or_else(|| no("StorageTrouble", trouble)),
+        _ if !publishes => no("NoPublisher", &lacking),
+        _ if stored.is_none() => no("NothingStored", "the first piece is stored some ten seconds after the publisher came"),
+        Some(None) if gaps > 0 => claim(RECORDING, Truth::True, "RecordingWithGaps", lacking),
+        Some(None) => claim(RECORDING, Truth::True, "Recording", ""),
+        None => no("NotBegun", "the shard has not begun to record yet"),
     }
 }
 

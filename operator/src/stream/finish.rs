@@ -2,12 +2,13 @@
 
 use super::claims::{self, ENDED};
 use super::observe::Seen;
-use super::{FINALIZER, api, is_deleting, status, status_of, stream_ref};
+use super::{FINALIZER, api, camera, is_deleting, status, status_of, stream_ref};
 use crate::apply;
 use crate::cloud::{CloudError, within};
 use crate::conditions::{self, Truth};
 use crate::context::{Context, Error};
 use crate::events::Note;
+use crate::reports::ShardSaid;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use lectern_contract::RunId;
@@ -28,8 +29,14 @@ pub fn is_due(stream: &LiveStream, seen: &Seen) -> bool {
     let Some(deleted) = &stream.metadata.deletion_timestamp else { return false };
     let status = status_of(stream);
     let patience_is_over = seen.now.duration_since(deleted.0) >= jiff::SignedDuration::try_from(PATIENCE).unwrap_or_default();
-    is_deleting(stream)
-        && (conditions::holds(&status.conditions, ENDED) || status.dispatch.is_none() || seen.pool.is_none() || patience_is_over)
+    let is_over = conditions::holds(&status.conditions, ENDED) || status.dispatch.is_none();
+    is_deleting(stream) && ((is_over && !is_storing(stream, seen)) || seen.pool.is_none() || patience_is_over)
+}
+
+/// The shard may still be storing the last piece of the original, which would come after everything was deleted.
+fn is_storing(stream: &LiveStream, seen: &Seen) -> bool {
+    let recording = matches!(&seen.shard, ShardSaid::Run(run) if run.recording.is_some());
+    recording && stream.spec.record.retention == Retention::Delete
 }
 
 /// What became of the objects.
@@ -43,6 +50,9 @@ enum Outcome {
 
 /// Settles the objects, says so, and lets the stream go. Where S3 does not answer the stream stays, and says why.
 pub async fn clean_up(stream: &LiveStream, seen: &Seen, ctx: &Context) -> Result<Action, Error> {
+    if let Some(entry) = status_of(stream).ingest.and_then(|ingest| ingest.camera_credentials) {
+        camera::remove(&entry, &stream.spec.pool_name, ctx).await?;
+    }
     let outcome = match settle(stream, seen, ctx).await {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -62,7 +72,9 @@ pub async fn clean_up(stream: &LiveStream, seen: &Seen, ctx: &Context) -> Result
 
 async fn settle(stream: &LiveStream, seen: &Seen, ctx: &Context) -> Result<Outcome, CloudError> {
     let status = status_of(stream);
-    let Some(run) = status.run_id.filter(|_| status.dispatch.is_some()).map(RunId) else { return Ok(Outcome::Nothing) };
+    // The original is stored by the shard, whether or not a transcoder was ever called.
+    let is_stored = status.dispatch.is_some() || status.recording.is_some() || stream.spec.record.original;
+    let Some(run) = status.run_id.filter(|_| is_stored).map(RunId) else { return Ok(Outcome::Nothing) };
     let prefix = RunPrefix::of(&stream_ref(stream), &run);
     let Some(pool) = &seen.pool else { return Ok(Outcome::Orphaned { prefix: prefix.to_string() }) };
     let place = format!("{prefix}/ in bucket {}", pool.bucket.name);
@@ -119,4 +131,34 @@ fn forget(stream: &LiveStream, ctx: &Context) {
     ctx.book.remove(&uid);
     ctx.sent.forget(&uid);
     ctx.keys.forget(&stream.namespace().unwrap_or_default(), &super::key::secret_name(&stream.name_any()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{run_with, seen, stream};
+    use super::*;
+    use lectern_contract::report::{Publisher, Recording};
+    use serde_json::json;
+
+    /// An ended stream that was deleted at second 0, recorded as it came.
+    fn deleted(retention: &str) -> LiveStream {
+        let mut stream = stream(json!({ "record": { "retention": retention, "original": true }, "ended": true }));
+        stream.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(seen(0).now));
+        let ended =
+            json!({ "type": ENDED, "status": "True", "reason": "Completed", "message": "", "lastTransitionTime": "2027-01-15T08:00:00Z" });
+        let status = json!({ "runId": "run-1", "dispatch": { "attempt": 1, "at": "2027-01-15T08:00:00Z" }, "conditions": [ended] });
+        stream.status = serde_json::from_value(status).unwrap();
+        stream
+    }
+
+    #[test]
+    fn objects_are_deleted_once_the_shard_stores_no_more_of_the_original() {
+        let mut run = run_with(Publisher::Gone { reason: "the stream has ended".into() });
+        run.recording = Some(Recording { stored: None, gaps: 0, trouble: None });
+        let storing = |second| Seen { ending: true, shard: ShardSaid::Run(Box::new(run.clone())), ..seen(second) };
+        assert!(!is_due(&deleted("Delete"), &storing(5)));
+        assert!(is_due(&deleted("Delete"), &Seen { shard: ShardSaid::NoPublisher, ..storing(5) }));
+        assert!(is_due(&deleted("Delete"), &storing(30)), "a shard that never comes to an end is not waited for");
+        assert!(is_due(&deleted("Retain"), &storing(5)), "what stays may come later");
+    }
 }

@@ -1,11 +1,15 @@
 //! The LiveStream controller: observe, validate, place, plan, apply, write the status.
 
+pub mod camera;
 pub mod claims;
 pub mod dispatch;
 pub mod finish;
 pub mod key;
 pub mod observe;
+pub mod owner;
+pub mod place;
 pub mod plan;
+pub mod rotation;
 pub mod run_id;
 pub mod status;
 pub mod validate;
@@ -21,9 +25,10 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use lectern_contract::StreamRef;
 use lectern_crds::{LiveStream, LiveStreamStatus};
+use plan::Access;
 use std::sync::Arc;
 use std::time::Duration;
-use validate::{Refusal, RefusalReason};
+use validate::{Refusal, RefusalReason, Wanted};
 
 /// Held by every LiveStream: its objects in S3 are settled before it goes.
 pub const FINALIZER: &str = "lectern.video/objects";
@@ -33,6 +38,9 @@ pub const REFRESH: Duration = Duration::from_secs(30);
 
 /// How often a stream is looked at whose shard or transcoder does not report.
 const UNHEARD: Duration = Duration::from_secs(3);
+
+/// How often a stream looks for its camera's Secret.
+const CAMERA: Duration = Duration::from_secs(10);
 
 /// How often an ending stream is looked at.
 const ENDING: Duration = Duration::from_secs(2);
@@ -46,7 +54,10 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
     }
     if conditions::holds(&status_of(&stream).conditions, claims::ENDED) && !is_deleting(&stream) {
         // Nothing that could be changed would change anything.
-        let told = LiveStreamStatus { observed_generation: stream.metadata.generation, ..status_of(&stream) };
+        let mut told = LiveStreamStatus { observed_generation: stream.metadata.generation, ..status_of(&stream) };
+        if let Some(entry) = told.ingest.as_mut().and_then(|ingest| ingest.camera_credentials.take()) {
+            camera::remove(&entry, &stream.spec.pool_name, &ctx).await?;
+        }
         status::write(&stream, &told, &ctx).await?;
         return Ok(Action::await_change());
     }
@@ -54,18 +65,27 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
         Ok(wanted) => wanted,
         Err(refusal) => return refuse(&stream, &seen, &refusal, &ctx).await,
     };
-    let key = match key::ensure(&stream, &wanted, &ctx).await? {
-        Ok(key) => key,
+    let access = match access(&stream, &wanted, &seen, &ctx).await? {
+        Ok(access) => access,
         Err(refusal) => return refuse(&stream, &seen, &refusal, &ctx).await,
     };
-    let place = plan::place(&stream, &wanted, &ctx.book);
-    let plan = plan::plan(&stream, &wanted, &seen, &key, &place);
+    let place = place::place(&stream, &wanted, &seen, &ctx.book);
+    let plan = plan::plan(&stream, &wanted, &seen, &access, &place);
     let written = status::write(&stream, &plan.status, &ctx).await?;
     if let Some(job) = &plan.send {
         // The attempt is written down; only now may anybody hear of it.
         dispatch::send(&written, job, &wanted, &ctx).await?;
     }
-    Ok(next_look(&plan.status, &stream, &seen))
+    Ok(Action::requeue(next_look(&plan.status, &stream, &seen)))
+}
+
+/// The Secrets of the stream: its keys, and its camera's credentials.
+async fn access(stream: &LiveStream, wanted: &Wanted, seen: &observe::Seen, ctx: &Context) -> Result<Result<Access, Refusal>, Error> {
+    let key = match key::ensure(stream, wanted, seen.now, ctx).await? {
+        Ok(key) => key,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    Ok(camera::ensure(stream, seen, ctx).await?.map(|camera| Access { key, camera }))
 }
 
 /// The stream with its finalizer, or `None` for one that is going and not ours to hold.
@@ -86,26 +106,34 @@ async fn refuse(stream: &LiveStream, seen: &observe::Seen, refusal: &Refusal, ct
         _ if is_deleting(stream) => Action::requeue(ENDING),
         // Secrets are not watched.
         RefusalReason::BadKeySecret => Action::requeue(REFRESH),
+        RefusalReason::BadCameraSecret => Action::requeue(CAMERA),
         // A pool or a ladder that appears wakes the stream, and so does a change of its spec.
         _ => Action::await_change(),
     })
 }
 
-fn next_look(status: &LiveStreamStatus, stream: &LiveStream, seen: &observe::Seen) -> Action {
-    if is_deleting(stream) {
-        Action::requeue(Duration::from_secs(1))
+fn next_look(status: &LiveStreamStatus, stream: &LiveStream, seen: &observe::Seen) -> Duration {
+    let pace = if is_deleting(stream) {
+        Duration::from_secs(1)
     } else if seen.ending {
-        Action::requeue(ENDING)
+        ENDING
     } else if !seen.settled {
-        Action::requeue(Duration::from_secs(5))
-    } else if is_unheard(status) {
+        Duration::from_secs(5)
+    } else if is_unheard(status) || seen.arriving {
         // A pod that comes back without the run in its report names no stream that could be woken.
-        Action::requeue(UNHEARD)
+        UNHEARD
     } else if conditions::holds(&status.conditions, claims::RECEIVING) {
-        Action::requeue(REFRESH)
+        REFRESH
     } else {
-        Action::requeue(Duration::from_secs(300))
-    }
+        Duration::from_secs(300)
+    };
+    // Secrets are not watched, and the end of an overlap is no event.
+    let camera = camera::next_look(stream).unwrap_or(pace);
+    let overlap = status.ingest.as_ref().and_then(|ingest| ingest.previous_key_until.as_ref()).map_or(pace, |until| {
+        let left = until.0.duration_since(seen.now);
+        Duration::try_from(left).unwrap_or_default() + Duration::from_secs(1)
+    });
+    pace.min(camera).min(overlap)
 }
 
 fn is_unheard(status: &LiveStreamStatus) -> bool {

@@ -1,25 +1,30 @@
 //! What the cluster, the pods' reports and S3 say of a stream.
 
 use super::claims::ENDED;
+use super::place::Fleet;
 use super::{is_deleting, run_id, status_of, stream_ref};
 use crate::cloud::within;
 use crate::conditions;
 use crate::context::{Context, Error};
-use crate::reports::{ShardSaid, TranscoderSaid};
-use jiff::Timestamp;
+use crate::placement::shards_of;
+use crate::reports::{ShardSaid, Standing, TranscoderSaid};
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use lectern_contract::head::Head;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::report::TranscoderState;
-use lectern_contract::{RunId, StreamRef};
-use lectern_crds::{EncodingLadderSpec, LiveStream, StreamPoolSpec};
+use lectern_contract::{Epoch, RunId, StreamRef};
+use lectern_crds::{EncodingLadderSpec, LiveStream, LiveStreamStatus, PlacementStatus, StreamPoolSpec};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long S3 may take to say what a run's head is.
 const HEAD: Duration = Duration::from_secs(4);
+/// How long a shard that a stream has moved to may take to see its publisher, before that counts as gone: the routes have to
+/// reach the shards, and the publisher the new one.
+const HANDOVER: SignedDuration = SignedDuration::from_secs(5);
 
 /// Everything that a plan may depend on besides the stream itself: the world, the time, and a throw of the dice.
 #[derive(Debug, Clone)]
@@ -40,6 +45,10 @@ pub struct Seen {
     pub ladders: Vec<String>,
     /// What the stream's shard says.
     pub shard: ShardSaid,
+    /// The stream has just moved there: that the shard has not seen its publisher yet says nothing.
+    pub arriving: bool,
+    /// The pool's shards.
+    pub fleet: Fleet,
     /// What the stream's transcoder says.
     pub transcoder: Option<TranscoderSaid>,
     /// What S3 says, asked only where no report answers.
@@ -83,15 +92,22 @@ pub async fn observe(stream: &LiveStream, ctx: &Context) -> Result<Seen, Error> 
         (Some(run), Some(placement)) => ctx.reports.shard(&placement.shard, run, now),
         _ => ShardSaid::Silent,
     };
+    let settled = ctx.is_settled();
+    let fleet = match &pool {
+        Some(pool) => look_at_shards(stream, pool, &status, (settled, now), ctx).await?,
+        None => Fleet::default(),
+    };
     let ladder = stream.spec.ladder.name.as_ref().and_then(|name| named(&ctx.ladders, name)).map(|ladder| ladder.spec);
     Ok(Seen {
         now: Timestamp::now(),
-        settled: ctx.is_settled(),
+        settled,
         ending,
         pools: if pool.is_some() { Vec::new() } else { names(&ctx.pools) },
         ladders: if ladder.is_some() { Vec::new() } else { names(&ctx.ladders) },
         pool,
         ladder,
+        arriving: is_arriving(status.placement.as_ref(), Timestamp::now()),
+        fleet,
         shard,
         transcoder,
         head,
@@ -99,6 +115,31 @@ pub async fn observe(stream: &LiveStream, ctx: &Context) -> Result<Seen, Error> 
         namespace: ctx.namespace.clone(),
         fresh_run: run_id::run_id(Timestamp::now(), rand::random()),
     })
+}
+
+/// How the pool's shards stand. The API server is asked only for the pod of a shard that is silent.
+async fn look_at_shards(
+    stream: &LiveStream,
+    pool: &StreamPoolSpec,
+    status: &LiveStreamStatus,
+    (settled, now): (bool, Instant),
+    ctx: &Context,
+) -> Result<Fleet, Error> {
+    let shards = shards_of(&stream.spec.pool_name, pool.ingest.shards);
+    let standing = ctx.reports.standing(shards.iter().map(|shard| &shard.name), now);
+    let mut fleet = Fleet { shards: shards.into_iter().zip(standing).collect(), ..Fleet::default() };
+    let (Some(held), Some(run)) = (&status.placement, &status.run_id) else { return Ok(fleet) };
+    let is_silent = |(shard, standing): &(crate::placement::Shard, Standing)| shard.name.0 == held.shard && *standing == Standing::Silent;
+    if settled && fleet.shards.iter().any(is_silent) {
+        fleet.adopter = ctx.reports.adopter(&RunId(run.clone()), Epoch(u64::try_from(held.epoch).unwrap_or(0)), now);
+        fleet.owner_is_down = ctx.shard_pods.is_down(&held.shard, ctx.client(), &ctx.namespace).await?;
+    }
+    Ok(fleet)
+}
+
+fn is_arriving(placement: Option<&PlacementStatus>, now: Timestamp) -> bool {
+    let moved = placement.filter(|placement| placement.epoch > 1).and_then(|placement| placement.since.as_ref());
+    moved.is_some_and(|since| now.duration_since(since.0) < HANDOVER)
 }
 
 /// Whether these words say that the run is complete. Old ones count, too: a run does not become incomplete again.

@@ -4,20 +4,21 @@ use super::claims::{self, Facts};
 use super::dispatch::{self, Decision};
 use super::key::Key;
 use super::observe::Seen;
+use super::place::Place;
 use super::run_id::anchor_millis;
 use super::validate::Wanted;
 use super::{is_deleting, status_of, stream_ref};
 use crate::conditions::{self, Truth, whole_second};
-use crate::placement::{Book, shards_of};
 use crate::reports::ShardSaid;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::RunPrefix;
 use lectern_contract::report::{Publisher, TranscoderState};
-use lectern_contract::{RunId, ShardName, WallMillis};
+use lectern_contract::{RunId, WallMillis};
 use lectern_crds::{
-    DispatchStatus, IngestStatus, LiveStatus, LiveStream, LiveStreamStatus, PlacementStatus, PlaybackStatus, ReceivedStatus,
+    DispatchStatus, LiveStatus, LiveStream, LiveStreamStatus, PlacementStatus, PlaybackStatus, ReceivedStatus, RecordingStatus,
 };
 
 /// What is to be written and sent.
@@ -29,44 +30,22 @@ pub struct Plan {
     pub send: Option<LiveJob>,
 }
 
-/// Where a stream belongs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// On the shard that it has.
-    Stays(PlacementStatus),
-    /// On another, or on its first.
-    Goes {
-        /// The shard.
-        shard: ShardName,
-        /// Why.
-        reason: String,
-    },
-    /// There is no shard.
-    Nowhere,
-}
-
-/// Where the stream belongs: it stays while its shard exists. What is decided is noted in `book` at once.
-pub fn place(stream: &LiveStream, wanted: &Wanted, book: &Book) -> Place {
-    let shards = shards_of(&wanted.pool_name, wanted.pool.ingest.shards);
-    let uid = stream.uid().unwrap_or_default();
-    let held = stream.status.as_ref().and_then(|status| status.placement.clone());
-    if let Some(held) = held.filter(|held| shards.iter().any(|shard| shard.name.0 == held.shard)) {
-        book.note(&uid, &wanted.pool_name, &ShardName(held.shard.clone()));
-        return Place::Stays(held);
-    }
-    match book.place(&uid, &wanted.pool_name, &shards) {
-        Some(placement) => Place::Goes { shard: placement.shard, reason: placement.reason },
-        None => Place::Nowhere,
-    }
+/// How the stream is got at.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Where to publish, and the keys that open it.
+    pub key: Key,
+    /// The entry of the camera's credentials.
+    pub camera: Option<String>,
 }
 
 /// The plan.
-pub fn plan(stream: &LiveStream, wanted: &Wanted, seen: &Seen, key: &Key, place: &Place) -> Plan {
+pub fn plan(stream: &LiveStream, wanted: &Wanted, seen: &Seen, access: &Access, place: &Place) -> Plan {
     let old = status_of(stream);
     let run = old.run_id.clone().map_or_else(|| seen.fresh_run.clone(), RunId);
     let prefix = RunPrefix::of(&stream_ref(stream), &run);
     let placement = placement(&old, seen, place);
-    let publishing = matches!(seen.shard, ShardSaid::Publisher(Publisher::Publishing { .. }));
+    let publishing = matches!(&seen.shard, ShardSaid::Run(run) if matches!(run.publisher, Publisher::Publishing { .. }));
     let decision = if placement.is_some() { dispatch::decide(&old, seen, publishing) } else { Decision::Leave };
     let dispatch = match decision {
         Decision::Leave => old.dispatch.clone(),
@@ -74,17 +53,21 @@ pub fn plan(stream: &LiveStream, wanted: &Wanted, seen: &Seen, key: &Key, place:
         Decision::WasSent(attempt) => Some(DispatchStatus { attempt, at: Some(Time(whole_second(seen.now))) }),
     };
 
-    let facts = Facts { seen, old: &old, dispatch: dispatch.as_ref(), how: how_to_publish(stream, key) };
+    let recording = recording(&old, seen, placement.as_ref(), &prefix);
+    let original = stream.spec.record.original;
+    let facts = Facts { seen, old: &old, dispatch: dispatch.as_ref(), how: how_to_publish(stream, &access.key) };
+    let ended = claims::ended(&facts);
     let claims = [
         claims::accepted(),
         claims::placed(placement.as_ref()),
         claims::receiving(&facts),
         claims::transcoding(&facts),
         claims::playable(&facts),
-        claims::ended(&facts),
+        claims::recording(&facts, original, recording.as_ref(), ended.truth == Truth::True),
+        ended,
     ];
     let phase = if is_deleting(stream) { "Deleting" } else { claims::phase(&claims, dispatch.is_some(), seen.ending) };
-    let (ended, playable) = (claims[5].truth == Truth::True, claims[4].truth == Truth::True);
+    let (ended, playable) = (claims[6].truth == Truth::True, claims[4].truth == Truth::True);
     let queue_trouble = (claims[3].reason == "QueueUnreachable").then(|| claims[3].message.clone());
 
     let send = match (decision, &placement) {
@@ -98,9 +81,10 @@ pub fn plan(stream: &LiveStream, wanted: &Wanted, seen: &Seen, key: &Key, place:
         phase: Some(phase.to_owned()),
         conditions: conditions::dated(&old.conditions, &claims, stream.metadata.generation, seen.now),
         run_id: Some(run.0.clone()),
-        ingest: Some(IngestStatus { url: key.url.clone(), secret_name: key.secret_name.clone(), key_hash: key.hash.0.clone() }),
+        ingest: Some(access.key.hashes.told(&access.key.url, &access.key.secret_name, access.camera.clone())),
         playback: Some(playback(&wanted.pool.origin.public_url, &prefix, ended && playable)),
-        received: received(&old, &seen.shard),
+        received: received(&old, seen),
+        recording,
         live: live(&old, seen),
         last_error: trouble(seen).or(queue_trouble),
         placement,
@@ -120,6 +104,7 @@ fn placement(old: &LiveStreamStatus, seen: &Seen, place: &Place) -> Option<Place
                 epoch: before.map_or(1, |before| before.epoch.saturating_add(1)),
                 // The timeline goes on over a move: its zero never changes.
                 anchor_millis: before.map_or_else(|| anchor_millis(seen.now), |before| before.anchor_millis),
+                since: Some(Time(whole_second(seen.now))),
             })
         }
         Place::Nowhere => None,
@@ -143,17 +128,38 @@ fn playback(public_url: &str, prefix: &RunPrefix, recorded: bool) -> PlaybackSta
     }
 }
 
-fn received(old: &LiveStreamStatus, shard: &ShardSaid) -> Option<ReceivedStatus> {
-    match shard {
-        ShardSaid::Publisher(Publisher::Publishing { remote, codecs, picture, bitrate, .. }) => Some(ReceivedStatus {
-            codecs: codecs.clone(),
-            picture: picture.map(|(width, height)| format!("{width}x{height}")),
-            bitrate: i64::try_from(*bitrate).unwrap_or(i64::MAX),
-            from: remote.clone(),
-        }),
+fn received(old: &LiveStreamStatus, seen: &Seen) -> Option<ReceivedStatus> {
+    match &seen.shard {
+        ShardSaid::Run(run) => match &run.publisher {
+            Publisher::Publishing { remote, backup, codecs, picture, bitrate, .. } => Some(ReceivedStatus {
+                codecs: codecs.clone(),
+                picture: picture.map(|(width, height)| format!("{width}x{height}")),
+                bitrate: i64::try_from(*bitrate).unwrap_or(i64::MAX),
+                from: remote.clone(),
+                backup: *backup,
+                standby: run.standby.clone(),
+            }),
+            Publisher::Gone { .. } => None,
+        },
+        ShardSaid::NoPublisher if seen.arriving => old.received.clone(),
+        ShardSaid::NoPublisher => None,
         ShardSaid::Silent => old.received.clone(),
-        ShardSaid::NoPublisher | ShardSaid::Publisher(Publisher::Gone { .. }) => None,
     }
+}
+
+/// How far the original is. What was stored stays stored, whoever reports.
+fn recording(old: &LiveStreamStatus, seen: &Seen, placement: Option<&PlacementStatus>, prefix: &RunPrefix) -> Option<RecordingStatus> {
+    let before = old.recording.clone();
+    let ShardSaid::Run(run) = &seen.shard else { return before };
+    let (Some(said), Some(placement)) = (&run.recording, placement) else { return before };
+    let Some(stored) = said.stored else { return before };
+    let millis = placement.anchor_millis.saturating_add(i64::try_from(stored.as_millis()).unwrap_or(i64::MAX));
+    let Ok(until) = Timestamp::from_millisecond(millis) else { return before };
+    Some(RecordingStatus {
+        prefix: format!("{prefix}/original/"),
+        stored_until: Time(whole_second(until)),
+        gaps: i64::try_from(said.gaps).unwrap_or(i64::MAX),
+    })
 }
 
 fn live(old: &LiveStreamStatus, seen: &Seen) -> Option<LiveStatus> {
@@ -197,7 +203,7 @@ fn job(
         attempt: u32::try_from(attempt).unwrap_or(1),
         anchor: WallMillis(u64::try_from(placement.anchor_millis).unwrap_or(0)),
         feed: format!("{}.{service}.{}.svc:7000", placement.shard, seen.namespace),
-            any_feed: None,
+        any_feed: Some(format!("{service}.{}.svc:7000", seen.namespace)),
         ladder: wanted.ladder.clone(),
         segment_duration: wanted.segment_duration,
         prefix: prefix.clone(),

@@ -1,6 +1,6 @@
 //! Writing a LiveStream's status: when it differs in a way that matters, and on a current copy only.
 
-use super::claims::{ACCEPTED, ENDED, PLAYABLE, RECEIVING};
+use super::claims::{ACCEPTED, ENDED, PLAYABLE, RECEIVING, RECORDING};
 use super::validate::Refusal;
 use super::{REFRESH, api, is_deleting, status_of};
 use crate::conditions::{self, Claim, Truth, find, holds};
@@ -63,6 +63,14 @@ pub fn settle(old: &LiveStreamStatus, new: &LiveStreamStatus) -> LiveStreamStatu
             *now = before.clone();
         }
     }
+    if let (Some(before), Some(now)) = (&old.recording, &mut settled.recording) {
+        // It moves on with every piece; it is written with the live edge, or once in half a minute by itself.
+        let advance = now.stored_until.0.duration_since(before.stored_until.0).as_secs();
+        let is_recent = advance < REFRESH.as_secs().cast_signed() - 1;
+        if is_recent && before.gaps == now.gaps && settled.live == old.live {
+            *now = before.clone();
+        }
+    }
     if let (Some(before), Some(now)) = (&old.received, &mut settled.received) {
         let (was, is) = (before.bitrate.unsigned_abs(), now.bitrate.unsigned_abs());
         if !reports::moved_by_a_quarter(was, is) {
@@ -91,6 +99,17 @@ pub fn news(old: &LiveStreamStatus, new: &LiveStreamStatus) -> Vec<Note> {
     }
     if holds(&old.conditions, RECEIVING) && conditions::reason(&new.conditions, RECEIVING) == Some("PublisherGone") {
         notes.push(Note::normal("PublisherLeft", message(RECEIVING)));
+    }
+    let key = |status: &LiveStreamStatus| status.ingest.as_ref().map(|ingest| ingest.key_hash.clone());
+    if key(old).is_some() && key(new) != key(old) {
+        let until = new.ingest.as_ref().and_then(|ingest| ingest.previous_key_until.as_ref());
+        let until = until.map_or("is shut out".to_owned(), |until| format!("may be used until {}", until.0));
+        notes.push(Note::normal("KeyChanged", format!("there is a new stream key; the one before {until}")));
+    }
+    let trouble = |status: &LiveStreamStatus| conditions::reason(&status.conditions, RECORDING) == Some("StorageTrouble");
+    let gaps = |status: &LiveStreamStatus| status.recording.as_ref().map_or(0, |recording| recording.gaps);
+    if (trouble(new) && !trouble(old)) || gaps(new) > gaps(old) {
+        notes.push(Note::warning("RecordingTrouble", message(RECORDING)));
     }
     if became(PLAYABLE) {
         let player = new.playback.as_ref().map_or("", |playback| playback.player.as_str());

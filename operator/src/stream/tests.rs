@@ -4,19 +4,25 @@ use super::claims::{ENDED, PLAYABLE, RECEIVING, TRANSCODING};
 use super::dispatch::{Decision, decide};
 use super::key::Key;
 use super::observe::{HeadSeen, Seen};
-use super::plan::{Place, Plan, plan};
+use super::place::{Fleet, Place};
+use super::plan::{Access, Plan, plan};
+use super::rotation::Hashes;
 use super::status::{news, refused, settle};
 use super::validate::{RefusalReason, Wanted, validate};
 use crate::conditions;
-use crate::reports::{ShardSaid, TranscoderSaid};
+use crate::placement::shards_of;
+use crate::reports::{ShardSaid, Standing, TranscoderSaid};
 use crate::routes;
 use jiff::Timestamp;
-use lectern_contract::report::{Publisher, TranscoderRun, TranscoderState};
+use lectern_contract::report::{IngestRun, Publisher, TranscoderRun, TranscoderState};
 use lectern_contract::{Epoch, KeyHash, SegmentNumber, StreamRef, Ticks};
 use lectern_crds::{LiveStream, LiveStreamStatus, StreamPool};
 use serde_json::json;
 
-fn stream(spec: serde_json::Value) -> LiveStream {
+mod moves;
+mod original;
+
+pub fn stream(spec: serde_json::Value) -> LiveStream {
     let object = json!({
         "apiVersion": "lectern.video/v1alpha1", "kind": "LiveStream",
         "metadata": { "name": "algebra", "namespace": "school", "uid": "u1", "generation": 1 },
@@ -30,7 +36,7 @@ pub fn pool() -> StreamPool {
     serde_yaml::from_str(text).unwrap()
 }
 
-fn seen(second: i64) -> Seen {
+pub fn seen(second: i64) -> Seen {
     let ladder = json!({
         "video": [{ "name": "360p", "width": 640, "height": 360, "bitrate": 600_000 }],
         "audio": [{ "name": "audio", "bitrate": 96_000 }],
@@ -44,6 +50,8 @@ fn seen(second: i64) -> Seen {
         ladder: serde_json::from_value(ladder).unwrap(),
         ladders: vec![],
         shard: ShardSaid::NoPublisher,
+        arriving: false,
+        fleet: fleet([Standing::Well, Standing::Well]),
         transcoder: None,
         head: HeadSeen::NotAsked,
         sent: None,
@@ -52,19 +60,41 @@ fn seen(second: i64) -> Seen {
     }
 }
 
+fn fleet(standing: [Standing; 2]) -> Fleet {
+    Fleet { shards: shards_of("default", 2).into_iter().zip(standing).collect(), ..Fleet::default() }
+}
+
+fn access() -> Access {
+    let hashes = Hashes { key: KeyHash::of("k"), rotation: 0, previous: None, backup: None };
+    Access { key: Key { url: "rtmp://in/live".into(), secret_name: "algebra-stream-key".into(), hashes }, camera: None }
+}
+
 fn wanted() -> Wanted {
     validate(&stream(json!({})), &seen(0)).unwrap()
 }
 
-fn publishing() -> ShardSaid {
-    let codecs = vec!["avc1.64001f".into(), "mp4a.40.2".into()];
-    ShardSaid::Publisher(Publisher::Publishing {
-        remote: "192.0.2.1:9".into(), backup: false,
-        codecs,
+pub fn run_with(publisher: Publisher) -> IngestRun {
+    let stream = StreamRef { namespace: "school".into(), name: "algebra".into() };
+    IngestRun { stream, run: "run-1".into(), publisher, standby: None, recording: None }
+}
+
+fn publishing_run() -> IngestRun {
+    run_with(Publisher::Publishing {
+        remote: "192.0.2.1:9".into(),
+        backup: false,
+        codecs: vec!["avc1.64001f".into(), "mp4a.40.2".into()],
         picture: Some((1280, 720)),
         bitrate: 2_000_000,
         newest: Ticks(0),
     })
+}
+
+fn publishing() -> ShardSaid {
+    ShardSaid::Run(Box::new(publishing_run()))
+}
+
+fn gone() -> ShardSaid {
+    ShardSaid::Run(Box::new(run_with(Publisher::Gone { reason: "the publisher closed the connection".into() })))
 }
 
 fn said(attempt: u32, state: TranscoderState) -> Option<TranscoderSaid> {
@@ -86,7 +116,11 @@ struct Lecture {
 
 impl Lecture {
     fn new() -> Self {
-        let mut lecture = Self { stream: stream(json!({})), plan: None };
+        Self::of(json!({}))
+    }
+
+    fn of(spec: serde_json::Value) -> Self {
+        let mut lecture = Self { stream: stream(spec), plan: None };
         lecture.look(seen(0));
         lecture
     }
@@ -97,8 +131,12 @@ impl Lecture {
             || Place::Goes { shard: "lectern-ingest-default-0".into(), reason: "first choice of 2 by hash".into() },
             Place::Stays,
         );
-        let key = Key { url: "rtmp://in/live".into(), secret_name: "algebra-stream-key".into(), hash: KeyHash::of("k") };
-        let planned = plan(&self.stream, &wanted(), &seen, &key, &place);
+        self.go(seen, &place)
+    }
+
+    /// Looks, the stream being placed so.
+    fn go(&mut self, seen: Seen, place: &Place) -> &LiveStreamStatus {
+        let planned = plan(&self.stream, &wanted(), &seen, &access(), place);
         let old = self.stream.status.clone().unwrap_or_default();
         let mut status = settle(&old, &planned.status);
         if planned.send.is_some() {
@@ -154,12 +192,6 @@ fn an_unknown_ladder_and_one_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn a_camera_with_a_password_is_refused_for_now() {
-    let camera = json!({ "source": { "rtsp": { "url": "rtsp://camera/1", "secretRef": { "name": "c" } } } });
-    assert_eq!(validate(&stream(camera), &seen(0)).unwrap_err().reason, RefusalReason::Unsupported);
-}
-
-#[test]
 fn a_refusal_of_a_stream_that_runs_leaves_its_route() {
     let mut lecture = Lecture::live();
     let refusal = validate(&lecture.stream, &Seen { pool: None, ..seen(20) }).unwrap_err();
@@ -188,6 +220,7 @@ fn the_first_publisher_calls_a_transcoder_once() {
     assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (Some(1), "WaitingForTranscoder"));
     let job = lecture.plan.as_ref().unwrap().send.clone().unwrap();
     assert_eq!(job.feed, "lectern-ingest-default-0.lectern-ingest-default.lectern.svc:7000");
+    assert_eq!(job.any_feed.as_deref(), Some("lectern-ingest-default.lectern.svc:7000"));
     lecture.look(Seen { shard: publishing(), ..seen(2) });
     assert_eq!(lecture.sent(), None);
 }
@@ -230,7 +263,6 @@ fn a_live_stream_is_written_once_in_half_a_minute() {
 #[test]
 fn a_publisher_that_returns_after_its_transcoder_let_go_gets_another() {
     let mut lecture = Lecture::live();
-    let gone = || ShardSaid::Publisher(Publisher::Gone { reason: "the publisher closed the connection".into() });
     lecture.look(Seen { shard: gone(), transcoder: said(1, running(Some(9))), ..seen(20) });
     assert_eq!((lecture.phase(), lecture.reason(RECEIVING)), ("Interrupted", "PublisherGone"));
     lecture.look(Seen { shard: gone(), transcoder: said(1, TranscoderState::Idle), ..seen(320) });
@@ -313,9 +345,8 @@ fn a_run_that_cannot_be_encoded_ends_incomplete_instead_of_never() {
 fn a_stream_that_moves_keeps_its_timeline_and_says_so() {
     let mut lecture = Lecture::live();
     let old = lecture.status().clone();
-    let key = Key { url: "rtmp://in/live".into(), secret_name: "s".into(), hash: KeyHash::of("k") };
     let place = Place::Goes { shard: "lectern-ingest-default-1".into(), reason: "why".into() };
-    let moved = plan(&lecture.stream, &wanted(), &seen(30), &key, &place).status;
+    let moved = plan(&lecture.stream, &wanted(), &seen(30), &access(), &place).status;
     let (before, after) = (old.placement.as_ref().unwrap(), moved.placement.as_ref().unwrap());
     assert_eq!((after.epoch, after.anchor_millis), (2, before.anchor_millis));
     assert!(news(&old, &moved).iter().any(|note| note.reason == "Placed" && note.warning));
@@ -327,12 +358,11 @@ fn a_stream_that_moves_keeps_its_timeline_and_says_so() {
 fn every_turn_of_a_lecture_is_told_once() {
     let mut lecture = Lecture::new();
     let mut told = Vec::new();
-    let gone = ShardSaid::Publisher(Publisher::Gone { reason: "gone".into() });
     for look in [
         Seen { shard: publishing(), ..seen(1) },
         Seen { shard: publishing(), transcoder: said(1, running(Some(1))), ..seen(2) },
         Seen { shard: publishing(), transcoder: said(1, running(Some(2))), ..seen(3) },
-        Seen { shard: gone, transcoder: said(1, running(Some(2))), ..seen(4) },
+        Seen { shard: gone(), transcoder: said(1, running(Some(2))), ..seen(4) },
         Seen { ending: true, head: HeadSeen::Ended, ..seen(5) },
     ] {
         let old = lecture.status().clone();

@@ -37,10 +37,10 @@ pub enum RefusalReason {
     UnknownLadder,
     /// The ladder cannot be encoded.
     BadLadder,
-    /// Something that Lectern cannot do yet.
-    Unsupported,
     /// A Secret that is in the way.
     BadKeySecret,
+    /// The camera's user name and password are not where the stream says.
+    BadCameraSecret,
 }
 
 impl RefusalReason {
@@ -50,8 +50,8 @@ impl RefusalReason {
             Self::UnknownPool => "UnknownPool",
             Self::UnknownLadder => "UnknownLadder",
             Self::BadLadder => "BadLadder",
-            Self::Unsupported => "Unsupported",
             Self::BadKeySecret => "BadKeySecret",
+            Self::BadCameraSecret => "BadCameraSecret",
         }
     }
 }
@@ -67,10 +67,6 @@ pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
         );
         return Err(Refusal { reason: RefusalReason::UnknownPool, message });
     };
-    if spec.source.rtsp.as_ref().is_some_and(|rtsp| rtsp.secret_ref.is_some()) {
-        let message = "spec.source.rtsp.secretRef is not supported yet; leave it out, and use a camera that needs no password".to_owned();
-        return Err(Refusal { reason: RefusalReason::Unsupported, message });
-    }
     Ok(Wanted {
         pool_name: spec.pool_name.clone(),
         pool,

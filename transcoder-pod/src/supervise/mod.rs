@@ -9,6 +9,7 @@ use board::Board;
 use lectern_cloud::{BucketAt, Queue, QueueAt};
 use lectern_podkit::health::{self, Readiness};
 use lectern_podkit::telemetry::TelemetryArgs;
+use lectern_podkit::tls::PeerTlsArgs;
 use lectern_podkit::{PodArgs, Tasks, report};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -28,6 +29,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(2);
 pub struct SuperviseArgs {
     #[command(flatten)]
     pod: PodArgs,
+    #[command(flatten)]
+    peer_tls: PeerTlsArgs,
     /// Jobs that the pod can do at a time.
     #[arg(long, env = "LECTERN_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     slots: u32,
@@ -66,11 +69,22 @@ pub async fn run(args: SuperviseArgs, telemetry: &TelemetryArgs, stop: Cancellat
     let busy = Gauge::<i64>::default();
     registry.register("busy_slots", "Jobs under way", busy.clone());
     registry.register("slots", "Jobs that the pod can do at a time", constant(args.slots));
-    let slots = Slots { queue: queue.clone(), bucket, pod: args.pod.clone(), board: board.clone(), busy, log: telemetry.clone() };
-
-    let (reported, changed) = (board.clone(), board.changed());
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
+    // Children read it themselves; a pod that has none yet takes no jobs.
+    if stop.run_until_cancelled(args.peer_tls.when_there(&args.pod.pool, &readiness)).await.is_none() {
+        return tasks.join().await;
+    }
+    let slots = Slots {
+        queue: queue.clone(),
+        bucket,
+        pod: args.pod.clone(),
+        peer_tls_dir: args.peer_tls.peer_tls_dir,
+        board: board.clone(),
+        busy,
+        log: telemetry.clone(),
+    };
+    let (reported, changed) = (board.clone(), board.changed());
     tasks.spawn("report", report::run(args.pod, move || reported.role(args.slots), changed, stop.clone()));
     tasks.spawn("jobs", receive::run(queue, Arc::new(slots), args.slots, readiness, stop));
     tasks.join().await

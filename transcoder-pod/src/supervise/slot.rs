@@ -12,6 +12,7 @@ use lectern_podkit::PodArgs;
 use lectern_podkit::telemetry::{LogFormat, TelemetryArgs};
 use prometheus_client::metrics::gauge::Gauge;
 use std::io;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -32,6 +33,8 @@ pub struct Slots {
     pub bucket: BucketAt,
     /// Who this pod is.
     pub pod: PodArgs,
+    /// Where the pod's certificate for shards is.
+    pub peer_tls_dir: Option<PathBuf>,
     /// What the report says.
     pub board: Board,
     /// Jobs under way.
@@ -106,6 +109,8 @@ impl Slots {
             bucket: self.bucket.name.clone(),
             bucket_region: self.bucket.region.clone(),
             bucket_endpoint: self.bucket.endpoint.clone(),
+            pool: self.pod.pool.clone(),
+            peer_tls_dir: self.peer_tls_dir.clone(),
         };
         let mut line = serde_json::to_vec(&given)?;
         line.push(b'\n');

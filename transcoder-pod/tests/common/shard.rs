@@ -1,8 +1,8 @@
 //! A shard's feed for tests: a lecture in memory, given out at the pace of its stamps.
 
 use bytes::BytesMut;
-use lectern_contract::Ticks;
 use lectern_contract::feed::{FeedFrame, FeedRequest, Track};
+use lectern_contract::{Epoch, Ticks};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,7 @@ async fn reader(mut socket: TcpStream, frames: Arc<Vec<FeedFrame>>, began: Insta
             return Ok(());
         }
     };
+    send(&mut socket, &FeedFrame::Serving { epoch: Epoch(1) }).await?;
     let first = dts(&frames, 0);
     let now = Ticks(first.0 + began.elapsed().as_millis() as u64 * 90);
     let from = request.from.unwrap_or(now);

@@ -8,6 +8,7 @@ use lectern_contract::{Epoch, KeyHash, ShardName, StreamRef, WallMillis};
 use lectern_ingest_pod::{args, feed, gate::Gate, memory::Memory, metrics::Metrics, net::Listening, routes, rtmp, shard::Shard};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::clock::wall_now;
+use lectern_podkit::tls::PeerTls;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,12 +37,13 @@ pub async fn run_shard(args: Args) -> Result<()> {
     let (_routes, seen) = watch::channel(Arc::new((0..args.streams).map(route).collect()));
     let shard = Shard::new(ME.into(), seen, settings.limits(), Memory::new(settings.memory_mib << 20), metrics.clone());
     let pump = rtmp::Pump::start(settings.pump_threads, Duration::from_millis(settings.batch_millis), &metrics, &shard.draining())?;
-    let context = rtmp::Context { shard: shard.clone(), owners: settings.owners(), pump, gate: Gate::new(settings.gate()) };
+    let (owners, gate) = (settings.owners(PeerTls::plain()), Gate::new(settings.gate()));
+    let context = rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate };
     let (publishers, readers) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
     println!("{}", json!({"rtmp": publishers.local_addr()?, "feed": readers.local_addr()?}));
     tokio::spawn(shard.clone().follow_routes(stop.clone()));
     tokio::spawn(rtmp::serve(publishers, Arc::new(context), None, Listening::from(stop.clone())));
-    tokio::spawn(feed::serve(readers, shard.clone(), stop.clone()));
+    tokio::spawn(feed::serve(readers, shard.clone(), owners, stop.clone()));
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while lines.next_line().await?.is_some() {
         let (held, publishers, panics) = (shard.memory().held(), metrics.publishers.get(), metrics.panics.get());

@@ -1,10 +1,13 @@
 //! What the pods said last: the store behind `POST /v1/reports`, and which streams a report gives reason to look at.
 
+mod said;
+
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::{Json, Router, routing::post};
-use lectern_contract::report::{PATH, Publisher, Report, Role, TranscoderRun, TranscoderState};
-use lectern_contract::{RunId, StreamRef};
+use lectern_contract::report::{IngestRun, PATH, Report, TranscoderRun, TranscoderState};
+use lectern_contract::{Epoch, RunId, ShardName, StreamRef};
+use said::{Heard, Ingest, Said, changes, weight};
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+
+pub use said::moved_by_a_quarter;
 
 /// A pod that was silent for this long is taken for gone: three missed reports.
 pub const STALE: Duration = Duration::from_secs(3);
@@ -28,25 +33,19 @@ const MAX_PODS: usize = 5_000;
 #[derive(Debug)]
 pub struct Reports {
     pods: Mutex<HashMap<String, Heard>>,
-    changed: mpsc::UnboundedSender<StreamRef>,
+    changed: mpsc::UnboundedSender<Change>,
 }
 
-/// One pod's last report, by run.
-#[derive(Debug, Clone)]
-struct Heard {
-    pool: String,
-    said: Said,
-    at: Instant,
-    stale: bool,
+/// What deserves a reconcile.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// One stream.
+    Stream(StreamRef),
+    /// All streams that are placed on a shard, those too that it has nothing to say of.
+    Shard(ShardName),
 }
 
-#[derive(Debug, Clone)]
-enum Said {
-    Ingest(HashMap<RunId, (StreamRef, Publisher)>),
-    Transcoder(HashMap<RunId, TranscoderRun>),
-}
-
-/// What is known of a shard.
+/// What is known of a stream's run at its shard.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ShardSaid {
     /// No report for three seconds, or none ever.
@@ -54,7 +53,18 @@ pub enum ShardSaid {
     /// It reports, and has seen no publisher of the run.
     NoPublisher,
     /// It reports the run.
-    Publisher(Publisher),
+    Run(Box<IngestRun>),
+}
+
+/// What is known of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It reports.
+    Well,
+    /// It reports that it is going.
+    Draining,
+    /// No report for three seconds, or none ever.
+    Silent,
 }
 
 /// What a transcoder says of a run.
@@ -69,8 +79,8 @@ pub struct TranscoderSaid {
 }
 
 impl Reports {
-    /// No reports yet. Streams that deserve a reconcile come out of the receiver.
-    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<StreamRef>) {
+    /// No reports yet. What deserves a reconcile comes out of the receiver.
+    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Change>) {
         let (changed, changes) = mpsc::unbounded_channel();
         (Arc::new(Self { pods: Mutex::default(), changed }), changes)
     }
@@ -84,21 +94,29 @@ impl Reports {
         if before.is_none() && pods.len() >= MAX_PODS {
             return false;
         }
-        let changed = changes(before, &heard);
+        let drains = |heard: &Heard| heard.said.ingest().is_some_and(|ingest| ingest.draining);
+        let turned = before.map_or(drains(&heard), |before| before.stale || drains(before) != drains(&heard));
+        let mut changed: BTreeSet<Change> = changes(before, &heard).into_iter().map(Change::Stream).collect();
+        if turned && heard.said.ingest().is_some() {
+            changed.insert(Change::Shard(ShardName(pod.clone())));
+        }
         pods.insert(pod, heard);
         drop(pods);
         self.announce(changed);
         true
     }
 
-    /// Announces the streams of pods that have just fallen silent, and forgets those that are long gone.
+    /// Announces the pods that have just fallen silent with their streams, and forgets those that are long gone.
     pub fn sweep(&self, now: Instant) {
         let mut pods = self.lock();
         pods.retain(|_, heard| now.duration_since(heard.at) < FORGET);
         let mut changed = BTreeSet::new();
-        for heard in pods.values_mut().filter(|heard| !heard.stale && now.duration_since(heard.at) >= STALE) {
+        for (pod, heard) in pods.iter_mut().filter(|(_, heard)| !heard.stale && now.duration_since(heard.at) >= STALE) {
             heard.stale = true;
-            changed.extend(heard.said.streams().cloned());
+            changed.extend(heard.said.streams().cloned().map(Change::Stream));
+            if heard.said.ingest().is_some() {
+                changed.insert(Change::Shard(ShardName(pod.clone())));
+            }
         }
         drop(pods);
         self.announce(changed);
@@ -106,13 +124,30 @@ impl Reports {
 
     /// What `shard` says of `run`.
     pub fn shard(&self, shard: &str, run: &RunId, now: Instant) -> ShardSaid {
-        let pods = self.lock();
-        match pods.get(shard).filter(|heard| now.duration_since(heard.at) < STALE).map(|heard| &heard.said) {
-            Some(Said::Ingest(runs)) => {
-                runs.get(run).map_or(ShardSaid::NoPublisher, |(_, publisher)| ShardSaid::Publisher(publisher.clone()))
-            }
-            _ => ShardSaid::Silent,
+        match fresh_ingest(self.lock().get(shard), now) {
+            Some(ingest) => ingest.runs.get(run).map_or(ShardSaid::NoPublisher, |run| ShardSaid::Run(Box::new(run.clone()))),
+            None => ShardSaid::Silent,
         }
+    }
+
+    /// How each of `shards` stands, in their order.
+    pub fn standing<'a>(&self, shards: impl IntoIterator<Item = &'a ShardName>, now: Instant) -> Vec<Standing> {
+        let pods = self.lock();
+        let of = |shard: &ShardName| match fresh_ingest(pods.get(&shard.0), now) {
+            Some(ingest) if ingest.draining => Standing::Draining,
+            Some(_) => Standing::Well,
+            None => Standing::Silent,
+        };
+        shards.into_iter().map(of).collect()
+    }
+
+    /// The shard that would adopt `run` from an owner of `epoch`: one that a publisher has reached and that is not going
+    /// itself. Of several the first by name, so that all who ask are told the same.
+    pub fn adopter(&self, run: &RunId, epoch: Epoch, now: Instant) -> Option<ShardName> {
+        let pods = self.lock();
+        let would = |ingest: &Ingest| !ingest.draining && ingest.orphans.get(run).is_some_and(|orphan| orphan.epoch == epoch);
+        let adopters = pods.iter().filter(|(_, heard)| fresh_ingest(Some(heard), now).is_some_and(would));
+        adopters.map(|(pod, _)| pod).min().cloned().map(ShardName)
     }
 
     /// The transcoder that has most to say of `run`: fresh words before old, owners before those that lost it, the later
@@ -142,10 +177,10 @@ impl Reports {
         self.lock().values().filter(|heard| heard.pool == pool && now.duration_since(heard.at) < STALE).count()
     }
 
-    fn announce(&self, streams: BTreeSet<StreamRef>) {
-        for stream in streams {
+    fn announce(&self, changed: BTreeSet<Change>) {
+        for change in changed {
             // The receiver goes only when the process does.
-            let _ = self.changed.send(stream);
+            let _ = self.changed.send(change);
         }
     }
 
@@ -154,92 +189,12 @@ impl Reports {
     }
 }
 
-impl From<Role> for Said {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Ingest { runs, .. } => Self::Ingest(runs.into_iter().map(|run| (run.run, (run.stream, run.publisher))).collect()),
-            Role::Transcoder { runs, .. } => {
-                let mut kept: HashMap<RunId, TranscoderRun> = HashMap::new();
-                // A pod may tell of two attempts of one run: an ended one lingers for a minute.
-                for run in runs {
-                    match kept.get(&run.run) {
-                        Some(other) if weight(other) >= weight(&run) => {}
-                        _ => drop(kept.insert(run.run.clone(), run)),
-                    }
-                }
-                Self::Transcoder(kept)
-            }
-        }
-    }
-}
-
-impl Said {
-    fn streams(&self) -> impl Iterator<Item = &StreamRef> {
-        let (ingest, transcoder) = match self {
-            Self::Ingest(runs) => (Some(runs), None),
-            Self::Transcoder(runs) => (None, Some(runs)),
-        };
-        let of_ingest = ingest.into_iter().flat_map(|runs| runs.values().map(|(stream, _)| stream));
-        of_ingest.chain(transcoder.into_iter().flat_map(|runs| runs.values().map(|run| &run.stream)))
-    }
-}
-
-fn weight(run: &TranscoderRun) -> (bool, u32, u64) {
-    (!matches!(run.state, TranscoderState::Lost), run.attempt, run.epoch.0)
+fn fresh_ingest(heard: Option<&Heard>, now: Instant) -> Option<&Ingest> {
+    heard.filter(|heard| now.duration_since(heard.at) < STALE)?.said.ingest()
 }
 
 fn is_working(state: &TranscoderState) -> bool {
     matches!(state, TranscoderState::Starting { .. } | TranscoderState::Running { .. })
-}
-
-/// The streams that a report gives reason to look at: what a person would call a change, not what moves every second.
-fn changes(before: Option<&Heard>, now: &Heard) -> BTreeSet<StreamRef> {
-    let Some(before) = before else { return now.said.streams().cloned().collect() };
-    if before.stale {
-        // Back from silence: all that it carries, and all that it has lost meanwhile.
-        return before.said.streams().chain(now.said.streams()).cloned().collect();
-    }
-    let mut changed = BTreeSet::new();
-    match (&before.said, &now.said) {
-        (Said::Ingest(before), Said::Ingest(now)) => {
-            changed.extend(before.iter().filter(|(run, _)| !now.contains_key(run)).map(|(_, (stream, _))| stream.clone()));
-            let differs = |run, publisher| before.get(run).is_none_or(|(_, old)| publisher_changed(old, publisher));
-            changed.extend(now.iter().filter(|(run, (_, publisher))| differs(run, publisher)).map(|(_, (stream, _))| stream.clone()));
-        }
-        (Said::Transcoder(before), Said::Transcoder(now)) => {
-            changed.extend(before.iter().filter(|(run, _)| !now.contains_key(run)).map(|(_, run)| run.stream.clone()));
-            let differs = |run: &TranscoderRun| before.get(&run.run).is_none_or(|old| transcoder_changed(old, run));
-            changed.extend(now.values().filter(|run| differs(run)).map(|run| run.stream.clone()));
-        }
-        // A pod's name that changes its trade: both its old and its new streams.
-        (before, now) => changed.extend(before.streams().chain(now.streams()).cloned()),
-    }
-    changed
-}
-
-fn publisher_changed(before: &Publisher, now: &Publisher) -> bool {
-    match (before, now) {
-        (
-            Publisher::Publishing { remote: a, codecs: b, picture: c, bitrate: old, .. },
-            Publisher::Publishing { remote: x, codecs: y, picture: z, bitrate: new, .. },
-        ) => (a, b, c) != (x, y, z) || moved_by_a_quarter(*old, *new),
-        (before, now) => before != now,
-    }
-}
-
-fn transcoder_changed(before: &TranscoderRun, now: &TranscoderRun) -> bool {
-    let state = match (&before.state, &now.state) {
-        (TranscoderState::Running { confirmed: a, trouble: b, .. }, TranscoderState::Running { confirmed: x, trouble: y, .. }) => {
-            a.is_some() != x.is_some() || b.is_some() != y.is_some()
-        }
-        (before, now) => before != now,
-    };
-    state || before.attempt != now.attempt || before.epoch != now.epoch
-}
-
-/// More than 25 % up or down.
-pub fn moved_by_a_quarter(old: u64, new: u64) -> bool {
-    old.abs_diff(new) > old / 4
 }
 
 /// Serves the report endpoint, and sweeps silent pods twice a second, until `stop`.
@@ -269,18 +224,33 @@ async fn take(State((reports, metrics)): State<(Arc<Reports>, Metrics)>, Json(re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lectern_contract::report::IngestRun;
-    use lectern_contract::{Epoch, SegmentNumber, Ticks};
+    use lectern_contract::report::{Orphan, Publisher, Recording, Role};
+    use lectern_contract::{SegmentNumber, Ticks};
 
     fn stream() -> StreamRef {
         StreamRef { namespace: "school".into(), name: "algebra".into() }
     }
 
+    fn shard(pod: &str, runs: Vec<IngestRun>, draining: bool, orphans: Vec<Orphan>) -> Report {
+        Report { pod: pod.into(), pool: "default".into(), role: Role::Ingest { runs, draining, orphans } }
+    }
+
+    fn run(bitrate: u64) -> IngestRun {
+        let remote = "192.0.2.1:9".into();
+        let publisher = Publisher::Publishing { remote, backup: false, codecs: vec![], picture: None, bitrate, newest: Ticks(bitrate) };
+        IngestRun { stream: stream(), run: "r".into(), publisher, standby: None, recording: None }
+    }
+
     fn publishing(bitrate: u64) -> Report {
-        let publisher =
-            Publisher::Publishing { remote: "192.0.2.1:9".into(), backup: false, codecs: vec![], picture: None, bitrate, newest: Ticks(bitrate) };
-        let runs = vec![IngestRun { stream: stream(), run: "r".into(), publisher, standby: None, recording: None }];
-        Report { pod: "shard-0".into(), pool: "default".into(), role: Role::Ingest { runs, draining: false, orphans: Vec::new() } }
+        shard("shard-0", vec![run(bitrate)], false, vec![])
+    }
+
+    fn orphan(epoch: u64) -> Orphan {
+        Orphan { stream: stream(), run: "r".into(), epoch: Epoch(epoch) }
+    }
+
+    fn drained(changes: &mut mpsc::UnboundedReceiver<Change>) -> Vec<Change> {
+        std::iter::from_fn(|| changes.try_recv().ok()).collect()
     }
 
     fn transcoding(pod: &str, attempt: u32, epoch: u64, state: TranscoderState) -> Report {
@@ -293,9 +263,9 @@ mod tests {
         TranscoderState::Running { confirmed, live_edge: SegmentNumber(9), lag: Ticks(0), bitrate: 1, trouble: None }
     }
 
-    fn announced(reports: &Reports, changes: &mut mpsc::UnboundedReceiver<StreamRef>, report: Report) -> bool {
+    fn announced(reports: &Reports, changes: &mut mpsc::UnboundedReceiver<Change>, report: Report) -> bool {
         reports.take(report, Instant::now());
-        changes.try_recv().is_ok()
+        !drained(changes).is_empty()
     }
 
     #[tokio::test]
@@ -316,7 +286,8 @@ mod tests {
         let later = Instant::now() + STALE;
         assert_eq!(reports.shard("shard-0", &"r".into(), later), ShardSaid::Silent);
         reports.sweep(later);
-        assert!(changes.try_recv().is_ok());
+        let told = [Change::Stream(stream()), Change::Shard("shard-0".into())];
+        assert_eq!(drained(&mut changes), told, "its streams, and whoever else is placed there");
         reports.sweep(later);
         assert!(changes.try_recv().is_err(), "silence is news once");
         assert!(announced(&reports, &mut changes, publishing(1)), "back, with the same words");
@@ -327,9 +298,52 @@ mod tests {
         let (reports, mut changes) = Reports::new();
         announced(&reports, &mut changes, publishing(1));
         reports.sweep(Instant::now() + STALE);
-        assert!(changes.try_recv().is_ok());
-        let empty = Report { pod: "shard-0".into(), pool: "default".into(), role: Role::Ingest { runs: vec![], draining: false, orphans: vec![] } };
-        assert!(announced(&reports, &mut changes, empty));
+        assert!(!drained(&mut changes).is_empty());
+        reports.take(shard("shard-0", vec![], false, vec![]), Instant::now());
+        assert!(drained(&mut changes).contains(&Change::Stream(stream())));
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_begins_to_drain_wakes_all_that_are_placed_on_it_once() {
+        let (reports, mut changes) = Reports::new();
+        announced(&reports, &mut changes, publishing(1));
+        reports.take(shard("shard-0", vec![run(1)], true, vec![]), Instant::now());
+        assert_eq!(drained(&mut changes), [Change::Shard("shard-0".into())]);
+        assert!(!announced(&reports, &mut changes, shard("shard-0", vec![run(1)], true, vec![])), "it goes on draining");
+        let names = ["shard-0".into(), "shard-1".into()];
+        assert_eq!(reports.standing(&names, Instant::now()), [Standing::Draining, Standing::Silent]);
+    }
+
+    #[tokio::test]
+    async fn an_orphan_wakes_its_stream_at_once_and_names_its_adopter() {
+        let (reports, mut changes) = Reports::new();
+        announced(&reports, &mut changes, shard("shard-1", vec![], false, vec![]));
+        reports.take(shard("shard-1", vec![], false, vec![orphan(3)]), Instant::now());
+        assert_eq!(drained(&mut changes), [Change::Stream(stream())]);
+        assert!(!announced(&reports, &mut changes, shard("shard-1", vec![], false, vec![orphan(3)])), "told once");
+        let now = Instant::now();
+        assert_eq!(reports.adopter(&"r".into(), Epoch(3), now), Some("shard-1".into()));
+        assert_eq!(reports.adopter(&"r".into(), Epoch(4), now), None, "that was about an owner before");
+        assert_eq!(reports.adopter(&"r".into(), Epoch(3), now + STALE), None, "it is silent itself");
+        reports.take(shard("shard-1", vec![], true, vec![orphan(3)]), now);
+        assert_eq!(reports.adopter(&"r".into(), Epoch(3), now), None, "it is going");
+    }
+
+    #[tokio::test]
+    async fn a_standby_and_a_gap_in_the_original_are_news_and_how_far_it_is_stored_is_not() {
+        let (reports, mut changes) = Reports::new();
+        let mut said = run(1);
+        let recording = |stored, gaps| Some(Recording { stored: Some(Ticks(stored)), gaps, trouble: None });
+        announced(&reports, &mut changes, publishing(1));
+        let mut is_news = |said: &IngestRun| announced(&reports, &mut changes, shard("shard-0", vec![said.clone()], false, vec![]));
+        said.standby = Some("192.0.2.2:9".into());
+        assert!(is_news(&said));
+        said.recording = recording(1, 0);
+        assert!(is_news(&said));
+        said.recording = recording(2, 0);
+        assert!(!is_news(&said));
+        said.recording = recording(2, 1);
+        assert!(is_news(&said));
     }
 
     #[tokio::test]

@@ -1,0 +1,8 @@
+//! Tests of chunks, values and messages.
+
+#![allow(clippy::unwrap_used)]
+
+mod chunks;
+mod messages;
+mod values;
+mod writing;

@@ -1,0 +1,58 @@
+//! The certificates of a pool: who its pods are to each other, and what publishers see. Pure.
+
+use super::plan::{INGEST, TRANSCODER};
+use super::podspec::SecretFolder;
+use crate::trust::{Usage, Wanted};
+use kube::{Resource, ResourceExt};
+use lectern_crds::{RtmpsSpec, StreamPool};
+use lectern_podkit::tls::PeerRole;
+use url::Url;
+
+/// The folder that a pod finds its certificate for its peers in.
+pub const PEER_FOLDER: &str = "/tls/peer";
+/// The folder that a shard finds the certificate for publishers in.
+pub const RTMPS_FOLDER: &str = "/tls/rtmps";
+
+/// The Secret of the certificate that pods of `component` show to their peers.
+fn peer_secret(component: &str, pool: &str) -> String {
+    format!("lectern-{component}-{pool}-tls")
+}
+
+/// The Secret of the certificate that publishers see: the pool's own, or the one that the operator makes.
+fn rtmps_secret(rtmps: &RtmpsSpec, pool: &str) -> String {
+    rtmps.secret_name.clone().unwrap_or_else(|| format!("lectern-rtmps-{pool}-tls"))
+}
+
+/// The certificates that the operator issues for the pool.
+pub fn certificates(pool: &StreamPool, namespace: &str) -> Vec<Wanted> {
+    let name = pool.name_any();
+    let wanted = |secret, dns_names, usage| Wanted {
+        namespace: namespace.to_owned(),
+        secret,
+        dns_names,
+        usage,
+        owner: pool.controller_owner_ref(&()),
+    };
+    let peer = |component, role: PeerRole| wanted(peer_secret(component, &name), vec![role.dns_name(&name)], Usage::Peer);
+    let mut certificates = vec![peer(INGEST, PeerRole::Ingest), peer(TRANSCODER, PeerRole::Transcoder)];
+    // The URL was checked at admission; one that got past it is nothing to make a certificate for.
+    let host = Url::parse(&pool.spec.ingest.public_url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    if let Some(rtmps) = &pool.spec.ingest.rtmps
+        && rtmps.secret_name.is_none()
+        && let Some(host) = host
+    {
+        certificates.push(wanted(rtmps_secret(rtmps, &name), vec![host], Usage::Server));
+    }
+    certificates
+}
+
+/// Where pods of `component` find their certificate for peers. The kubelet holds a pod back until it is there.
+pub fn peer_folder(component: &str, pool: &str) -> SecretFolder {
+    SecretFolder { volume: "peer-tls", secret: peer_secret(component, pool), path: PEER_FOLDER, optional: false }
+}
+
+/// Where shards find the certificate for publishers. Optional: while it is missing, shards take publishers in the clear, relay
+/// and feed.
+pub fn rtmps_folder(rtmps: &RtmpsSpec, pool: &str) -> SecretFolder {
+    SecretFolder { volume: "rtmps-tls", secret: rtmps_secret(rtmps, pool), path: RTMPS_FOLDER, optional: true }
+}

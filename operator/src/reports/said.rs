@@ -1,0 +1,152 @@
+//! What one pod said last, and what of a new report is news.
+
+use lectern_contract::report::{IngestRun, Orphan, Publisher, Recording, Role, TranscoderRun, TranscoderState};
+use lectern_contract::{RunId, StreamRef};
+use std::collections::{BTreeSet, HashMap};
+use tokio::time::Instant;
+
+/// One pod's last report.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    /// The pod's pool.
+    pub pool: String,
+    /// Its words, by run.
+    pub said: Said,
+    /// When it came.
+    pub at: Instant,
+    /// Its silence has been announced.
+    pub stale: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Said {
+    Ingest(Ingest),
+    Transcoder(HashMap<RunId, TranscoderRun>),
+}
+
+/// What a shard says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ingest {
+    pub draining: bool,
+    pub runs: HashMap<RunId, IngestRun>,
+    pub orphans: HashMap<RunId, Orphan>,
+}
+
+impl From<Role> for Said {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Ingest { runs, draining, orphans } => Self::Ingest(Ingest {
+                draining,
+                runs: runs.into_iter().map(|run| (run.run.clone(), run)).collect(),
+                orphans: orphans.into_iter().map(|orphan| (orphan.run.clone(), orphan)).collect(),
+            }),
+            Role::Transcoder { runs, .. } => {
+                let mut kept: HashMap<RunId, TranscoderRun> = HashMap::new();
+                // A pod may tell of two attempts of one run: an ended one lingers for a minute.
+                for run in runs {
+                    match kept.get(&run.run) {
+                        Some(other) if weight(other) >= weight(&run) => {}
+                        _ => drop(kept.insert(run.run.clone(), run)),
+                    }
+                }
+                Self::Transcoder(kept)
+            }
+        }
+    }
+}
+
+impl Said {
+    /// The shard's words, if it is one.
+    pub fn ingest(&self) -> Option<&Ingest> {
+        match self {
+            Self::Ingest(ingest) => Some(ingest),
+            Self::Transcoder(_) => None,
+        }
+    }
+
+    /// The streams that are named in it.
+    pub fn streams(&self) -> impl Iterator<Item = &StreamRef> {
+        let (ingest, transcoder) = match self {
+            Self::Ingest(ingest) => (Some(ingest), None),
+            Self::Transcoder(runs) => (None, Some(runs)),
+        };
+        let of_ingest = ingest.into_iter().flat_map(|ingest| ingest.runs.values().map(|run| &run.stream).chain(ingest.orphaned()));
+        of_ingest.chain(transcoder.into_iter().flat_map(|runs| runs.values().map(|run| &run.stream)))
+    }
+}
+
+impl Ingest {
+    /// The streams whose owner it cannot reach.
+    pub fn orphaned(&self) -> impl Iterator<Item = &StreamRef> {
+        self.orphans.values().map(|orphan| &orphan.stream)
+    }
+}
+
+/// Who is to be believed of two that speak of one run: owners before those that lost it, then the later attempt and epoch.
+pub(super) fn weight(run: &TranscoderRun) -> (bool, u32, u64) {
+    (!matches!(run.state, TranscoderState::Lost), run.attempt, run.epoch.0)
+}
+
+/// The streams that a report gives reason to look at: what a person would call a change, not what moves every second.
+pub(super) fn changes(before: Option<&Heard>, now: &Heard) -> BTreeSet<StreamRef> {
+    let Some(before) = before else { return now.said.streams().cloned().collect() };
+    if before.stale {
+        // Back from silence: all that it carries, and all that it has lost meanwhile.
+        return before.said.streams().chain(now.said.streams()).cloned().collect();
+    }
+    let mut changed = BTreeSet::new();
+    match (&before.said, &now.said) {
+        (Said::Ingest(before), Said::Ingest(now)) => {
+            changed.extend(before.runs.iter().filter(|(run, _)| !now.runs.contains_key(run)).map(|(_, run)| run.stream.clone()));
+            let differs = |run: &IngestRun| before.runs.get(&run.run).is_none_or(|old| ingest_changed(old, run));
+            changed.extend(now.runs.values().filter(|run| differs(run)).map(|run| run.stream.clone()));
+            let is_new = |orphan: &Orphan| before.orphans.get(&orphan.run) != Some(orphan);
+            changed.extend(now.orphans.values().filter(|orphan| is_new(orphan)).map(|orphan| orphan.stream.clone()));
+        }
+        (Said::Transcoder(before), Said::Transcoder(now)) => {
+            changed.extend(before.iter().filter(|(run, _)| !now.contains_key(run)).map(|(_, run)| run.stream.clone()));
+            let differs = |run: &TranscoderRun| before.get(&run.run).is_none_or(|old| transcoder_changed(old, run));
+            changed.extend(now.values().filter(|run| differs(run)).map(|run| run.stream.clone()));
+        }
+        // A pod's name that changes its trade: both its old and its new streams.
+        (before, now) => changed.extend(before.streams().chain(now.streams()).cloned()),
+    }
+    changed
+}
+
+fn ingest_changed(before: &IngestRun, now: &IngestRun) -> bool {
+    publisher_changed(&before.publisher, &now.publisher)
+        || before.standby != now.standby
+        || recording_changed(before.recording.as_ref(), now.recording.as_ref())
+}
+
+fn publisher_changed(before: &Publisher, now: &Publisher) -> bool {
+    match (before, now) {
+        (
+            Publisher::Publishing { remote: a, backup: b, codecs: c, picture: d, bitrate: old, .. },
+            Publisher::Publishing { remote: w, backup: x, codecs: y, picture: z, bitrate: new, .. },
+        ) => (a, b, c, d) != (w, x, y, z) || moved_by_a_quarter(*old, *new),
+        (before, now) => before != now,
+    }
+}
+
+/// How far it is stored moves all the time; whether anything is, what is missing and whether something is amiss does not.
+fn recording_changed(before: Option<&Recording>, now: Option<&Recording>) -> bool {
+    let gist = |recording: &Recording| (recording.stored.is_some(), recording.gaps, recording.trouble.is_some());
+    before.map(gist) != now.map(gist)
+}
+
+fn transcoder_changed(before: &TranscoderRun, now: &TranscoderRun) -> bool {
+    let state = match (&before.state, &now.state) {
+        (TranscoderState::Running { confirmed: a, trouble: b, .. }, TranscoderState::Running { confirmed: x, trouble: y, .. }) => {
+            a.is_some() != x.is_some() || b.is_some() != y.is_some()
+        }
+        (before, now) => before != now,
+    };
+    state || before.attempt != now.attempt || before.epoch != now.epoch
+}
+
+/// More than 25 % up or down.
+pub fn moved_by_a_quarter(old: u64, new: u64) -> bool {
+    old.abs_diff(new) > old / 4
+}

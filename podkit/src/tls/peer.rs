@@ -1,0 +1,182 @@
+//! TLS between the pods of a pool: both sides show a certificate of the operator's CA, and each checks the other's role.
+
+use super::follow::Followed;
+use super::{Identity, PeerRole, TlsError};
+use crate::health::Readiness;
+use rustls::client::verify_server_name;
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, ServerConfig};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+/// Where a pod's certificate for its peers is.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PeerTlsArgs {
+    /// A folder with tls.crt, tls.key and ca.crt, for connections between the pool's pods. Without it they are in the clear.
+    #[arg(long, env = "LECTERN_PEER_TLS_DIR")]
+    pub peer_tls_dir: Option<PathBuf>,
+}
+
+impl PeerTlsArgs {
+    /// The pod's end of connections to peers of its pool, once its files are there; `/readyz` says what it waits for.
+    pub async fn when_there(&self, pool: &str, readiness: &Readiness) -> PeerTls {
+        let Some(folder) = &self.peer_tls_dir else {
+            tracing::warn!("no --peer-tls-dir: whoever reaches this pod's ports may read and publish; fit for tests only");
+            return PeerTls::plain();
+        };
+        let configs = Followed::when_there(folder, Configs::of, |obstacle| readiness.not_ready(obstacle)).await;
+        PeerTls { pool: pool.into(), configs: Some(configs) }
+    }
+}
+
+/// A pod's end of connections to its peers, the newest certificate for each new one. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PeerTls {
+    pool: Arc<str>,
+    configs: Option<Followed<Configs>>,
+}
+
+#[derive(Debug)]
+struct Configs {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+impl Configs {
+    fn of(identity: &Identity) -> Result<Self, TlsError> {
+        Ok(Self { server: Arc::new(identity.peer_server()?), client: Arc::new(identity.peer_client()?) })
+    }
+}
+
+/// Why a peer is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerRefused {
+    /// It shows no certificate, or one of another CA; or it speaks no TLS.
+    #[error("it has no certificate of this pool: {0}")]
+    Handshake(#[from] io::Error),
+    /// Its certificate is good, and for something else.
+    #[error("its certificate is for another role: {0}")]
+    Role(#[source] rustls::Error),
+    /// The pool's name is none that a certificate can be for.
+    #[error(transparent)]
+    Name(#[from] TlsError),
+}
+
+impl PeerTls {
+    /// No TLS at all: for tests and benchmarks.
+    pub fn plain() -> Self {
+        Self { pool: "".into(), configs: None }
+    }
+
+    /// With the certificate in `folder`, among pods of `pool`. Inside a runtime: a task of it reads the files again.
+    ///
+    /// # Errors
+    /// The files are missing or unusable now.
+    pub async fn load(folder: &Path, pool: &str) -> Result<Self, TlsError> {
+        Ok(Self { pool: pool.into(), configs: Some(Followed::load(folder, Configs::of).await?) })
+    }
+
+    /// Lets in who has just connected, if it is a `peer` of this pool. It has no time limit of its own: give it one.
+    ///
+    /// # Errors
+    /// Why it is not let in. The peer learns the reason only where its certificate is missing or of another CA.
+    pub async fn accept(&self, socket: TcpStream, peer: PeerRole) -> Result<PeerStream, PeerRefused> {
+        let Some(configs) = &self.configs else { return Ok(PeerStream::Plain(socket)) };
+        let expected = peer.server_name(&self.pool)?;
+        let stream = TlsAcceptor::from(configs.now().server.clone()).accept(socket).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        // The handshake does not succeed without one; were it to, nobody gets in.
+        let leaf = shown.ok_or(PeerRefused::Role(rustls::Error::NoCertificatesPresented))?;
+        let parsed = ParsedCertificate::try_from(leaf).map_err(PeerRefused::Role)?;
+        verify_server_name(&parsed, &expected).map_err(PeerRefused::Role)?;
+        Ok(PeerStream::Tls(Box::new(stream.into())))
+    }
+
+    /// Connects to `address` (`host:port`), where a `server` of this pool must be. It has no time limit of its own.
+    ///
+    /// # Errors
+    /// Nobody is there, or somebody else.
+    pub async fn connect(&self, address: &str, server: PeerRole) -> io::Result<PeerStream> {
+        let socket = TcpStream::connect(address).await?;
+        // Delayed answers cost 40 ms each.
+        socket.set_nodelay(true)?;
+        let Some(configs) = &self.configs else { return Ok(PeerStream::Plain(socket)) };
+        let expected = server.server_name(&self.pool).map_err(io::Error::other)?;
+        let stream = TlsConnector::from(configs.now().client.clone()).connect(expected, socket).await?;
+        Ok(PeerStream::Tls(Box::new(stream.into())))
+    }
+
+    /// Waits until a newer certificate is in use; without TLS, for ever.
+    pub async fn renewed(&mut self) {
+        match &mut self.configs {
+            Some(configs) => configs.renewed().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A connection between two pods.
+///
+/// An end is an end, with or without TLS's goodbye: frames have lengths, and what ends a run says so.
+#[derive(Debug)]
+pub enum PeerStream {
+    /// In the clear.
+    Plain(TcpStream),
+    /// Mutual TLS, either side.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for PeerStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(stream) => match Pin::new(stream.as_mut()).poll_read(cx, buffer) {
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                other => other,
+            },
+        }
+    }
+}
+
+impl AsyncWrite for PeerStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The feed's client against shards over real sockets: it finds the owner, wherever that goes.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../podkit/tests/common/ca.rs"]
+mod ca;
+
+use bytes::{Bytes, BytesMut};
+use ca::Ca;
+use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, FeedRequest, Track};
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::RunPrefix;
+use lectern_contract::{Epoch, Ladder, SegmentDuration, StreamRef, Ticks, WallMillis};
+use lectern_podkit::tls::{PeerRole, PeerTls};
+use lectern_transcoder_pod::engine::Input;
+use lectern_transcoder_pod::feed::{Feed, FeedEnd};
+use lectern_transcoder_pod::status::Status;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A shard that gives each of its connections in turn what it is told to.
+struct Shard {
+    address: String,
+    asked: JoinHandle<Vec<FeedRequest>>,
+}
+
+impl Shard {
+    async fn serve(peers: PeerTls, listener: TcpListener, answers: Vec<Vec<FeedFrame>>) -> Self {
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for frames in answers {
+                let mut socket = peers.accept(listener.accept().await.unwrap().0, PeerRole::Transcoder).await.unwrap();
+                let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+                let request = loop {
+                    match FeedRequest::decode(&mut input).unwrap() {
+                        Some(request) => break request,
+                        None => assert!(socket.read_buf(&mut input).await.unwrap() > 0),
+                    }
+                };
+                asked.push(request);
+                frames.iter().for_each(|frame| frame.encode(&mut output));
+                socket.write_all(&output).await.unwrap();
+                socket.flush().await.unwrap();
+                // Until the reader has had enough: how it hangs up is its own affair.
+                while socket.read_buf(&mut input).await.is_ok_and(|count| count > 0) {}
+            }
+            asked
+        });
+        Self { address, asked }
+    }
+
+    async fn plain(answers: Vec<Vec<FeedFrame>>) -> Self {
+        Self::serve(PeerTls::plain(), listener().await, answers).await
+    }
+
+    /// The requests that came.
+    async fn asked(self) -> Vec<FeedRequest> {
+        guarded(self.asked).await.unwrap()
+    }
+}
+
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+/// Not an expectation of speed: a test that hangs must end, too.
+async fn guarded<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("hung")
+}
+
+fn job(feed: &str, any_feed: Option<&str>) -> LiveJob {
+    let stream = StreamRef { namespace: "school".into(), name: "algebra".into() };
+    LiveJob {
+        title: "Algebra".into(),
+        run: "r1".into(),
+        attempt: 1,
+        anchor: WallMillis(0),
+        feed: feed.into(),
+        any_feed: any_feed.map(Into::into),
+        ladder: Ladder { video: vec![], audio: vec![] },
+        segment_duration: SegmentDuration::LOW_LATENCY,
+        prefix: RunPrefix::of(&stream, &"r1".into()),
+        idle_after_ms: 60_000,
+        stream,
+    }
+}
+
+/// Reads a run to its end: why it ended, and the times of the units that the engine got.
+async fn read(job: &LiveJob, peers: PeerTls) -> (FeedEnd, Vec<u64>) {
+    let (inputs, mut taken) = mpsc::channel(8);
+    let (stop, abandoned) = (CancellationToken::new(), CancellationToken::new());
+    let feed = tokio::spawn(Feed::new(job, peers, None, inputs, Status::default(), stop, abandoned).run());
+    let mut times = Vec::new();
+    while let Some(input) = guarded(taken.recv()).await {
+        if let Input::Unit(unit) = input {
+            times.push(unit.dts.0);
+        }
+    }
+    (guarded(feed).await.unwrap(), times)
+}
+
+fn serving(epoch: u64) -> FeedFrame {
+    FeedFrame::Serving { epoch: Epoch(epoch) }
+}
+
+fn moved(shard: &Shard) -> FeedFrame {
+    FeedFrame::Moved { feed: shard.address.clone() }
+}
+
+fn config() -> FeedFrame {
+    FeedFrame::Config { track: Track::Audio, codec: Codec::Aac, config: Bytes::from_static(&[0x11, 0x90]) }
+}
+
+fn unit(dts: u64) -> FeedFrame {
+    let (dts, payload) = (Ticks(dts), Bytes::from_static(b"sound"));
+    FeedFrame::AccessUnit(AccessUnit { track: Track::Audio, dts, pts: dts, keyframe: true, payload })
+}
+
+#[tokio::test]
+async fn a_run_that_moves_is_followed_to_its_new_owner_over_mutual_tls() {
+    let ca = Ca::new();
+    let peers = |name: &str| {
+        let folder = ca.folder(&format!("{name}.default.lectern.internal"));
+        async move { PeerTls::load(&folder, "default").await.unwrap() }
+    };
+    let after = vec![serving(2), config(), unit(10), unit(20), unit(30), FeedFrame::End];
+    let new = Shard::serve(peers("ingest").await, listener().await, vec![after]).await;
+    let before = vec![serving(1), config(), unit(10), unit(20), moved(&new)];
+    let old = Shard::serve(peers("ingest").await, listener().await, vec![before]).await;
+
+    let (end, times) = read(&job(&old.address, None), peers("transcoder").await).await;
+    assert_eq!((end, times), (FeedEnd::Ended, vec![10, 20, 30]));
+    assert_eq!(old.asked().await[0].epoch, Epoch(0));
+    let asked = new.asked().await;
+    assert_eq!((asked[0].epoch, asked[0].from), (Epoch(1), Some(Ticks(20))), "it goes on where it was");
+}
+
+#[tokio::test]
+async fn an_owner_that_is_gone_is_looked_up_at_any_other_shard() {
+    let owner = Shard::plain(vec![vec![serving(2), config(), unit(10), FeedFrame::End]]).await;
+    let any = Shard::plain(vec![vec![moved(&owner)]]).await;
+    // A port that nobody listens on: bound once, so that nobody else gets it meanwhile, and let go.
+    let gone = listener().await.local_addr().unwrap().to_string();
+    let (end, times) = read(&job(&gone, Some(&any.address)), PeerTls::plain()).await;
+    assert_eq!((end, times), (FeedEnd::Ended, vec![10]));
+    assert_eq!(any.asked().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_owner_that_refuses_and_any_shard_are_asked_by_turns() {
+    let refused = || vec![FeedFrame::Refused { reason: "no route yet".into() }];
+    let any = Shard::plain(vec![refused(), refused()]).await;
+    let owner = Shard::plain(vec![refused(), refused(), vec![serving(1), FeedFrame::End]]).await;
+    let (end, _) = read(&job(&owner.address, Some(&any.address)), PeerTls::plain()).await;
+    assert_eq!(end, FeedEnd::Ended);
+    assert_eq!((owner.asked().await.len(), any.asked().await.len()), (3, 2));
+}
+
+#[tokio::test]
+async fn an_owner_of_an_older_epoch_is_hung_up_on() {
+    let stale =
+        Shard::plain(vec![vec![serving(1), config(), unit(1_000), FeedFrame::End], vec![serving(3), config(), unit(30), FeedFrame::End]])
+            .await;
+    let newest = Shard::plain(vec![vec![serving(2), config(), unit(10), moved(&stale)]]).await;
+    let (end, times) = read(&job(&newest.address, None), PeerTls::plain()).await;
+    assert_eq!((end, times), (FeedEnd::Ended, vec![10, 30]), "nothing of what the stale owner said");
+    let asked: Vec<_> = stale.asked().await.iter().map(|request| request.epoch).collect();
+    assert_eq!(asked, [Epoch(2), Epoch(2)]);
+}
