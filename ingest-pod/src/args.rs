@@ -2,6 +2,7 @@
 
 use crate::gate::GateLimits;
 use crate::relay::Owners;
+use lectern_cloud::BucketAt;
 use crate::stream::Limits;
 use lectern_contract::Ticks;
 use lectern_podkit::tls::{PeerTls, PeerTlsArgs};
@@ -77,6 +78,15 @@ pub struct Args {
     /// Seconds that publishers may stay after SIGTERM; their media is handed on to other shards meanwhile.
     #[arg(long, env = "LECTERN_DRAIN_SECONDS", default_value_t = 3600)]
     pub drain_seconds: u64,
+    /// The bucket that originals are recorded to; without it none are.
+    #[arg(long, env = "LECTERN_BUCKET")]
+    pub bucket: Option<String>,
+    /// Its region.
+    #[arg(long, env = "LECTERN_BUCKET_REGION", default_value = "us-east-1")]
+    pub bucket_region: String,
+    /// Its server's URL; without it, AWS.
+    #[arg(long, env = "LECTERN_BUCKET_ENDPOINT")]
+    pub bucket_endpoint: Option<String>,
 }
 
 impl Args {
@@ -89,6 +99,12 @@ impl Args {
             failures_per_minute: self.max_failures_per_minute,
             ..GateLimits::default()
         }
+    }
+
+    /// The bucket that originals are recorded to, if one is named.
+    pub fn bucket(&self) -> Option<BucketAt> {
+        let name = self.bucket.as_deref().map(str::trim).filter(|name| !name.is_empty())?;
+        Some(BucketAt::new(name, self.bucket_region.clone(), self.bucket_endpoint.clone()))
     }
 
     /// How much of a run is kept.

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod original;
 pub mod relay;
 pub mod routes;
 pub mod rtmp;

@@ -2,9 +2,12 @@
 
 use anyhow::Context;
 use clap::Parser;
+use lectern_cloud::Objects;
 use lectern_contract::ShardName;
 use lectern_ingest_pod::net::Listening;
-use lectern_ingest_pod::{args::Args, drain, feed, gate::Gate, memory::Memory, metrics::Metrics, relay, routes, rtmp, rtsp, shard::Shard};
+use lectern_ingest_pod::{
+    args::Args, drain, feed, gate::Gate, memory::Memory, metrics::Metrics, original, relay, routes, rtmp, rtsp, shard::Shard,
+};
 use lectern_podkit::{CancellationToken, Tasks, health, shutdown, telemetry};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
@@ -25,6 +28,8 @@ async fn main() -> anyhow::Result<()> {
     let (table, seen) = watch::channel(Default::default());
     let shard = Shard::new(ShardName(args.pod.pod_name.clone()), seen, args.limits(), Memory::new(args.memory_mib << 20), metrics.clone());
 
+    let (cameras, credentials) = watch::channel(Default::default());
+
     let mut tasks = Tasks::new(stop.clone());
     // First, so that the pod is seen to live while it waits for its certificate.
     tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
@@ -41,6 +46,10 @@ async fn main() -> anyhow::Result<()> {
     let owners = args.owners(peers.clone());
     let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate: gate.clone() });
     let listening = Listening { accepting: asked.clone(), stop: stop.clone() };
+    let originals = match args.bucket() {
+        Some(bucket) => Some(Objects::connect(&bucket).await),
+        None => None,
+    };
     let pod = args.pod;
     let collect = {
         let shard = shard.clone();
@@ -52,6 +61,7 @@ async fn main() -> anyhow::Result<()> {
     };
 
     tasks.spawn("drain", drain::run(shard.clone(), gate, readiness, Duration::from_secs(args.drain_seconds), asked, stop.clone()));
+    tasks.spawn("cameras", rtsp::follow(client.clone(), pod.pod_namespace.clone(), pod.pool.clone(), cameras, stop.clone()));
     tasks.spawn("routes", routes::follow(client, pod.pod_namespace.clone(), pod.pool.clone(), table, ready, stop.clone()));
     tasks.spawn("runs", shard.clone().follow_routes(stop.clone()));
     if let Some(address) = args.rtmp_listen.0 {
@@ -61,7 +71,8 @@ async fn main() -> anyhow::Result<()> {
         tasks.spawn("rtmps", rtmp::serve_tls(listen(address).await?, context, folder, listening));
     }
     tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers, stop.clone()));
-    tasks.spawn("rtsp", rtsp::run(shard.clone(), stop.clone()));
+    tasks.spawn("rtsp", rtsp::run(shard.clone(), credentials, rtsp::Timing::default(), stop.clone()));
+    tasks.spawn("original", original::run(shard.clone(), originals, stop.clone()));
     tasks.spawn("feed", feed::serve(readers, shard.clone(), owners, stop.clone()));
     tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), stop));
     tasks.join().await

@@ -3,6 +3,7 @@
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 
 /// The shard's metrics; clones count together.
 #[derive(Debug, Clone, Default)]
@@ -17,12 +18,31 @@ pub struct Metrics {
     pub feed_lapses: Counter,
     /// Payload bytes of media taken in for streams that this shard owns.
     pub bytes_in: Counter,
+    /// RTP packets of cameras that never came.
+    pub camera_packets_lost: Counter,
     /// Connections and publishers turned away, by reason.
     pub refused: Family<Refused, Counter>,
     /// Rounds of the pump, each of which reads every publisher that has sent something.
     pub batches: Counter,
     /// Connection tasks that panicked; each costs one connection only.
     pub panics: Counter,
+    /// Recordings of originals.
+    pub original: OriginalMetrics,
+}
+
+/// What recorders count.
+#[derive(Debug, Clone, Default)]
+pub struct OriginalMetrics {
+    /// Objects that S3 has confirmed.
+    pub objects: Counter,
+    /// Their bytes.
+    pub bytes: Counter,
+    /// Gaps that were declared.
+    pub gaps: Counter,
+    /// Seconds that pieces waited for S3's confirmation, pauses between attempts included.
+    pub waited: Counter<f64, AtomicU64>,
+    /// Recordings whose piece S3 has not taken at the first attempt and has not taken yet.
+    pub waiting: Gauge,
 }
 
 /// The label of [`Metrics::refused`].
@@ -73,9 +93,16 @@ impl Metrics {
         ours.register("feed_readers", "Readers of the feed", metrics.feed_readers.clone());
         ours.register("feed_lapses", "Times that a feed reader was too slow", metrics.feed_lapses.clone());
         ours.register("received_bytes", "Payload bytes of media taken in", metrics.bytes_in.clone());
+        ours.register("camera_packets_lost", "RTP packets of cameras that never came", metrics.camera_packets_lost.clone());
         ours.register("refused", "Connections and publishers turned away", metrics.refused.clone());
         ours.register("batches", "Rounds in which publishers were read", metrics.batches.clone());
         ours.register("connection_panics", "Connection tasks that panicked", metrics.panics.clone());
+        let original = ours.sub_registry_with_prefix("original");
+        original.register("objects", "Objects of originals that S3 has confirmed", metrics.original.objects.clone());
+        original.register("stored_bytes", "Bytes of originals that S3 has confirmed", metrics.original.bytes.clone());
+        original.register("gaps", "Gaps in originals that were declared", metrics.original.gaps.clone());
+        original.register("waited_seconds", "Time that pieces waited for S3's confirmation", metrics.original.waited.clone());
+        original.register("waiting", "Recordings that S3 keeps waiting", metrics.original.waiting.clone());
         metrics
     }
 

@@ -49,7 +49,7 @@ pub struct Route {
 }
 
 /// A camera to pull from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Camera {
     /// `rtsp://host[:port]/path`.
     pub url: Url,

@@ -164,9 +164,12 @@ impl Shard {
         self.run_of(route).publish(Seat::Primary, host.to_owned())
     }
 
-    /// Says why the camera of a route cannot be pulled.
-    pub fn explain(&self, route: &Route, reason: String) {
-        self.run_of(route).explain(reason);
+    /// Says why nobody publishes a run, where this shard owns it and nobody does: `the camera refuses the password`.
+    pub fn explain(&self, run: &RunId, reason: &str) {
+        let route = self.routes.borrow().by_run(run).filter(|route| self.owns(route)).cloned();
+        if let Some(route) = route {
+            self.run_of(&route).explain(reason);
+        }
     }
 
     /// Tells the operator that the owner of a route cannot be reached and a publisher is here, for as long as the notice

@@ -1,6 +1,8 @@
 //! H.264 outside of its pictures: AVCDecoderConfigurationRecord (ISO/IEC 14496-15 §5.3.3.1), the sequence parameter set
 //! (ISO/IEC 14496-10 §7.3.2.1.1) as far as picture size needs it, and the two framings of NAL units.
 
+mod vui;
+
 use crate::bits::{Bits, OutOfBits};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -66,7 +68,16 @@ pub struct Sps {
     pub luma_depth_minus_8: u8,
     /// Bits of a chroma sample above 8.
     pub chroma_depth_minus_8: u8,
+    /// Pictures that may come before another in decode order and after it on the screen: max_num_reorder_frames (§E.2.1);
+    /// where the set does not say it, 0 if the profile or the kind of picture order count cannot reorder, else as many as
+    /// there are reference pictures, at most [`UNDECLARED_REORDER`].
+    pub reorder: u8,
 }
+
+/// What is believed of a stream that does not say how far it reorders: a pyramid of up to 7 B-frames needs 3.
+pub const UNDECLARED_REORDER: u8 = 4;
+/// The largest decoded picture buffer, in frames (§A.3.1 h).
+const MAX_DPB: u32 = 16;
 
 impl AvcConfig {
     /// Reads a record. The extension at its end is not looked at: [`AvcConfig::encode`] makes it anew from the SPS.
@@ -157,7 +168,7 @@ impl Sps {
 
     fn read(bits: &mut Bits<'_>) -> Result<Self, Fault> {
         let profile = bits.take(8)? as u8;
-        bits.take(16)?; // constraint flags, level
+        let intra_only = bits.take(16)? & 0x1000 != 0 && HIGH_PROFILES.contains(&profile); // constraint_set3_flag; level
         bits.ue()?; // seq_parameter_set_id
         let (mut chroma_format, mut luma_depth_minus_8, mut chroma_depth_minus_8) = (1, 0, 0);
         let mut separate_planes = false;
@@ -172,7 +183,8 @@ impl Sps {
             }
         }
         bits.ue()?; // log2_max_frame_num_minus4
-        match bits.ue()? {
+        let order_count_type = bits.ue()?;
+        match order_count_type {
             0 => drop(bits.ue()?),
             1 => {
                 bits.bit()?;
@@ -185,7 +197,7 @@ impl Sps {
             2 => {}
             _ => return Err(Fault::Impossible("picture order count type")),
         }
-        bits.ue()?; // max_num_ref_frames
+        let references = bits.ue()?.min(MAX_DPB);
         bits.bit()?; // gaps_in_frame_num_value_allowed_flag
         let columns = blocks(bits.ue()?, "width")?;
         let rows = blocks(bits.ue()?, "height")?;
@@ -200,12 +212,20 @@ impl Sps {
         // Units of cropping: table 6-1 and equations 7-19 to 7-22.
         let unit_x = if matches!(chroma_format, 1 | 2) { 2 } else { 1 };
         let unit_y = field_factor * if chroma_format == 1 && !separate_planes { 2 } else { 1 };
+        // Baseline and intra profiles have no B-frames, and type 2 means output in decode order (§8.2.1.3).
+        let reorder = if matches!(profile, 66 | 83) || intra_only || order_count_type == 2 {
+            0
+        } else {
+            // A broken end of the set says nothing about the picture: it is as if it were not there.
+            vui::reorder(bits).ok().flatten().unwrap_or(references.min(u32::from(UNDECLARED_REORDER)))
+        };
         Ok(Self {
             width: cropped(width, crop[0], crop[1], unit_x)?,
             height: cropped(height, crop[2], crop[3], unit_y)?,
             chroma_format,
             luma_depth_minus_8,
             chroma_depth_minus_8,
+            reorder: reorder as u8, // at most 16
         })
     }
 }
@@ -252,7 +272,7 @@ fn skip_scaling_lists(bits: &mut Bits<'_>, lists: usize) -> Result<(), Fault> {
 }
 
 /// The bytes without the 3 of every 00 00 03 (§7.4.1).
-fn without_emulation_prevention(nal: &[u8]) -> Vec<u8> {
+pub(crate) fn without_emulation_prevention(nal: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(nal.len());
     let mut zeros = 0;
     for &byte in nal {
@@ -324,6 +344,30 @@ pub fn with_four_byte_lengths(unit: Bytes, length_size: u8) -> Result<Bytes, Avc
         out.put_slice(nal);
     })?;
     Ok(out.freeze())
+}
+
+/// The NAL units of an access unit with 4-byte lengths, up to the first that claims more than there is.
+pub(crate) fn nal_units(mut unit: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = unit.split_first_chunk::<4>()?;
+        let (nal, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        unit = rest;
+        Some(nal)
+    })
+}
+
+/// Whether decoding can start with this access unit (4-byte lengths): it has an IDR picture, or says in a recovery point
+/// SEI (ISO/IEC 14496-10 §D.2.8) that it begins a refresh, as encoders do that spread it over many pictures; the latter
+/// counts only where the publisher `claims` a keyframe.
+pub fn is_keyframe(unit: &[u8], claimed: bool) -> bool {
+    const NAL_IDR: u8 = 5;
+    const NAL_SEI: u8 = 6;
+    const RECOVERY_POINT: u8 = 6;
+    nal_units(unit).any(|nal| match nal.first().map(|header| header & 0x1f) {
+        Some(NAL_IDR) => true,
+        Some(NAL_SEI) => claimed && nal.get(1) == Some(&RECOVERY_POINT),
+        _ => false,
+    })
 }
 
 fn each_nal(mut unit: &[u8], length_size: u8, mut visit: impl FnMut(&[u8])) -> Result<(), AvcError> {

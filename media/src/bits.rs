@@ -31,6 +31,12 @@ impl<'a> Bits<'a> {
         Ok(value)
     }
 
+    /// Passes over `count` bits.
+    pub(crate) fn skip(&mut self, count: usize) -> Result<(), OutOfBits> {
+        self.at = self.at.saturating_add(count);
+        if self.at <= self.bytes.len() * 8 { Ok(()) } else { Err(OutOfBits) }
+    }
+
     /// An unsigned Exp-Golomb code (ISO/IEC 14496-10 §9.1), at most 32 bits long in its suffix.
     pub(crate) fn ue(&mut self) -> Result<u32, OutOfBits> {
         let mut zeros = 0;
@@ -59,6 +65,13 @@ mod tests {
     fn exp_golomb_codes_are_read() {
         let mut bits = Bits::new(&[0b1010_0110, 0b0100_0000]);
         assert_eq!([bits.ue(), bits.ue(), bits.ue(), bits.ue()], [Ok(0), Ok(1), Ok(2), Ok(3)]);
+    }
+
+    #[test]
+    fn skipping_ends_where_the_bits_do() {
+        let mut bits = Bits::new(&[0, 0b0000_0001]);
+        assert_eq!((bits.skip(15), bits.bit(), bits.skip(0), bits.skip(1)), (Ok(()), Ok(true), Ok(()), Err(OutOfBits)));
+        assert_eq!(Bits::new(&[]).skip(usize::MAX), Err(OutOfBits));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::aac::AacConfig;
 use crate::avc::AvcConfig;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use mp4_atom::{
     Any, Atom, Audio, Avc1, Avcc, Codec, Decode, Dinf, Dref, Encode, Esds, Ftyp, Hdlr, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex,
     Mvhd, Smhd, Stbl, Stco, Stsd, Styp, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd, esds,
@@ -130,31 +130,35 @@ fn init(timescale: u32, handler: &[u8; 4], name: &str, entry: Codec, minf: Minf,
 /// # Errors
 /// [`CmafError::Empty`], [`CmafError::TooLarge`], or [`CmafError::Boxes`].
 pub fn segment(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
+    let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
+    let mut out = Vec::with_capacity(256 + samples.len() * 16 + payload);
+    let brands = [b"msdh", b"cmfs", b"iso6"].map(Into::into).to_vec();
+    Styp { major_brand: b"msdh".into(), minor_version: 0, compatible_brands: brands }.encode(&mut out)?;
+    fragment(&mut out, TRACK_ID, sequence, start, samples)?;
+    Ok(out.into())
+}
+
+/// Appends a movie fragment of one track: `moof` and `mdat`. `sequence`, `start` and the errors are [`segment`]'s.
+pub(crate) fn fragment(out: &mut Vec<u8>, track: u32, sequence: u32, start: u64, samples: &[Sample]) -> Result<(), CmafError> {
     if samples.is_empty() {
         return Err(CmafError::Empty);
     }
     let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
     let mdat_size = u32::try_from(payload + 8).ok().filter(|size| *size < 1 << 31).ok_or(CmafError::TooLarge(payload))?;
-    let mut head = Vec::with_capacity(256 + samples.len() * 16);
-    let brands = [b"msdh", b"cmfs", b"iso6"].map(Into::into).to_vec();
-    Styp { major_brand: b"msdh".into(), minor_version: 0, compatible_brands: brands }.encode(&mut head)?;
     // The offset of the data is counted from the moof's first byte, and is known once the moof has been written.
-    let before = head.len();
-    moof(sequence, start, samples, 0).encode(&mut head)?;
-    let moof_size = head.len() - before;
-    head.truncate(before);
+    let before = out.len();
+    moof(track, sequence, start, samples, 0).encode(out)?;
+    let moof_size = out.len() - before;
+    out.truncate(before);
     let offset = i32::try_from(moof_size + 8).map_err(|_| CmafError::TooLarge(moof_size))?;
-    moof(sequence, start, samples, offset).encode(&mut head)?;
-
-    let mut out = BytesMut::with_capacity(head.len() + 8 + payload);
-    out.put_slice(&head);
-    out.put_u32(mdat_size);
-    out.put_slice(b"mdat");
-    samples.iter().for_each(|sample| out.put_slice(&sample.data));
-    Ok(out.freeze())
+    moof(track, sequence, start, samples, offset).encode(out)?;
+    out.extend_from_slice(&mdat_size.to_be_bytes());
+    out.extend_from_slice(b"mdat");
+    samples.iter().for_each(|sample| out.extend_from_slice(&sample.data));
+    Ok(())
 }
 
-fn moof(sequence: u32, start: u64, samples: &[Sample], data_offset: i32) -> Moof {
+fn moof(track: u32, sequence: u32, start: u64, samples: &[Sample], data_offset: i32) -> Moof {
     let entry = |sample: &Sample| TrunEntry {
         duration: Some(sample.duration),
         size: Some(sample.data.len() as u32), // the sum was checked against 2 GiB
@@ -163,7 +167,7 @@ fn moof(sequence: u32, start: u64, samples: &[Sample], data_offset: i32) -> Moof
     };
     let trun = Trun { data_offset: Some(data_offset), samples: samples.iter().map(entry).collect::<Vec<_>>().into() };
     let traf = Traf {
-        tfhd: Tfhd { track_id: TRACK_ID, default_base_is_moof: true, ..Default::default() },
+        tfhd: Tfhd { track_id: track, default_base_is_moof: true, ..Default::default() },
         tfdt: Some(Tfdt { base_media_decode_time: start }),
         trun: vec![trun],
         ..Default::default()

@@ -4,8 +4,9 @@
 mod common;
 
 use bytes::Bytes;
+use common::lift::{encoded, original};
 use common::{folder, ladder, lecture, tool};
-use lectern_contract::feed::{FeedFrame, Track};
+use lectern_contract::feed::{Codec, FeedFrame, Track};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
 use lectern_media::{aac::AacConfig, cmaf};
 use lectern_transcoder_pod::engine::{Engine, Input, Libav, Order, Output};
@@ -201,4 +202,89 @@ fn a_hole_is_jumped_and_the_numbers_go_on() {
     for (rendition, made) in made {
         assert_eq!(numbers(&made), [0, 1, 10, 11, 12], "rendition {rendition}");
     }
+}
+
+#[test]
+fn every_video_codec_becomes_the_ladders_pictures() {
+    let folder = folder("videos");
+    for codec in Codec::ALL.into_iter().filter(|codec| codec.track() == Track::Video) {
+        let made = transcode(encoded("video", codec, 1.5, START), Ticks(0));
+        assert_eq!(made.keys().copied().collect::<Vec<_>>(), [0, 1], "{codec:?}");
+        let small = &made[&1];
+        let stamps: Vec<u64> = small.samples.iter().map(|sample| sample.0).collect();
+        let wanted: Vec<u64> = (0..45).map(|n| START.0 + n * 3000).collect();
+        assert_eq!(stamps, wanted, "{codec:?}: a picture is missing, doubled or moved");
+        let path = write(&folder, &format!("{codec:?}"), &small.init[0], &small.segments);
+        let likeness = likeness(&path, &original(codec, 1.5));
+        assert!(likeness > 27.0, "{codec:?}: {likeness} dB is not the picture that was sent");
+    }
+}
+
+/// PSNR in dB between the pictures of a file and the generator of the ones that were sent. Neighbouring pictures have less
+/// than 26 dB.
+fn likeness(path: &str, original: &str) -> f64 {
+    let graph = "[0:v]setpts=N/30/TB[a];[1:v]setpts=N/30/TB[b];[a][b]psnr";
+    let said = tool("ffmpeg", &["-v", "info", "-i", path, "-f", "lavfi", "-i", original, "-lavfi", graph, "-f", "null", "-"]);
+    number_after(&said, "average:")
+}
+
+fn number_after(said: &str, name: &str) -> f64 {
+    let (_, rest) = said.rsplit_once(name).unwrap_or_else(|| panic!("no {name} in {said}"));
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn every_sound_codec_becomes_the_ladders_sound() {
+    let folder = folder("sounds");
+    for codec in Codec::ALL.into_iter().filter(|codec| codec.track() == Track::Audio) {
+        let made = transcode(encoded("sound", codec, 1.5, START), Ticks(0));
+        assert_eq!(made.keys().copied().collect::<Vec<_>>(), [2], "{codec:?}");
+        let sound = &made[&2];
+        assert!(sound.samples.windows(2).all(|pair| pair[0].0 + 1024 == pair[1].0), "{codec:?}: sound is missing or doubled");
+        let frames = sound.samples.len();
+        assert!((68..=74).contains(&frames), "{codec:?}: {frames} frames are not 1.5 s");
+        let path = write(&folder, &format!("{codec:?}"), &sound.init[0], &sound.segments);
+        let said = tool("ffmpeg", &["-v", "info", "-ss", "0.3", "-t", "0.8", "-i", &path, "-af", "astats", "-f", "null", "-"]);
+        let (loud, crossings) = (number_after(&said, "RMS level dB: "), number_after(&said, "Zero crossings rate: "));
+        assert!((-34.0..-17.0).contains(&loud), "{codec:?}: the tone came out with {loud} dB");
+        assert!((crossings * 24_000.0 - 440.0).abs() < 4.0, "{codec:?}: the tone of 440 Hz came out with {} Hz", crossings * 24_000.0);
+    }
+}
+
+#[test]
+fn a_source_that_changes_its_codecs_goes_on_in_the_same_renditions() {
+    let second = Ticks(START.0 + 135_000);
+    let third = Ticks(second.0 + 135_000);
+    let mut frames = Vec::new();
+    for (video, audio, start) in
+        [(Codec::Hevc, Codec::Aac, START), (Codec::Av1, Codec::Opus, second), (Codec::H264, Codec::PcmMulaw, third)]
+    {
+        let both = [encoded("change", video, 1.5, start), encoded("change", audio, 1.5, start)].concat();
+        let (configs, mut units): (Vec<_>, Vec<_>) = both.into_iter().partition(|frame| matches!(frame, FeedFrame::Config { .. }));
+        units.sort_by_key(|frame| if let FeedFrame::AccessUnit(unit) = frame { unit.dts } else { Ticks(0) });
+        frames.extend(configs.into_iter().chain(units));
+    }
+    let made = transcode(frames, Ticks(0));
+    let folder = folder("change-out");
+    for (rendition, made) in &made {
+        assert_eq!(made.init.len(), 1, "rendition {rendition} was opened once");
+        assert_eq!(numbers(made), [0, 1, 2], "rendition {rendition}: from 1 s to 5.5 s");
+        let path = write(&folder, &rendition.to_string(), &made.init[0], &made.segments);
+        let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
+        assert_eq!(complaints.trim(), "", "rendition {rendition}");
+    }
+    let stamps: Vec<u64> = made[&1].samples.iter().map(|sample| sample.0).collect();
+    assert_eq!(stamps, (0..135).map(|n| START.0 + n * 3000).collect::<Vec<_>>(), "a picture was lost between two codecs");
+    let sound = &made[&2].samples;
+    assert!(sound.windows(2).all(|pair| pair[0].0 + 1024 == pair[1].0), "sound was lost between two codecs");
+}
+
+#[test]
+fn parameters_that_no_decoder_takes_wait_for_better_ones() {
+    let mut frames = encoded("unusable", Codec::Hevc, 0.5, START);
+    frames.insert(0, FeedFrame::Config { track: Track::Video, codec: Codec::Av1, config: Bytes::from_static(b"noise") });
+    frames.insert(1, FeedFrame::Config { track: Track::Audio, codec: Codec::Ac3, config: Bytes::from_static(b"noise") });
+    let made = transcode(frames, Ticks(0));
+    assert_eq!(made.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(made[&1].samples.len(), 15);
 }

@@ -16,7 +16,7 @@ use crate::routes::{Route, Seat};
 use bitrate::Bitrate;
 use history::{Configs, History};
 use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
-use lectern_contract::report::{IngestRun, Publisher};
+use lectern_contract::report::{IngestRun, Publisher, Recording};
 use lectern_contract::{RunId, ShardName, StreamRef, Ticks, WallMillis};
 use lectern_crds::Takeover;
 use lectern_media::timeline::Timeline;
@@ -82,6 +82,7 @@ pub struct Run {
     clock: Clock,
     shared: Shared,
     state: Mutex<State>,
+    recording: Mutex<Option<Recording>>,
     /// Counts changes; readers wait for it to move.
     version: watch::Sender<u64>,
 }
@@ -159,6 +160,7 @@ impl Run {
                 publishers_seen: 0,
             }),
             shared,
+            recording: Mutex::default(),
             version: watch::Sender::new(0),
         };
         Arc::new(run)
@@ -216,7 +218,7 @@ impl Run {
     }
 
     /// Says why nobody publishes, where nobody does: `the camera refuses the password`.
-    pub fn explain(&self, reason: String) {
+    pub fn explain(&self, reason: &str) {
         if self.lock().seats.explain(reason) {
             self.tell(true);
         }
@@ -253,7 +255,25 @@ impl Run {
             (None, None) => return None,
         };
         let standby = state.seats.standby().map(|live| live.remote.clone());
-        Some(IngestRun { stream: self.stream.clone(), run: self.id.clone(), publisher, standby, recording: None })
+        Some(IngestRun { stream: self.stream.clone(), run: self.id.clone(), publisher, standby, recording: self.recording() })
+    }
+
+    /// How far the original is recorded; `None` if it is not.
+    pub fn recording(&self) -> Option<Recording> {
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of how the original's recording does.
+    pub fn note_recording(&self, note: impl FnOnce(&mut Recording)) {
+        let mut slot = self.recording.lock().unwrap_or_else(PoisonError::into_inner); // whole, whatever panicked
+        let recording = slot.get_or_insert(Recording { stored: None, gaps: 0, trouble: None });
+        let before = (recording.gaps, recording.trouble.is_some());
+        note(recording);
+        let news = before != (recording.gaps, recording.trouble.is_some());
+        drop(slot);
+        if news {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// What a publisher has sent. Readers learn of it with the next [`Run::tell`]; true if a report would say something new.

@@ -4,16 +4,10 @@ use super::{Closing, Media, Run, VideoSeen};
 use crate::metrics::{Counted, Metrics};
 use bytes::Bytes;
 use lectern_contract::feed::{Codec, Track};
-use lectern_media::aac::{AacConfig, AacError};
-use lectern_media::avc::{self, AvcConfig, AvcError};
-use lectern_media::flv::{self, AudioTag, FlvError, VideoTag};
+use lectern_media::source::{Config, MediaError, TagReader, Taken, Unit};
 use prometheus_client::metrics::counter::Counter;
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// RTMP's message types of media (Adobe RTMP specification §7.1).
-const AUDIO: u8 = 8;
-const VIDEO: u8 = 9;
 
 /// A publisher's hold on a run. Dropped, the publisher is gone and the run waits for the next one.
 #[derive(Debug)]
@@ -21,7 +15,7 @@ pub struct Publication {
     run: Arc<Run>,
     number: u64,
     told: watch::Receiver<Option<Closing>>,
-    length_size: u8,
+    reader: TagReader,
     reason: String,
     /// Readers are told with [`Publication::flush`] only.
     batched: bool,
@@ -37,15 +31,9 @@ pub enum PublishError {
     /// The run has no place for this publisher any more.
     #[error("{0}")]
     Closed(Closing),
-    /// A tag that cannot be read, or a codec that is not taken.
+    /// Something that cannot be read, or a codec that is not taken.
     #[error(transparent)]
-    Flv(#[from] FlvError),
-    /// A broken H.264 configuration or access unit.
-    #[error(transparent)]
-    Avc(#[from] AvcError),
-    /// A broken AAC configuration.
-    #[error(transparent)]
-    Aac(#[from] AacError),
+    Media(#[from] MediaError),
 }
 
 impl From<Closing> for PublishError {
@@ -60,7 +48,7 @@ impl Publication {
             run,
             number,
             told,
-            length_size: 4,
+            reader: TagReader::default(),
             reason: "the connection was lost".to_owned(),
             batched: false,
             untold: None,
@@ -114,56 +102,47 @@ impl Publication {
     /// Takes an FLV tag body as RTMP carries it: `kind` 8 is sound, 9 is picture, others are passed over; `timestamp` is
     /// the publisher's own, in milliseconds.
     pub fn tag(&mut self, kind: u8, timestamp: u32, body: Bytes) -> Result<(), PublishError> {
-        match kind {
-            VIDEO => match flv::video(body)? {
-                VideoTag::Config(record) => self.h264(&record),
-                VideoTag::Frame { keyframe, composition_millis, nal_units } => {
-                    let payload = avc::with_four_byte_lengths(nal_units, self.length_size)?;
-                    self.picture(timestamp, composition_millis, keyframe, payload)
-                }
-                VideoTag::Nothing => Ok(()),
-            },
-            AUDIO => match flv::audio(body)? {
-                AudioTag::Config(config) => self.aac(config),
-                AudioTag::Frame(payload) => self.sound(timestamp, payload),
-                AudioTag::Nothing => Ok(()),
-            },
-            _ => Ok(()),
+        let taken = self.reader.tag(kind, body)?;
+        self.take(timestamp, taken)
+    }
+
+    /// A track is coded like this from here on; `config` as [`Codec`] says, with any length size of NAL units.
+    pub fn configure(&mut self, codec: Codec, config: Bytes) -> Result<(), PublishError> {
+        match self.reader.config(codec, config)? {
+            Some(config) => self.parameters(config),
+            None => Ok(()),
         }
     }
 
-    /// H.264 follows, under this AVCDecoderConfigurationRecord.
-    pub fn h264(&mut self, record: &[u8]) -> Result<(), PublishError> {
-        let mut config = AvcConfig::parse(record)?;
-        let picture = config.picture()?;
-        self.length_size = config.length_size;
-        config.length_size = 4; // what readers are promised, and what `tag` makes of every access unit
-        let seen = VideoSeen { codec: config.codec(), picture: Some((picture.width, picture.height)) };
-        self.append(Media::Video { codec: Codec::H264, config: config.encode(), seen })
-    }
-
-    /// AAC follows, under this AudioSpecificConfig.
-    pub fn aac(&mut self, config: Bytes) -> Result<(), PublishError> {
-        let name = AacConfig::parse(&config)?.codec();
-        self.append(Media::Audio { codec: Codec::Aac, config, name })
-    }
-
-    /// One picture: NAL units with 4-byte lengths; times are the publisher's own, in milliseconds. Pictures before the
-    /// first keyframe or configuration are passed over.
+    /// One picture, framed as [`Codec`] and its configuration say; times are the publisher's own, in milliseconds.
+    /// Pictures before the first keyframe or configuration are passed over.
     pub fn picture(&mut self, dts_millis: u32, composition_millis: i32, keyframe: bool, payload: Bytes) -> Result<(), PublishError> {
-        self.unit(Media::Unit { track: Track::Video, dts_millis, composition_millis, keyframe, payload })
+        let taken = self.reader.frame(Track::Video, keyframe, composition_millis, payload)?;
+        self.take(dts_millis, taken)
     }
 
-    /// One raw AAC access unit; the time is the publisher's own, in milliseconds.
+    /// One sound frame, framed as [`Codec`] says; the time is the publisher's own, in milliseconds.
     pub fn sound(&mut self, dts_millis: u32, payload: Bytes) -> Result<(), PublishError> {
-        self.unit(Media::Unit { track: Track::Audio, dts_millis, composition_millis: 0, keyframe: true, payload })
+        let taken = self.reader.frame(Track::Audio, true, 0, payload)?;
+        self.take(dts_millis, taken)
     }
 
-    fn unit(&mut self, media: Media) -> Result<(), PublishError> {
-        if let Media::Unit { payload, .. } = &media {
-            self.bytes_in.inc_by(payload.len() as u64);
+    fn take(&mut self, dts_millis: u32, taken: Taken) -> Result<(), PublishError> {
+        if let Some(config) = taken.config {
+            self.parameters(config)?;
         }
-        self.append(media)
+        let Some(unit) = taken.unit else { return Ok(()) };
+        self.bytes_in.inc_by(unit.payload.len() as u64);
+        let Unit { track, composition_millis, keyframe, payload } = unit;
+        self.append(Media::Unit { track, dts_millis, composition_millis, keyframe, payload })
+    }
+
+    fn parameters(&mut self, told: Config) -> Result<(), PublishError> {
+        let Config { codec, config, name, picture } = told;
+        self.append(match codec.track() {
+            Track::Video => Media::Video { codec, config, seen: VideoSeen { codec: name, picture } },
+            Track::Audio => Media::Audio { codec, config, name },
+        })
     }
 
     fn append(&mut self, media: Media) -> Result<(), PublishError> {

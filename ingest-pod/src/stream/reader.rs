@@ -27,6 +27,8 @@ pub struct Batch {
     pub last: bool,
     /// With the last: the shard that owns the run now.
     pub moved: Option<ShardName>,
+    /// This reader had been too slow; the first frame is the gap, and the others go on at the newest keyframe.
+    pub lapsed: bool,
 }
 
 impl Reader {
@@ -51,7 +53,8 @@ impl Reader {
     fn take(&mut self) -> Batch {
         let mut batch = Batch::default();
         let state = self.run.lock();
-        if state.history.read(&mut self.cursor, &mut batch.frames, BATCH) {
+        batch.lapsed = state.history.read(&mut self.cursor, &mut batch.frames, BATCH);
+        if batch.lapsed {
             self.run.shared.metrics.feed_lapses.inc();
         }
         if batch.frames.is_empty()

@@ -171,10 +171,10 @@ impl Seats {
     }
 
     /// Nobody publishes, for this reason.
-    pub(super) fn explain(&mut self, reason: String) -> bool {
-        let news = self.heard.is_none() && self.gone.as_ref() != Some(&reason);
+    pub(super) fn explain(&mut self, reason: &str) -> bool {
+        let news = self.heard.is_none() && self.gone.as_deref() != Some(reason);
         if news {
-            self.gone = Some(reason);
+            self.gone = Some(reason.to_owned());
         }
         news
     }

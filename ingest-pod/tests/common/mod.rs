@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::BytesMut;
+use lectern_cloud::Objects;
 use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, Ticks, WallMillis};
 use lectern_crds::Takeover;
@@ -12,9 +13,10 @@ use lectern_ingest_pod::metrics::Metrics;
 use lectern_ingest_pod::relay::{self, Owners};
 use lectern_ingest_pod::routes::{Keys, Route, RouteTable};
 use lectern_ingest_pod::rtmp::Pump;
+use lectern_ingest_pod::rtsp::{Known, Timing};
 use lectern_ingest_pod::shard::Shard;
 use lectern_ingest_pod::stream::Limits;
-use lectern_ingest_pod::{feed, rtmp, rtsp};
+use lectern_ingest_pod::{feed, original, rtmp, rtsp};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::clock::wall_now;
 use lectern_podkit::tls::{PeerStream, PeerTls};
@@ -27,9 +29,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Not an expectation of speed: a test that hangs must end, too.
 const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// Cameras that hang are noticed soon enough for a test.
+const IMPATIENT: Timing = Timing {
+    answer: Duration::from_secs(2),
+    silence: Duration::from_secs(2),
+    teardown: Duration::from_millis(500),
+    first_pause: Duration::from_millis(200),
+    longest_pause: Duration::from_millis(500),
+};
 
 pub async fn guarded<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(WATCHDOG, work).await.unwrap_or_else(|_| panic!("hung while waiting for {what}"))
@@ -43,6 +55,8 @@ pub struct TestShard {
     pub gate: Gate,
     pub rtmp: SocketAddr,
     pub feed: SocketAddr,
+    /// The credentials of cameras, in the place of the pool's Secret.
+    pub cameras: watch::Sender<Known>,
     routes: watch::Sender<Arc<RouteTable>>,
     stop: CancellationToken,
 }
@@ -78,8 +92,9 @@ impl TestShard {
         tokio::spawn(rtmp::serve(rtmp_at, context, None, stop.clone().into()));
         tokio::spawn(feed::serve(feed_at, shard.clone(), owners, stop.clone()));
         tokio::spawn(relay::serve(relay_at, shard.clone(), peers, stop.clone()));
-        tokio::spawn(rtsp::run(shard.clone(), stop.clone()));
-        Self { name, shard, metrics, gate, rtmp, feed, routes, stop }
+        let (cameras, credentials) = watch::channel(Known::default());
+        tokio::spawn(rtsp::run(shard.clone(), credentials, IMPATIENT, stop.clone()));
+        Self { name, shard, metrics, gate, rtmp, feed, cameras, routes, stop }
     }
 
     /// A shard that owns one stream, `school/algebra`, run `r1`, key `secret`.
@@ -87,6 +102,12 @@ impl TestShard {
         let shard = Self::start(Limits::default()).await;
         shard.route([shard.own_route()]);
         shard
+    }
+
+    /// Records originals. The shard's end is heard by the recorders as well; the task ends once they have.
+    pub fn record(&self, objects: Objects) -> JoinHandle<()> {
+        let recording = original::run(self.shard.clone(), Some(objects), self.stop.clone());
+        tokio::spawn(async move { recording.await.unwrap_or_else(|never| match never {}) })
     }
 
     pub fn own_route(&self) -> Route {

@@ -58,6 +58,17 @@ fn short_length_fields_are_widened() {
     assert_eq!(with_four_byte_lengths(Bytes::from_static(&[9, 1]), 1), Err(AvcError::NalLength));
 }
 
+#[test]
+fn a_keyframe_holds_an_idr_picture_or_a_recovery_point() {
+    let idr = [0, 0, 0, 2, 0x09, 0xf0, 0, 0, 0, 2, 0x65, 1];
+    let plain = [0, 0, 0, 2, 0x09, 0xf0, 0, 0, 0, 2, 0x41, 1];
+    let refresh = [0, 0, 0, 3, 0x06, 6, 1, 0, 0, 0, 2, 0x41, 1];
+    assert!(is_keyframe(&idr, true) && is_keyframe(&idr, false));
+    assert!(!is_keyframe(&plain, true), "the publisher's word alone is not enough");
+    assert!(is_keyframe(&refresh, true) && !is_keyframe(&refresh, false));
+    assert!(!is_keyframe(&[0xff, 0xff, 0xff, 0xff, 0x65], true), "a NAL unit that is not there");
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
@@ -66,6 +77,7 @@ proptest! {
         }
         let _ = Sps::parse(&bytes);
         let _ = annexb_to_length_prefixed(&bytes);
+        let _ = is_keyframe(&bytes, true);
         let _ = avcc_from_annexb_extradata(&bytes);
         for size in [1, 2, 4] {
             let _ = length_prefixed_to_annexb(&bytes, size);

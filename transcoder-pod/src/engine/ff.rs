@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use ffmpeg_next::codec::Context;
-use ffmpeg_next::ffi::{AV_INPUT_BUFFER_PADDING_SIZE, av_frame_ref, av_mallocz};
+use ffmpeg_next::ffi::{AV_INPUT_BUFFER_PADDING_SIZE, av_channel_layout_default, av_frame_ref, av_mallocz};
 use ffmpeg_next::{Error, frame};
+use lectern_media::pcm::PcmConfig;
 
 /// Gives a context that is not open yet its out-of-band parameters.
 pub fn set_extradata(context: &mut Context, data: &[u8]) -> Result<(), Error> {
@@ -23,6 +24,17 @@ pub fn set_extradata(context: &mut Context, data: &[u8]) -> Result<(), Error> {
         (*raw).extradata_size = size;
     }
     Ok(())
+}
+
+/// Tells a decoder that is not open yet what sound it will get, where the sound itself does not say.
+pub fn set_sound_shape(context: &mut Context, shape: PcmConfig) {
+    // SAFETY: plain fields of a context that this function borrows alone; a fresh context's layout is empty and owns
+    // nothing that av_channel_layout_default would leak by overwriting it.
+    unsafe {
+        let raw = context.as_mut_ptr();
+        (*raw).sample_rate = i32::try_from(shape.sample_rate).unwrap_or(i32::MAX);
+        av_channel_layout_default(&raw mut (*raw).ch_layout, i32::from(shape.channels));
+    }
 }
 
 /// The out-of-band parameters of an open encoder; empty where it has none.

@@ -3,11 +3,11 @@
 use super::audio::{AudioEncoder, FORMAT};
 use super::audio_grid::AudioGrid;
 use super::video::{Picture, VideoEncoder};
-use super::{Engine, EngineError, Input, Order, Output, ff};
+use super::{Engine, EngineError, Input, Order, Output, decode};
 use bytes::Bytes;
-use ffmpeg_next::codec::{Context, Id, decoder, threading};
+use ffmpeg_next::codec::decoder;
 use ffmpeg_next::software::resampling;
-use ffmpeg_next::{ChannelLayout, Packet, Rational, frame, packet};
+use ffmpeg_next::{ChannelLayout, Packet, frame, packet};
 use lectern_contract::feed::{AccessUnit, Codec, Track};
 use lectern_contract::{TICKS_PER_SECOND, Ticks};
 use lectern_media::cmaf::AUDIO_TIMESCALE;
@@ -32,11 +32,13 @@ pub struct Libav {
 }
 
 struct Video {
+    codec: Codec,
     config: Bytes,
     decoder: decoder::Video,
 }
 
 struct Audio {
+    codec: Codec,
     config: Bytes,
     decoder: decoder::Audio,
     resampler: Option<(resampling::Context, resampling::context::Definition)>,
@@ -68,37 +70,54 @@ impl Libav {
     }
 
     fn configure(&mut self, codec: Codec, config: Bytes) -> Result<(), EngineError> {
-        match codec {
-            Codec::H264 if self.video.as_ref().is_none_or(|video| video.config != config) => {
-                self.drain_video()?;
-                self.video = match open_decoder(Id::H264, &config).and_then(|opened| opened.video()) {
-                    Ok(decoder) => Some(Video { config, decoder }),
-                    Err(error) => return self.unusable("picture", error),
-                };
-                if self.renditions.is_empty() {
-                    self.start_renditions()?;
-                }
+        let known = match codec.track() {
+            Track::Video => self.video.as_ref().is_some_and(|video| (video.codec, &video.config) == (codec, &config)),
+            Track::Audio => self.audio.as_ref().is_some_and(|audio| (audio.codec, &audio.config) == (codec, &config)),
+        };
+        match codec.track() {
+            _ if known => Ok(()),
+            Track::Video => self.open_video(codec, config),
+            Track::Audio => self.open_audio(codec, config),
+        }
+    }
+
+    /// The renditions go on through a change of codec: pictures are scaled to what they were opened for.
+    fn open_video(&mut self, codec: Codec, config: Bytes) -> Result<(), EngineError> {
+        self.drain_video()?;
+        self.video = None; // it could do nothing with the new codec
+        match decode::open(codec, &config).and_then(|opened| opened.video()) {
+            Ok(decoder) => self.video = Some(Video { codec, config, decoder }),
+            Err(error) => return self.unusable(codec, error),
+        }
+        if self.renditions.is_empty() {
+            self.start_renditions()?;
+        }
+        Ok(())
+    }
+
+    /// As for pictures: sound is resampled to what the renditions were opened for.
+    fn open_audio(&mut self, codec: Codec, config: Bytes) -> Result<(), EngineError> {
+        if let Some(audio) = &mut self.audio {
+            let _ = audio.decoder.send_eof(); // as in drain_video
+        }
+        self.sound()?;
+        self.audio = None;
+        match decode::open(codec, &config).and_then(|opened| opened.audio()) {
+            Ok(decoder) => self.audio = Some(Audio { codec, config, decoder, resampler: None }),
+            Err(error) => return self.unusable(codec, error),
+        }
+        if self.sounds.is_empty() {
+            let first = self.order.ladder.video.len();
+            for (at, rendition) in self.order.ladder.audio.iter().enumerate() {
+                self.sounds.push(AudioEncoder::open(first + at, rendition, &self.order, self.out.clone())?);
             }
-            Codec::Aac if self.audio.as_ref().is_none_or(|audio| audio.config != config) => {
-                self.audio = match open_decoder(Id::AAC, &config).and_then(|opened| opened.audio()) {
-                    Ok(decoder) => Some(Audio { config, decoder, resampler: None }),
-                    Err(error) => return self.unusable("sound", error),
-                };
-                if self.sounds.is_empty() {
-                    let first = self.order.ladder.video.len();
-                    for (at, rendition) in self.order.ladder.audio.iter().enumerate() {
-                        self.sounds.push(AudioEncoder::open(first + at, rendition, &self.order, self.out.clone())?);
-                    }
-                }
-            }
-            _ => {}
         }
         Ok(())
     }
 
     /// Parameters that the decoder does not take come from the publisher: its next ones may be better.
-    fn unusable(&mut self, what: &str, error: ffmpeg_next::Error) -> Result<(), EngineError> {
-        tracing::warn!(what, %error, "the parameters of a track are unusable; waiting for others");
+    fn unusable(&mut self, codec: Codec, error: ffmpeg_next::Error) -> Result<(), EngineError> {
+        tracing::warn!(?codec, %error, "the parameters of a track are unusable; waiting for others");
         Ok(())
     }
 
@@ -245,16 +264,6 @@ fn ended(rendition: Rendition) -> Result<(), EngineError> {
 
 fn join(name: &str, thread: JoinHandle<Result<(), EngineError>>) -> Result<(), EngineError> {
     thread.join().unwrap_or_else(|_| Err(EngineError::Stopped(name.to_owned())))
-}
-
-fn open_decoder(id: Id, config: &[u8]) -> Result<decoder::Opened, ffmpeg_next::Error> {
-    let codec = decoder::find(id).ok_or(ffmpeg_next::Error::DecoderNotFound)?;
-    let mut context = Context::new_with_codec(codec);
-    context.set_threading(threading::Config { kind: threading::Type::None, count: 1, ..Default::default() });
-    ff::set_extradata(&mut context, config)?;
-    let mut decoder = context.decoder();
-    decoder.set_packet_time_base(Rational(1, TICKS_PER_SECOND as i32)); // 90,000
-    decoder.open_as(codec)
 }
 
 impl Audio {

@@ -2,6 +2,7 @@
 
 mod audio;
 mod audio_grid;
+mod decode;
 mod ff;
 mod libav;
 mod video;

@@ -1,12 +1,13 @@
 //! A lecture made by the installed ffmpeg, as the feed would send it.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod lift;
 pub mod shard;
 
 use bytes::Bytes;
-use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
+use lectern_contract::feed::{AccessUnit, FeedFrame};
 use lectern_contract::{AudioRendition, Ladder, Ticks, VideoCodec, VideoRendition};
-use lectern_media::flv::{AudioTag, VideoTag, audio, video};
+use lectern_media::source::{TagReader, Taken};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -42,33 +43,26 @@ pub fn lecture(name: &str, seconds: u32, start: Ticks, tracks: &[&str]) -> Vec<F
 
 fn frames(file: &[u8], start: Ticks) -> Vec<FeedFrame> {
     let mut rest = &file[13..]; // header, first back pointer (FLV 10.1 §E.2)
-    let mut frames = Vec::new();
+    let (mut reader, mut frames) = (TagReader::default(), Vec::new());
     while rest.len() > 11 {
         let size = usize::from(rest[1]) << 16 | usize::from(rest[2]) << 8 | usize::from(rest[3]);
         let millis = u64::from(rest[7]) << 24 | u64::from(rest[4]) << 16 | u64::from(rest[5]) << 8 | u64::from(rest[6]);
         let dts = start.plus(Ticks::from_millis(millis));
         let body = Bytes::copy_from_slice(&rest[11..11 + size]);
-        match rest[0] & 0x1f {
-            9 => match video(body).unwrap() {
-                VideoTag::Config(config) => frames.push(FeedFrame::Config { track: Track::Video, codec: Codec::H264, config }),
-                VideoTag::Frame { keyframe, composition_millis, nal_units } => {
-                    let pts = Ticks(dts.0.saturating_add_signed(i64::from(composition_millis) * 90));
-                    frames.push(FeedFrame::AccessUnit(AccessUnit { track: Track::Video, dts, pts, keyframe, payload: nal_units }));
-                }
-                VideoTag::Nothing => {}
-            },
-            8 => match audio(body).unwrap() {
-                AudioTag::Config(config) => frames.push(FeedFrame::Config { track: Track::Audio, codec: Codec::Aac, config }),
-                AudioTag::Frame(payload) => {
-                    frames.push(FeedFrame::AccessUnit(AccessUnit { track: Track::Audio, dts, pts: dts, keyframe: true, payload }));
-                }
-                AudioTag::Nothing => {}
-            },
-            _ => {}
-        }
+        frames.extend(fed(reader.tag(rest[0] & 0x1f, body).unwrap(), dts));
         rest = &rest[11 + size + 4..];
     }
     frames
+}
+
+/// What a shard makes of a publisher's tag that is decoded at `dts`.
+pub fn fed(taken: Taken, dts: Ticks) -> impl Iterator<Item = FeedFrame> {
+    let config = taken.config.map(|told| FeedFrame::Config { track: told.codec.track(), codec: told.codec, config: told.config });
+    let unit = taken.unit.map(|unit| {
+        let pts = Ticks(dts.0.saturating_add_signed(i64::from(unit.composition_millis) * 90));
+        FeedFrame::AccessUnit(AccessUnit { track: unit.track, dts, pts, keyframe: unit.keyframe, payload: unit.payload })
+    });
+    config.into_iter().chain(unit)
 }
 
 /// Two pictures and a sound, small enough for a busy machine.
