@@ -2,8 +2,8 @@
 
 use crate::gate::GateLimits;
 use crate::relay::Owners;
-use lectern_cloud::BucketAt;
 use crate::stream::Limits;
+use lectern_cloud::BucketAt;
 use lectern_contract::Ticks;
 use lectern_podkit::tls::{PeerTls, PeerTlsArgs};
 use lectern_podkit::{PodArgs, telemetry::TelemetryArgs};

@@ -197,7 +197,8 @@ mod tests {
         assert_eq!(gate.admit(address(1), now).unwrap_err(), RefusedReason::TooManyFromAddress);
         assert!(gate.admit(address(2), now).is_ok());
         drop(passes);
-        assert_eq!((*gate.connections().borrow(), gate.lock().by_address.len(), gate.lock().waiting), (0, 0, 0));
+        let (connections, book) = (*gate.connections().borrow(), gate.lock());
+        assert_eq!((connections, book.by_address.len(), book.waiting), (0, 0, 0));
     }
 
     #[test]

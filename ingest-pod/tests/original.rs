@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::*;
 use lectern_cloud::testing::{Backend, REGION};
 use lectern_cloud::{BucketAt, Objects};
-use lectern_contract::feed::{AccessUnit, Track};
+use lectern_contract::feed::{AccessUnit, Codec, Track};
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::report::{Publisher, Recording};
 use lectern_contract::{KeyHash, StreamRef, Ticks, WallMillis};
@@ -50,7 +50,7 @@ struct Lecturer {
 impl Lecturer {
     fn come(shard: &TestShard) -> Self {
         let Ok(Admission::Here(mut publication)) = shard.shard.admit(&KeyHash::of("secret"), "a test") else { panic!("refused") };
-        publication.h264(&record()).unwrap();
+        publication.configure(Codec::H264, record().into()).unwrap();
         Self { publication, at: 0 }
     }
 
@@ -363,10 +363,4 @@ async fn carry(client: TcpStream, server: String, lost: Arc<AtomicUsize>) {
         }
     }
     asking.abort();
-}
-
-/// x264's AVCDecoderConfigurationRecord for 1280x720.
-fn record() -> Vec<u8> {
-    let hex = "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000468ef8fcbfdf8f800";
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }

@@ -4,6 +4,7 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::*;
 use lectern_contract::feed::{Codec, FeedFrame, Track};
 use lectern_contract::report::Publisher;
@@ -154,11 +155,12 @@ async fn a_reader_that_is_too_slow_goes_on_at_a_keyframe_after_a_gap() {
     let shard = TestShard::start(Limits { bytes: 1 << 20, ..Limits::default() }).await;
     shard.route([shard.own_route()]);
     let Ok(Admission::Here(mut publication)) = shard.shard.admit(&KeyHash::of("secret"), "a test") else { panic!("refused") };
-    publication.h264(&record()).unwrap();
+    publication.configure(Codec::H264, record().into()).unwrap();
     let mut at = 0;
     let mut publish = |frames: usize| {
         for _ in 0..frames {
-            publication.picture(at * 33, 0, (at as usize).is_multiple_of(GROUP), vec![0; 16 * 1024].into()).unwrap();
+            let keyframe = (at as usize).is_multiple_of(GROUP);
+            publication.picture(at * 33, 0, keyframe, picture(keyframe)).unwrap();
             at += 1;
         }
     };
@@ -207,4 +209,12 @@ async fn shake_hands(socket: &mut TcpStream) {
             HandshakeProcessResult::Completed { response_bytes, .. } => return socket.write_all(&response_bytes).await.unwrap(),
         }
     }
+}
+
+/// A NAL unit of 16 KiB: an IDR picture or another.
+fn picture(keyframe: bool) -> Bytes {
+    let mut unit = vec![0; 16 * 1024];
+    unit[..4].copy_from_slice(&(16 * 1024 - 4u32).to_be_bytes());
+    unit[4] = if keyframe { 0x65 } else { 0x41 };
+    unit.into()
 }

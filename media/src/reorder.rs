@@ -10,7 +10,8 @@
 //!
 //! The depth is what the parameter sets declare ([`depth`]), and grows if a picture shows that they are wrong: a picture
 //! before which more than `depth` later ones came gets a decode time after its presentation time, once, because decode
-//! times that grow matter more.
+//! times that grow matter more. The same happens to pictures that are shown before the very first one (those that lead an
+//! open group of pictures) by more than `depth` frame durations; decoders drop them, because what they refer to never came.
 
 mod depth;
 
@@ -72,7 +73,7 @@ impl Reorder {
     pub fn dts(&mut self, pts: i64) -> i64 {
         let newest = *self.newest.get_or_insert(pts);
         let step = pts.saturating_sub(newest);
-        if step > LONGEST_WAY_AHEAD || step < -LONGEST_WAY_BACK {
+        if !(-LONGEST_WAY_BACK..=LONGEST_WAY_AHEAD).contains(&step) {
             (self.unused, self.recent, self.last_dts) = Default::default();
             self.newest = Some(pts);
         }

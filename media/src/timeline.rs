@@ -363,7 +363,8 @@ mod tests {
     fn pictures_in_another_order_keep_the_distance_of_their_times() {
         let mut timeline = Timeline::anchored(seconds(2));
         // I P B B as decoded; shown 0 120 40 80, a frame later each.
-        let placed = [(0, 40), (40, 120), (80, 0), (120, 0)].map(|(dts, composition)| timeline.push(Track::Video, dts, composition, seconds(2)).stamp);
+        let placed = [(0, 40), (40, 120), (80, 0), (120, 0)]
+            .map(|(dts, composition)| timeline.push(Track::Video, dts, composition, seconds(2)).stamp);
         assert_eq!(placed.map(|stamp| stamp.pts.since(seconds(2)).as_millis()), [40, 160, 80, 120]);
     }
 

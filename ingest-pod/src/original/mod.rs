@@ -50,7 +50,7 @@ pub async fn run(shard: Arc<Shard>, objects: Option<Objects>, stop: Cancellation
         let table = routes.borrow_and_update().clone();
         recorders.retain(|run, recorder| keep(&shard, &table, run, recorder));
         for (route, prefix) in wanted(&shard, &table) {
-            let Ok(run) = shard.run(&route.run) else { continue }; // it moved since
+            let Ok((run, _epoch)) = shard.run(&route.run, route.epoch) else { continue }; // it moved since
             let Some(objects) = &objects else {
                 run.note_recording(|recording| recording.trouble = Some("this shard has no bucket to store the original in".to_owned()));
                 continue;

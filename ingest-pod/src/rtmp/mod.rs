@@ -79,12 +79,7 @@ pub async fn serve_tls(listener: TcpListener, context: Arc<Context>, folder: Pat
 }
 
 /// Serves publishers as long as `listening` says: over RTMPS with `tls`, else over RTMP.
-pub async fn serve(
-    listener: TcpListener,
-    context: Arc<Context>,
-    tls: Option<ServerTls>,
-    listening: Listening,
-) -> Result<(), Infallible> {
+pub async fn serve(listener: TcpListener, context: Arc<Context>, tls: Option<ServerTls>, listening: Listening) -> Result<(), Infallible> {
     let metrics = context.shard.metrics().clone();
     let handle = move |socket, remote: std::net::SocketAddr| {
         let (context, tls) = (context.clone(), tls.as_ref().map(ServerTls::newest));

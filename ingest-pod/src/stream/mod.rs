@@ -194,8 +194,7 @@ impl Run {
         state.publishers_seen += 1;
         let (number, takeover, now) = (state.publishers_seen, state.takeover, self.clock.now());
         let (closing, told) = watch::channel(None);
-        let live =
-            Live { number, seat, remote: remote.clone(), closing, video: None, audio: None, keyframe_seen: false, last_media: now };
+        let live = Live { number, seat, remote: remote.clone(), closing, video: None, audio: None, keyframe_seen: false, last_media: now };
         let arrival = state.seats.seat(live, takeover).map_err(|_| Occupied::ByAnother)?;
         tracing::info!(run = %self.id, stream = %self.stream, remote, ?seat, ?arrival, "a publisher came");
         match arrival {
@@ -246,7 +245,13 @@ impl Run {
             (Some(live), _) => Publisher::Publishing {
                 remote: live.remote.clone(),
                 backup: live.seat == Seat::Backup,
-                codecs: live.video.iter().map(|(_, _, seen)| &seen.codec).chain(live.audio.iter().map(|(.., name)| name)).cloned().collect(),
+                codecs: live
+                    .video
+                    .iter()
+                    .map(|(_, _, seen)| &seen.codec)
+                    .chain(live.audio.iter().map(|(.., name)| name))
+                    .cloned()
+                    .collect(),
                 picture: live.video.as_ref().and_then(|(_, _, seen)| seen.picture),
                 bitrate,
                 newest,

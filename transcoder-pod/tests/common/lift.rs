@@ -4,7 +4,7 @@
 use super::{fed, folder, tool};
 use bytes::Bytes;
 use ffmpeg_next::format::{self, stream};
-use lectern_contract::feed::{Codec, FeedFrame, pcm_config};
+use lectern_contract::feed::{Codec, FeedFrame, Track, pcm_config};
 use lectern_contract::{TICKS_PER_SECOND, Ticks};
 use lectern_media::source::{TagReader, Taken};
 
@@ -35,8 +35,8 @@ fn sound(codec: Codec) -> (&'static str, [u8; 5]) {
 /// The picture and the tone that [`encoded`] encodes, as inputs of ffmpeg.
 pub fn original(codec: Codec, seconds: f32) -> String {
     match codec.track() {
-        lectern_contract::feed::Track::Video => format!("testsrc2=size=320x180:rate=30:duration={seconds}"),
-        lectern_contract::feed::Track::Audio => format!("sine=frequency=440:sample_rate=48000:duration={seconds}"),
+        Track::Video => format!("testsrc2=size=320x180:rate=30:duration={seconds}"),
+        Track::Audio => format!("sine=frequency=440:sample_rate=48000:duration={seconds}"),
     }
 }
 
@@ -46,7 +46,7 @@ pub fn encoded(name: &str, codec: Codec, seconds: f32, start: Ticks) -> Vec<Feed
     let path = folder(&format!("{name}-{codec:?}")).join(format!("source.{container}"));
     let source = original(codec, seconds);
     let mut arguments = vec!["-y", "-v", "error", "-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p", "-strict", "-2"];
-    arguments.extend(if codec.track() == lectern_contract::feed::Track::Video { picture(codec) } else { sound(codec).0 }.split(' '));
+    arguments.extend(if codec.track() == Track::Video { picture(codec) } else { sound(codec).0 }.split(' '));
     arguments.push(path.to_str().unwrap());
     tool("ffmpeg", &arguments);
     lifted(path.to_str().unwrap(), codec, start)
