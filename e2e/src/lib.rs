@@ -11,6 +11,7 @@ pub mod playlist;
 pub mod publisher;
 pub mod settings;
 pub mod storage;
+pub mod table;
 pub mod wait;
 
 pub use browser::{Browser, Frame, Sample};

@@ -24,8 +24,8 @@ impl Default for Limits {
     }
 }
 
-/// Memory that an entry takes beside its payload, about.
-const ENTRY: usize = 128;
+/// Memory that an entry takes beside its payload, about, in bytes; it is counted with it.
+pub const ENTRY_BYTES: usize = 128;
 
 /// The parameters of both tracks that hold at some place of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -218,7 +218,7 @@ impl Cursor {
 }
 
 fn size(frame: &FeedFrame) -> usize {
-    ENTRY
+    ENTRY_BYTES
         + match frame {
             FeedFrame::AccessUnit(unit) => unit.payload.len(),
             FeedFrame::Config { config, .. } => config.len(),

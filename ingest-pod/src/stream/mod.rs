@@ -6,7 +6,7 @@ mod publication;
 mod reader;
 mod seats;
 
-pub use history::Limits;
+pub use history::{ENTRY_BYTES, Limits};
 pub use publication::{Publication, PublishError};
 pub use reader::{Batch, Reader};
 

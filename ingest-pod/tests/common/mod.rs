@@ -52,6 +52,7 @@ pub struct TestShard {
     pub name: ShardName,
     pub shard: Arc<Shard>,
     pub metrics: Metrics,
+    pub gate: Gate,
     pub rtmp: SocketAddr,
     pub feed: SocketAddr,
     /// The credentials of cameras, in the place of the pool's Secret.
@@ -73,6 +74,10 @@ impl TestShard {
 
     /// A shard with a certificate. The feed of shard `a` is at `feed-of-a`, for those who are sent there.
     pub async fn start_among(limits: Limits, peers: PeerTls) -> Self {
+        Self::start_with(limits, GateLimits::default(), peers).await
+    }
+
+    pub async fn start_with(limits: Limits, gate: GateLimits, peers: PeerTls) -> Self {
         let [rtmp_at, feed_at, relay_at] = [listener().await, listener().await, listener().await];
         let (rtmp, feed) = (rtmp_at.local_addr().unwrap(), feed_at.local_addr().unwrap());
         let name = ShardName(relay_at.local_addr().unwrap().to_string());
@@ -81,15 +86,15 @@ impl TestShard {
         let shard = Shard::new(name.clone(), seen, limits, Memory::new(1 << 30), metrics.clone());
         let pump = Pump::start(1, rtmp::BATCH, &metrics, &shard.draining()).unwrap();
         let owners = Owners::new("{shard}".into(), "feed-of-{shard}".into(), peers.clone());
-        let gate = Gate::new(GateLimits::default());
-        let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate });
+        let gate = Gate::new(gate);
+        let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate: gate.clone() });
         tokio::spawn(shard.clone().follow_routes(stop.clone()));
         tokio::spawn(rtmp::serve(rtmp_at, context, None, stop.clone().into()));
         tokio::spawn(feed::serve(feed_at, shard.clone(), owners, stop.clone()));
         tokio::spawn(relay::serve(relay_at, shard.clone(), peers, stop.clone()));
         let (cameras, credentials) = watch::channel(Known::default());
         tokio::spawn(rtsp::run(shard.clone(), credentials, IMPATIENT, stop.clone()));
-        Self { name, shard, metrics, rtmp, feed, cameras, routes, stop }
+        Self { name, shard, metrics, gate, rtmp, feed, cameras, routes, stop }
     }
 
     /// A shard that owns one stream, `school/algebra`, run `r1`, key `secret`.
@@ -168,7 +173,7 @@ pub async fn exit_of(mut child: Child) -> ExitStatus {
     guarded("ffmpeg to exit", child.wait()).await.unwrap()
 }
 
-/// A reader of run `r1`.
+/// A reader of a run.
 pub struct FeedClient {
     socket: PeerStream,
     input: BytesMut,
@@ -177,13 +182,18 @@ pub struct FeedClient {
 }
 
 impl FeedClient {
+    /// Of run `r1`.
     pub async fn open(feed: SocketAddr, from: Option<Ticks>, receive_buffer: Option<u32>) -> Self {
+        Self::of(feed, RunId::from("r1"), from, receive_buffer).await
+    }
+
+    pub async fn of(feed: SocketAddr, run: RunId, from: Option<Ticks>, receive_buffer: Option<u32>) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(size) = receive_buffer {
             socket.set_recv_buffer_size(size).unwrap();
         }
         let socket = PeerStream::Plain(socket.connect(feed).await.unwrap());
-        Self::ask(socket, FeedRequest { run: RunId::from("r1"), epoch: Epoch(0), from }).await
+        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from }).await
     }
 
     pub async fn ask(mut socket: PeerStream, wanted: FeedRequest) -> Self {

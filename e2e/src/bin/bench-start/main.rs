@@ -2,17 +2,16 @@
 //! remuxes and does not transcode. Same publisher, same browser, one after the other, several times.
 
 mod peer;
-mod table;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::table::{Table, row};
 use lectern_e2e::wait::{Look, asking_every};
 use lectern_e2e::{Browser, Lab, Publisher, Share, Shot, condition, settings};
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
-use table::{Table, row};
 
 /// How finely the arrival of a file or an object is seen.
 const FINE: Duration = Duration::from_millis(20);

@@ -4,24 +4,29 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Values by step.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Table(BTreeMap<&'static str, Vec<f64>>);
 
 /// Of one step.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Spread {
+    /// The least.
     pub min: f64,
+    /// The one in the middle.
     pub median: f64,
+    /// The greatest.
     pub max: f64,
 }
 
 impl Table {
+    /// Adds a value to each of these steps.
     pub fn add(&mut self, steps: &[(&'static str, f64)]) {
         for (step, value) in steps {
             self.0.entry(step).or_default().push(*value);
         }
     }
 
+    /// The spread of a step's values, if it has any.
     pub fn spread(&self, step: &str) -> Option<Spread> {
         spread(self.0.get(step)?.clone())
     }
