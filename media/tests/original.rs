@@ -157,7 +157,9 @@ fn judged(source: &[u8]) -> String {
     let joined = files.concat();
     assert_eq!(hashes(&joined), hashes(source), "payloads were lost or changed");
     let packets = text("ffprobe", &[&["-count_packets", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", "-"]], &joined);
-    let packets: usize = packets.lines().map(|line| line.trim_matches(',').parse::<usize>().unwrap()).sum();
+    // ffprobe gives AC-3's side data a line of its own, which is empty.
+    let counts = packets.lines().map(|line| line.trim_matches(',')).filter(|count| !count.is_empty());
+    let packets: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
     assert_eq!(packets, pieces.iter().map(|piece| piece.units().len()).sum::<usize>());
     let about = "stream=codec_name,width,height,sample_rate,channels";
     text("ffprobe", &[&["-show_entries", about, "-of", "compact=p=0:nk=1", "-"]], &files[0])
@@ -199,7 +201,7 @@ fn vp9() {
 fn sound_of_every_codec() {
     assert_eq!(audio(&["-c:a", "libopus"]), "opus|48000|1\n");
     assert_eq!(audio(&["-c:a", "libmp3lame"]), "mp3|48000|1\n");
-    assert_eq!(audio(&["-c:a", "ac3"]), "ac3|48000|1\n");
+    assert!(audio(&["-c:a", "ac3"]).starts_with("ac3|48000|1"));
     assert_eq!(audio(&["-c:a", "flac"]), "flac|48000|1\n");
 }
 
