@@ -156,7 +156,15 @@ fn judged(source: &[u8]) -> String {
     }
     for (piece, file) in pieces.iter().zip(&files) {
         std::fs::create_dir_all("/tmp/orig-dump").unwrap();
-        std::fs::write(format!("/tmp/orig-dump/{}-{:014}.mp4", text("ffprobe", &[&["-show_entries", "stream=codec_name", "-of", "csv=p=0", "-"]], file).trim().replace('\n', "_"), piece.name().0), file).unwrap();
+        std::fs::write(
+            format!(
+                "/tmp/orig-dump/{}-{:014}.mp4",
+                text("ffprobe", &[&["-show_entries", "stream=codec_name", "-of", "csv=p=0", "-"]], file).trim().replace('\n', "_"),
+                piece.name().0
+            ),
+            file,
+        )
+        .unwrap();
     }
     let joined = files.concat();
     assert_eq!(hashes(&joined), hashes(source), "payloads were lost or changed");
