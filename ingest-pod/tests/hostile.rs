@@ -194,6 +194,7 @@ async fn lecture(rtmp: std::net::SocketAddr, number: usize, over: watch::Receive
         publisher.video(picture(count), count as u32 * FRAME.as_millis() as u32).await.unwrap();
         count += 1;
     }
+    publisher.leave().await.unwrap();
     count
 }
 

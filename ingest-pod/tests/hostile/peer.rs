@@ -70,6 +70,14 @@ impl Publisher {
         self.settle(vec![packet]).await.map(drop)
     }
 
+    /// Leaves, and waits until the shard has taken note: an unread answer would make the end a reset.
+    pub async fn leave(mut self) -> io::Result<()> {
+        self.socket.shutdown().await?;
+        let mut ignored = [0; 4096];
+        while self.socket.read(&mut ignored).await? > 0 {}
+        Ok(())
+    }
+
     async fn until(&mut self, found: impl Fn(&Event) -> bool) -> io::Result<()> {
         let mut buffer = [0; 4096];
         loop {
