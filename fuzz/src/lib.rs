@@ -113,9 +113,7 @@ fn sounds(bytes: &[u8]) {
 
 /// What peers inside send: frames of feed, relay and push.
 fn feed(bytes: &[u8]) {
-    while let Ok(Some(_)) = FeedRequest::decode(&mut BytesMut::from(bytes)) {
-        break;
-    }
+    let _ = (FeedRequest::decode(&mut BytesMut::from(bytes)), PushRequest::decode(&mut BytesMut::from(bytes)));
     let mut input = BytesMut::from(bytes);
     while let Ok(Some(frame)) = FeedFrame::decode(&mut input) {
         let mut out = BytesMut::new();
@@ -126,5 +124,4 @@ fn feed(bytes: &[u8]) {
     while let Ok(Some(_)) = RelayFrame::decode(&mut input) {}
     let mut input = BytesMut::from(bytes);
     while let Ok(Some(_)) = PushFrame::decode(&mut input) {}
-    let _ = PushRequest::decode(&mut BytesMut::from(bytes));
 }

@@ -60,7 +60,7 @@ impl Lecturer {
         self.at = pictures.end;
         let publish = |at: u32| {
             // A NAL unit of 1001 bytes, of an IDR picture or another, with a text in it.
-            let keyframe = at % RATE == 0;
+            let keyframe = at.is_multiple_of(RATE);
             let head = [0, 0, 0x03, 0xe9, if keyframe { 0x65 } else { 0x41 }];
             let payload = Bytes::from([&head[..], format!("{:1000}", format!("picture {at}")).as_bytes()].concat());
             self.publication.picture(at * 1000 / RATE, 0, keyframe, payload.clone()).unwrap();

@@ -55,7 +55,7 @@ async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &C
         pass.publishes(true);
         loop {
             let (back, parting) = match sink {
-                Sink::Here(publication) => link.pumped(&context.pump, publication).await,
+                Sink::Here(publication) => link.pumped(&context.pump, *publication).await,
                 Sink::Elsewhere { forward, _counted } => link.relayed(*forward, context.shard.draining()).await,
             };
             let Some(back) = back else { return (None, End::Left) };

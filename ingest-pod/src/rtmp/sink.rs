@@ -18,7 +18,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// The far end of a publisher that may publish.
 #[derive(Debug)]
 pub(super) enum Sink {
-    Here(Publication),
+    Here(Box<Publication>),
     Elsewhere { forward: Box<Forward>, _counted: Counted },
 }
 
@@ -61,7 +61,7 @@ impl Sink {
         loop {
             routes.borrow_and_update();
             let route = match shard.admit(&key, remote)? {
-                Admission::Here(publication) => return Ok(Self::Here(publication)),
+                Admission::Here(publication) => return Ok(Self::Here(Box::new(publication))),
                 Admission::Elsewhere(route) => route,
             };
             match Forward::open(owners, &route, &key, remote).await {
