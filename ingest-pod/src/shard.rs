@@ -249,7 +249,8 @@ impl Shard {
                 run.close(Closing::Unrouted);
                 false
             }
-            Some(route) if !self.owns(route) => {
+            // Another epoch means that it was elsewhere meanwhile: what is here is no longer the whole of it.
+            Some(route) if !self.owns(route) || route.epoch != run.epoch() => {
                 run.close(Closing::Moved(route.shard.clone()));
                 false
             }

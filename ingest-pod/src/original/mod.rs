@@ -89,7 +89,8 @@ async fn record(mut source: Source, store: Store) {
 }
 
 fn wanted<'a>(shard: &'a Shard, table: &'a RouteTable) -> impl Iterator<Item = (&'a Route, &'a RunPrefix)> {
-    let mine = table.routes().filter(|route| shard.owns(route) && !route.ended);
+    // Those that have ended, too: what was published a moment before may not have been recorded yet.
+    let mine = table.routes().filter(|route| shard.owns(route));
     mine.filter_map(|route| Some((route, route.original.as_ref()?)))
 }
 
@@ -100,7 +101,8 @@ fn keep(shard: &Shard, table: &RouteTable, run: &RunId, recorder: &Recorder) -> 
     if route.is_some_and(|route| route.original.is_none()) {
         recorder.stop.cancel();
     }
-    !recorder.task.is_finished()
+    // One that has finished is remembered as long as its route is there: a run is recorded once.
+    !recorder.task.is_finished() || table.by_run(run).is_some_and(|route| shard.owns(route))
 }
 
 impl Recorder {

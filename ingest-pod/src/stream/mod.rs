@@ -17,7 +17,7 @@ use bitrate::Bitrate;
 use history::{Configs, History};
 use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
 use lectern_contract::report::{IngestRun, Publisher, Recording};
-use lectern_contract::{RunId, ShardName, StreamRef, Ticks, WallMillis};
+use lectern_contract::{Epoch, RunId, ShardName, StreamRef, Ticks, WallMillis};
 use lectern_crds::Takeover;
 use lectern_media::timeline::Timeline;
 use lectern_podkit::clock::wall_now;
@@ -79,6 +79,7 @@ pub struct Shared {
 pub struct Run {
     id: RunId,
     stream: StreamRef,
+    epoch: Epoch,
     clock: Clock,
     shared: Shared,
     state: Mutex<State>,
@@ -147,6 +148,7 @@ impl Run {
         let run = Self {
             id: route.run.clone(),
             stream: route.stream.clone(),
+            epoch: route.epoch,
             clock,
             state: Mutex::new(State {
                 timeline: Timeline::anchored(clock.now()),
@@ -174,6 +176,11 @@ impl Run {
     /// The run's id.
     pub fn id(&self) -> &RunId {
         &self.id
+    }
+
+    /// Under which epoch this shard owns it.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// What happens from now on when a second publisher comes with the same key.
