@@ -139,7 +139,7 @@ struct Place {
     parted: oneshot::Sender<Parted>,
     /// It is in `ready`.
     listed: bool,
-    /// It has closed its end.
+    /// It may have closed its end: a short read does not mean that nothing follows.
     closed: bool,
     /// It has been asked to connect anew.
     asked: bool,
@@ -211,7 +211,7 @@ impl Worker {
         let place = Place { peer, socket, publication, headers, parted, listed: false, closed: false, asked: false, heard: now };
         self.places[at] = Some(Box::new(place));
         match registered {
-            // What came before it was registered raises no event.
+            // What came before it was registered raises no event, its end included: this once it is read to the last byte.
             Ok(()) => self.list(at, true),
             Err(error) => self.part(at, Parting::End(error.into())),
         }
@@ -222,7 +222,7 @@ impl Worker {
         place.listed = false;
         match place.read(&mut self.scratch, now) {
             Ok(Taken::Drained) => {}
-            Ok(Taken::More) => self.list(at, false),
+            Ok(Taken::More) => self.list(at, true),
             Ok(Taken::Left) => self.part(at, Parting::End(End::Left)),
             Ok(Taken::Event(_)) => self.part(at, Parting::Unpublished),
             Err(End::Media(crate::stream::PublishError::Closed(closing))) => self.part(at, Parting::Closing(closing)),
@@ -270,7 +270,7 @@ impl Place {
             }
             other => Ok(Some(other)),
         };
-        let taken = peer.take(socket, scratch, TURN, self.closed, &mut on);
+        let taken = peer.take(socket, scratch, TURN, std::mem::take(&mut self.closed), &mut on);
         self.publication.flush();
         let taken = taken?;
         self.peer.answer(&self.socket)?;
