@@ -24,8 +24,9 @@ impl Default for Limits {
     }
 }
 
-/// Memory that an entry takes beside its payload, about, in bytes; it is counted with it.
-pub const ENTRY_BYTES: usize = 128;
+/// Memory that an entry takes beside its payload, about, in bytes; it is counted with it. It is the ring's own, with the room
+/// that the ring has ahead, and the allocator's for the payload.
+pub const ENTRY_BYTES: usize = 80;
 
 /// The parameters of both tracks that hold at some place of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +54,55 @@ impl Configs {
     }
 }
 
+/// What the ring holds. A minute of a lecture has five thousand of them, so they are small.
+#[derive(Debug)]
+enum Entry {
+    Unit { payload: Bytes, dts: Ticks, composition: i32, track: Track, keyframe: bool },
+    /// All that is rare.
+    Other(Box<FeedFrame>),
+}
+
+impl Entry {
+    fn new(unit: AccessUnit) -> Self {
+        let AccessUnit { track, dts, pts, keyframe, payload } = unit;
+        match i32::try_from(i128::from(pts.0) - i128::from(dts.0)) {
+            Ok(composition) => Self::Unit { payload, dts, composition, track, keyframe },
+            Err(_) => Self::Other(Box::new(FeedFrame::AccessUnit(AccessUnit { track, dts, pts, keyframe, payload }))),
+        }
+    }
+
+    fn frame(&self) -> FeedFrame {
+        match self {
+            Self::Unit { payload, dts, composition, track, keyframe } => FeedFrame::AccessUnit(AccessUnit {
+                track: *track,
+                dts: *dts,
+                pts: Ticks(dts.0.saturating_add_signed((*composition).into())),
+                keyframe: *keyframe,
+                payload: payload.clone(),
+            }),
+            Self::Other(frame) => FeedFrame::clone(frame),
+        }
+    }
+
+    fn size(&self) -> usize {
+        ENTRY_BYTES
+            + match self {
+                Self::Unit { payload, .. } => payload.len(),
+                Self::Other(frame) => size_of::<FeedFrame>() + beside(frame),
+            }
+    }
+}
+
+/// What a frame holds in memory of its own.
+fn beside(frame: &FeedFrame) -> usize {
+    match frame {
+        FeedFrame::AccessUnit(unit) => unit.payload.len(),
+        FeedFrame::Config { config, .. } => config.len(),
+        FeedFrame::Gap { reason, .. } | FeedFrame::Refused { reason } | FeedFrame::Moved { feed: reason } => reason.len(),
+        FeedFrame::End | FeedFrame::Serving { .. } => 0,
+    }
+}
+
 /// Where reading can start.
 #[derive(Debug)]
 struct Start {
@@ -65,7 +115,7 @@ struct Start {
 #[derive(Debug)]
 pub(super) struct History {
     limits: Limits,
-    frames: VecDeque<FeedFrame>,
+    entries: VecDeque<Entry>,
     /// The sequence number of the first frame kept.
     first: u64,
     /// The starts among the kept frames, oldest first; the first frame kept is one.
@@ -91,7 +141,7 @@ enum Place {
 
 impl History {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, frames: VecDeque::new(), first: 0, starts: VecDeque::new(), bytes: 0 }
+        Self { limits, entries: VecDeque::new(), first: 0, starts: VecDeque::new(), bytes: 0 }
     }
 
     /// Keeps so much of the past from now on.
@@ -111,13 +161,13 @@ impl History {
         if start {
             self.starts.push_back(Start { sequence: self.end(), dts, configs: configs.clone() });
         }
-        self.append(FeedFrame::AccessUnit(unit));
+        self.append(Entry::new(unit));
         self.trim(dts);
     }
 
     /// Appends what is no access unit.
     pub(super) fn note(&mut self, frame: FeedFrame) {
-        self.append(frame);
+        self.append(Entry::Other(Box::new(frame)));
     }
 
     /// The newest place to start at.
@@ -149,17 +199,18 @@ impl History {
         };
         let mut taken = 0;
         while taken < most
-            && let Some(frame) = self.frames.get((next - self.first) as usize)
+            && let Some(entry) = self.entries.get((next - self.first) as usize)
         {
-            taken += size(frame);
+            taken += entry.size();
             next += 1;
-            match frame {
-                FeedFrame::Config { track, codec, config } => cursor.config(*track, *codec, config.clone(), out),
-                FeedFrame::AccessUnit(unit) => {
-                    cursor.ends[unit.track as usize].saw(unit.dts);
-                    out.push(frame.clone());
+            match entry.frame() {
+                FeedFrame::Config { track, codec, config } => cursor.config(track, codec, config, out),
+                frame => {
+                    if let FeedFrame::AccessUnit(unit) = &frame {
+                        cursor.ends[unit.track as usize].saw(unit.dts);
+                    }
+                    out.push(frame);
                 }
-                other => out.push(other.clone()),
             }
         }
         cursor.place = Place::At(next);
@@ -172,14 +223,19 @@ impl History {
     }
 
     fn end(&self) -> u64 {
-        self.first + self.frames.len() as u64
+        self.first + self.entries.len() as u64
     }
 
-    fn append(&mut self, frame: FeedFrame) {
-        if !self.starts.is_empty() {
-            self.bytes += size(&frame);
-            self.frames.push_back(frame);
+    fn append(&mut self, entry: Entry) {
+        if self.starts.is_empty() {
+            return;
         }
+        if self.entries.len() == self.entries.capacity() {
+            // By an eighth, not to the double: most rings grow to their span and stay there.
+            self.entries.reserve_exact(self.entries.len() / 8 + 32);
+        }
+        self.bytes += entry.size();
+        self.entries.push_back(entry);
     }
 
     fn trim(&mut self, newest: Ticks) {
@@ -189,7 +245,7 @@ impl History {
             let until = second.sequence;
             self.starts.pop_front();
             while self.first < until {
-                self.bytes -= self.frames.pop_front().map_or(0, |frame| size(&frame));
+                self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.size());
                 self.first += 1;
             }
         }
@@ -197,7 +253,7 @@ impl History {
             // One group of pictures that outgrows the ring: a keyframe has to come before anybody can read on. One
             // number is left out, so that readers at the very end have lost their place, too.
             self.first = self.end() + 1;
-            self.frames.clear();
+            self.entries.clear();
             self.starts.clear();
             self.bytes = 0;
         }
@@ -215,16 +271,6 @@ impl Cursor {
             out.push(FeedFrame::Config { track, codec, config });
         }
     }
-}
-
-fn size(frame: &FeedFrame) -> usize {
-    ENTRY_BYTES
-        + match frame {
-            FeedFrame::AccessUnit(unit) => unit.payload.len(),
-            FeedFrame::Config { config, .. } => config.len(),
-            FeedFrame::Gap { reason, .. } | FeedFrame::Refused { reason } | FeedFrame::Moved { feed: reason } => reason.len(),
-            FeedFrame::End | FeedFrame::Serving { .. } => 0,
-        }
 }
 
 #[cfg(test)]
@@ -299,6 +345,16 @@ mod tests {
         let frames = read(&history, &mut cursor);
         assert_eq!(frames[0], FeedFrame::Gap { from: Ticks(5 * FRAME), reason: "this reader was too slow".into() });
         assert_eq!(first_unit(&frames), 100);
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let mut history = history(1, Limits::default());
+        let unit = |dts, pts| AccessUnit { track: Track::Video, dts: Ticks(dts), pts: Ticks(pts), keyframe: false, payload: Bytes::from_static(b"p") };
+        let units = [unit(90_000, 97_200), unit(93_000, 90_000), unit(96_000, 96_000 + (1 << 40)), unit(1 << 41, 0)];
+        units.iter().for_each(|unit| history.push(unit.clone(), false, &Configs::default()));
+        let frames = read(&history, &mut Cursor::new(None));
+        assert_eq!(frames[2..], units.map(FeedFrame::AccessUnit));
     }
 
     #[test]
