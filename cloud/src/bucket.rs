@@ -1,5 +1,6 @@
 //! The bucket itself: that it is there, and that it tells the Lambda.
 
+use crate::Pending;
 use crate::failure::{FailureKind, StorageError, status_of};
 use crate::objects::Objects;
 use aws_sdk_s3::error::BuildError;
@@ -18,21 +19,23 @@ impl Objects {
     ///
     /// # Errors
     /// [`FailureKind::NotFound`] where the bucket is missing and may not be created.
-    pub async fn ensure_bucket(&self, create: bool) -> Result<(), StorageError> {
-        match self.client.head_bucket().bucket(&self.at.name).send().await {
-            Ok(_) => return Ok(()),
-            Err(error) if create && status_of(&error) == Some(404) => {}
-            Err(error) => return Err(StorageError::of(format!("look for {}", self.at), error)),
-        }
-        let place = (self.at.region != FIRST_REGION).then(|| {
-            let constraint = BucketLocationConstraint::from(self.at.region.as_str());
-            CreateBucketConfiguration::builder().location_constraint(constraint).build()
-        });
-        match self.client.create_bucket().bucket(&self.at.name).set_create_bucket_configuration(place).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(|said| said.is_bucket_already_owned_by_you()) => Ok(()),
-            Err(error) => Err(StorageError::of(format!("creation of {}", self.at), error)),
-        }
+    pub fn ensure_bucket(&self, create: bool) -> Pending<'_, Result<(), StorageError>> {
+        Box::pin(async move {
+            match self.client.head_bucket().bucket(&self.at.name).send().await {
+                Ok(_) => return Ok(()),
+                Err(error) if create && status_of(&error) == Some(404) => {}
+                Err(error) => return Err(StorageError::of(format!("look for {}", self.at), error)),
+            }
+            let place = (self.at.region != FIRST_REGION).then(|| {
+                let constraint = BucketLocationConstraint::from(self.at.region.as_str());
+                CreateBucketConfiguration::builder().location_constraint(constraint).build()
+            });
+            match self.client.create_bucket().bucket(&self.at.name).set_create_bucket_configuration(place).send().await {
+                Ok(_) => Ok(()),
+                Err(error) if error.as_service_error().is_some_and(|said| said.is_bucket_already_owned_by_you()) => Ok(()),
+                Err(error) => Err(StorageError::of(format!("creation of {}", self.at), error)),
+            }
+        })
     }
 
     /// Makes the bucket call the Lambda `function_arn` for every `ended.json` and `*.ledger.json` that is written.
@@ -41,39 +44,41 @@ impl Objects {
     /// # Errors
     /// AWS refuses (as [`FailureKind::Other`]) where the function does not allow S3 to call it; `manifest-lambda/deploy`
     /// grants that.
-    pub async fn ensure_notification(&self, function_arn: &str) -> Result<bool, StorageError> {
-        let what = || format!("notifications of {}", self.at);
-        let now = self
-            .client
-            .get_bucket_notification_configuration()
-            .bucket(&self.at.name)
-            .send()
-            .await
-            .map_err(|error| StorageError::of(what(), error))?;
-        let ours = NOTIFICATIONS
-            .iter()
-            .map(|(id, suffix)| notification(id, suffix, function_arn))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| StorageError::new(FailureKind::Other, what(), error))?;
-        let there = now.lambda_function_configurations();
-        if ours.iter().all(|wanted| there.iter().any(|one| same(one, wanted))) {
-            return Ok(false);
-        }
-        let others = there.iter().filter(|one| !NOTIFICATIONS.iter().any(|(id, _)| one.id() == Some(id))).cloned();
-        let wanted = NotificationConfiguration::builder()
-            .set_lambda_function_configurations(Some(others.chain(ours).collect()))
-            .set_queue_configurations(now.queue_configurations.clone())
-            .set_topic_configurations(now.topic_configurations.clone())
-            .set_event_bridge_configuration(now.event_bridge_configuration.clone())
-            .build();
-        self.client
-            .put_bucket_notification_configuration()
-            .bucket(&self.at.name)
-            .notification_configuration(wanted)
-            .send()
-            .await
-            .map_err(|error| StorageError::of(what(), error))?;
-        Ok(true)
+    pub fn ensure_notification<'a>(&'a self, function_arn: &'a str) -> Pending<'a, Result<bool, StorageError>> {
+        Box::pin(async move {
+            let what = || format!("notifications of {}", self.at);
+            let now = self
+                .client
+                .get_bucket_notification_configuration()
+                .bucket(&self.at.name)
+                .send()
+                .await
+                .map_err(|error| StorageError::of(what(), error))?;
+            let ours = NOTIFICATIONS
+                .iter()
+                .map(|(id, suffix)| notification(id, suffix, function_arn))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| StorageError::new(FailureKind::Other, what(), error))?;
+            let there = now.lambda_function_configurations();
+            if ours.iter().all(|wanted| there.iter().any(|one| same(one, wanted))) {
+                return Ok(false);
+            }
+            let others = there.iter().filter(|one| !NOTIFICATIONS.iter().any(|(id, _)| one.id() == Some(id))).cloned();
+            let wanted = NotificationConfiguration::builder()
+                .set_lambda_function_configurations(Some(others.chain(ours).collect()))
+                .set_queue_configurations(now.queue_configurations.clone())
+                .set_topic_configurations(now.topic_configurations.clone())
+                .set_event_bridge_configuration(now.event_bridge_configuration.clone())
+                .build();
+            self.client
+                .put_bucket_notification_configuration()
+                .bucket(&self.at.name)
+                .notification_configuration(wanted)
+                .send()
+                .await
+                .map_err(|error| StorageError::of(what(), error))?;
+            Ok(true)
+        })
     }
 }
 

@@ -3,6 +3,8 @@
 //! Connecting never touches the network: a pod starts while its server is away, and every operation says for itself
 //! whether trying again can help ([`FailureKind::is_transient`]).
 
+use std::pin::Pin;
+
 mod bucket;
 mod client;
 mod failure;
@@ -15,3 +17,7 @@ pub use failure::{FailureKind, PutIfError, QueueError, StorageError};
 pub use objects::{Etag, Object, Objects, Precondition};
 pub use place::{BucketAt, Keys, QueueAt};
 pub use queue::{Delivery, Queue, Receipt};
+
+/// What an operation returns. Boxed, because an `async fn` is compiled anew in every crate that awaits it, and with it all of
+/// the SDK below; so it is compiled once, here.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

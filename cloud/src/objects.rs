@@ -1,5 +1,6 @@
 //! Objects in a bucket.
 
+use crate::Pending;
 use crate::client::{settings, timeouts};
 use crate::failure::{FailureKind, PutIfError, StorageError, status_of};
 use crate::place::{BucketAt, Keys};
@@ -66,13 +67,13 @@ pub struct Objects {
 
 impl Objects {
     /// A handle on the bucket, with credentials from the SDK's default chain. Does no I/O and cannot fail.
-    pub async fn connect(at: &BucketAt) -> Self {
-        Self::build(at, None).await
+    pub fn connect(at: &BucketAt) -> Pending<'_, Self> {
+        Box::pin(Self::build(at, None))
     }
 
     /// Like [`Objects::connect`], with credentials given outright.
-    pub async fn connect_with(at: &BucketAt, keys: &Keys) -> Self {
-        Self::build(at, Some(keys)).await
+    pub fn connect_with<'a>(at: &'a BucketAt, keys: &'a Keys) -> Pending<'a, Self> {
+        Box::pin(Self::build(at, Some(keys)))
     }
 
     async fn build(at: &BucketAt, keys: Option<&Keys>) -> Self {
@@ -91,36 +92,40 @@ impl Objects {
     /// # Errors
     /// [`FailureKind::NotFound`] means that the bucket itself is missing. AWS answers `Denied` for a missing key where
     /// the credentials may not list the bucket.
-    pub async fn get(&self, key: &str) -> Result<Option<Object>, StorageError> {
-        let what = || self.what("get", key);
-        let answer = match self.client.get_object().bucket(&self.at.name).key(key).send().await {
-            Ok(answer) => answer,
-            Err(error) if error.code() != Some("NoSuchBucket") && status_of(&error) == Some(404) => return Ok(None),
-            Err(error) => return Err(StorageError::of(what(), error)),
-        };
-        let etag = answer.e_tag.ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag"))?;
-        let body = tokio::time::timeout(BODY, answer.body.collect())
-            .await
-            .map_err(|late| StorageError::new(FailureKind::Unreachable, what(), late))?
-            .map_err(|broken| StorageError::new(FailureKind::Unreachable, what(), broken))?
-            .into_bytes();
-        let content_type = answer.content_type.unwrap_or_else(|| keys::content_type(key).to_owned());
-        Ok(Some(Object { body, etag: Etag(etag), content_type }))
+    pub fn get<'a>(&'a self, key: &'a str) -> Pending<'a, Result<Option<Object>, StorageError>> {
+        Box::pin(async move {
+            let what = || self.what("get", key);
+            let answer = match self.client.get_object().bucket(&self.at.name).key(key).send().await {
+                Ok(answer) => answer,
+                Err(error) if error.code() != Some("NoSuchBucket") && status_of(&error) == Some(404) => return Ok(None),
+                Err(error) => return Err(StorageError::of(what(), error)),
+            };
+            let etag = answer.e_tag.ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag"))?;
+            let body = tokio::time::timeout(BODY, answer.body.collect())
+                .await
+                .map_err(|late| StorageError::new(FailureKind::Unreachable, what(), late))?
+                .map_err(|broken| StorageError::new(FailureKind::Unreachable, what(), broken))?
+                .into_bytes();
+            let content_type = answer.content_type.unwrap_or_else(|| keys::content_type(key).to_owned());
+            Ok(Some(Object { body, etag: Etag(etag), content_type }))
+        })
     }
 
     /// Writes `body` to `key`, whatever is there, with the media type and cache rule of [`keys`].
     ///
     /// # Errors
     /// After a transient one the object may be there all the same; writing it again does no harm.
-    pub async fn put(&self, key: &str, body: Bytes) -> Result<(), StorageError> {
-        let size = body.len();
-        self.put_request(key, body)
-            .customize()
-            .config_override(for_upload(size))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| StorageError::of(self.what("put", key), error))
+    pub fn put<'a>(&'a self, key: &'a str, body: Bytes) -> Pending<'a, Result<(), StorageError>> {
+        Box::pin(async move {
+            let size = body.len();
+            self.put_request(key, body)
+                .customize()
+                .config_override(for_upload(size))
+                .send()
+                .await
+                .map(drop)
+                .map_err(|error| StorageError::of(self.what("put", key), error))
+        })
     }
 
     /// Writes `body` to `key` if `precondition` holds, atomically; the new version.
@@ -131,24 +136,26 @@ impl Objects {
     ///
     /// # Errors
     /// [`PutIfError::Conflict`] is final. After a transient `Storage` error the write may or may not have happened.
-    pub async fn put_if(&self, key: &str, body: Bytes, precondition: Precondition) -> Result<Etag, PutIfError> {
-        let mut lost_answer = false;
-        let mut attempt = 1;
-        loop {
-            let error = match self.put_if_once(key, body.clone(), &precondition).await {
-                Ok(etag) => return Ok(etag),
-                Err(error) => error,
-            };
-            match error {
-                PutIfError::Conflict { .. } if lost_answer => return self.claim_own(key, &body, error).await,
-                PutIfError::Storage(ref failure) if failure.is_transient() && attempt < ATTEMPTS_OF_PUT_IF => {
-                    lost_answer |= failure.kind == FailureKind::Unreachable;
-                    tokio::time::sleep(BACKOFF_OF_PUT_IF * 2u32.pow(attempt - 1)).await;
-                    attempt += 1;
+    pub fn put_if<'a>(&'a self, key: &'a str, body: Bytes, precondition: Precondition) -> Pending<'a, Result<Etag, PutIfError>> {
+        Box::pin(async move {
+            let mut lost_answer = false;
+            let mut attempt = 1;
+            loop {
+                let error = match self.put_if_once(key, body.clone(), &precondition).await {
+                    Ok(etag) => return Ok(etag),
+                    Err(error) => error,
+                };
+                match error {
+                    PutIfError::Conflict { .. } if lost_answer => return self.claim_own(key, &body, error).await,
+                    PutIfError::Storage(ref failure) if failure.is_transient() && attempt < ATTEMPTS_OF_PUT_IF => {
+                        lost_answer |= failure.kind == FailureKind::Unreachable;
+                        tokio::time::sleep(BACKOFF_OF_PUT_IF * 2u32.pow(attempt - 1)).await;
+                        attempt += 1;
+                    }
+                    _ => return Err(error),
                 }
-                _ => return Err(error),
             }
-        }
+        })
     }
 
     async fn put_if_once(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<Etag, PutIfError> {
@@ -183,48 +190,52 @@ impl Objects {
     }
 
     /// All keys that begin with `prefix`, in the server's order (S3: by bytes).
-    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
-        let mut pages = self.client.list_objects_v2().bucket(&self.at.name).prefix(prefix).into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| StorageError::of(self.what("list", prefix), error))?;
-            found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
-        }
-        Ok(found)
+    pub fn list<'a>(&'a self, prefix: &'a str) -> Pending<'a, Result<Vec<String>, StorageError>> {
+        Box::pin(async move {
+            let mut pages = self.client.list_objects_v2().bucket(&self.at.name).prefix(prefix).into_paginator().send();
+            let mut found = Vec::new();
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|error| StorageError::of(self.what("list", prefix), error))?;
+                found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
+            }
+            Ok(found)
+        })
     }
 
     /// Deletes every object whose key begins with `prefix`; how many were deleted.
     ///
     /// # Errors
     /// What was deleted before the error stays deleted. An empty prefix is refused: nothing here owns a whole bucket.
-    pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, StorageError> {
-        let what = || self.what("delete", prefix);
-        if prefix.is_empty() {
-            return Err(StorageError::new(FailureKind::Other, what(), "an empty prefix means the whole bucket"));
-        }
-        let mut deleted = 0;
-        for some in self.list(prefix).await?.chunks(DELETE_AT_ONCE) {
-            let names = some.iter().map(|key| ObjectIdentifier::builder().key(key).build()).collect::<Result<Vec<_>, _>>();
-            let delete = names
-                .and_then(|names| Delete::builder().set_objects(Some(names)).quiet(true).build())
-                .map_err(|error| StorageError::new(FailureKind::Other, what(), error))?;
-            let answer = self
-                .client
-                .delete_objects()
-                .bucket(&self.at.name)
-                .delete(delete)
-                .customize()
-                .config_override(Config::builder().timeout_config(timeouts(BODY, BODY * 3)))
-                .send()
-                .await
-                .map_err(|error| StorageError::of(what(), error))?;
-            if let Some(first) = answer.errors().first() {
-                let text = format!("{} objects stay, the first because of {first:?}", answer.errors().len());
-                return Err(StorageError::new(FailureKind::Other, what(), text));
+    pub fn delete_prefix<'a>(&'a self, prefix: &'a str) -> Pending<'a, Result<u64, StorageError>> {
+        Box::pin(async move {
+            let what = || self.what("delete", prefix);
+            if prefix.is_empty() {
+                return Err(StorageError::new(FailureKind::Other, what(), "an empty prefix means the whole bucket"));
             }
-            deleted += some.len() as u64;
-        }
-        Ok(deleted)
+            let mut deleted = 0;
+            for some in self.list(prefix).await?.chunks(DELETE_AT_ONCE) {
+                let names = some.iter().map(|key| ObjectIdentifier::builder().key(key).build()).collect::<Result<Vec<_>, _>>();
+                let delete = names
+                    .and_then(|names| Delete::builder().set_objects(Some(names)).quiet(true).build())
+                    .map_err(|error| StorageError::new(FailureKind::Other, what(), error))?;
+                let answer = self
+                    .client
+                    .delete_objects()
+                    .bucket(&self.at.name)
+                    .delete(delete)
+                    .customize()
+                    .config_override(Config::builder().timeout_config(timeouts(BODY, BODY * 3)))
+                    .send()
+                    .await
+                    .map_err(|error| StorageError::of(what(), error))?;
+                if let Some(first) = answer.errors().first() {
+                    let text = format!("{} objects stay, the first because of {first:?}", answer.errors().len());
+                    return Err(StorageError::new(FailureKind::Other, what(), text));
+                }
+                deleted += some.len() as u64;
+            }
+            Ok(deleted)
+        })
     }
 
     pub(crate) fn what(&self, operation: &str, key: &str) -> String {

@@ -1,5 +1,6 @@
 //! A queue of jobs. Delivery is at least once and visibility is a liveness hint: ownership is decided in S3.
 
+use crate::Pending;
 use crate::client::{settings, timeouts};
 use crate::failure::{FailureKind, QueueError};
 use crate::place::{Keys, QueueAt};
@@ -46,13 +47,13 @@ pub struct Queue {
 
 impl Queue {
     /// A handle on the queue, with credentials from the SDK's default chain. Does no I/O and cannot fail.
-    pub async fn connect(at: &QueueAt) -> Self {
-        Self::build(at, None).await
+    pub fn connect(at: &QueueAt) -> Pending<'_, Self> {
+        Box::pin(Self::build(at, None))
     }
 
     /// Like [`Queue::connect`], with credentials given outright.
-    pub async fn connect_with(at: &QueueAt, keys: &Keys) -> Self {
-        Self::build(at, Some(keys)).await
+    pub fn connect_with<'a>(at: &'a QueueAt, keys: &'a Keys) -> Pending<'a, Self> {
+        Box::pin(Self::build(at, Some(keys)))
     }
 
     async fn build(at: &QueueAt, keys: Option<&Keys>) -> Self {
@@ -71,29 +72,33 @@ impl Queue {
     ///
     /// # Errors
     /// [`FailureKind::NotFound`] where the queue is missing and may not be created.
-    pub async fn ensure(&self, create: bool) -> Result<String, QueueError> {
-        self.forget();
-        match self.url().await {
-            Err(error) if create && error.kind == FailureKind::NotFound => {}
-            found => return found,
-        }
-        let dead_name = format!("{}-dead", self.at.name);
-        let kept = [(QueueAttributeName::MessageRetentionPeriod, DEAD_LETTER_SECONDS.to_string())];
-        let dead = self.create(&dead_name, kept).await?;
-        let redrive = serde_json::json!({ "deadLetterTargetArn": self.arn(&dead).await?, "maxReceiveCount": MAX_RECEIVES });
-        let url = self.create(&self.at.name, [(QueueAttributeName::RedrivePolicy, redrive.to_string())]).await?;
-        self.remember(url.clone());
-        Ok(url)
+    pub fn ensure(&self, create: bool) -> Pending<'_, Result<String, QueueError>> {
+        Box::pin(async move {
+            self.forget();
+            match self.url().await {
+                Err(error) if create && error.kind == FailureKind::NotFound => {}
+                found => return found,
+            }
+            let dead_name = format!("{}-dead", self.at.name);
+            let kept = [(QueueAttributeName::MessageRetentionPeriod, DEAD_LETTER_SECONDS.to_string())];
+            let dead = self.create(&dead_name, kept).await?;
+            let redrive = serde_json::json!({ "deadLetterTargetArn": self.arn(&dead).await?, "maxReceiveCount": MAX_RECEIVES });
+            let url = self.create(&self.at.name, [(QueueAttributeName::RedrivePolicy, redrive.to_string())]).await?;
+            self.remember(url.clone());
+            Ok(url)
+        })
     }
 
     /// Sends `body`.
     ///
     /// # Errors
     /// After a transient one the message may have been sent all the same.
-    pub async fn send(&self, body: &str) -> Result<(), QueueError> {
-        let url = self.url().await?;
-        let answer = self.client.send_message().queue_url(url).message_body(body).send().await;
-        answer.map(drop).map_err(|error| self.failed("send", error))
+    pub fn send<'a>(&'a self, body: &'a str) -> Pending<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            let url = self.url().await?;
+            let answer = self.client.send_message().queue_url(url).message_body(body).send().await;
+            answer.map(drop).map_err(|error| self.failed("send", error))
+        })
     }
 
     /// The next message, waited for up to 20 s; nobody else gets it for `visibility` (whole seconds, at most 12 h).
@@ -101,24 +106,26 @@ impl Queue {
     /// Never cancel it: a long poll that is cut off still takes a message away for its visibility. To soften what
     /// cannot be helped, the poll itself goes on when this future is dropped, and gives back at once what it got; only
     /// the end of the process hides a message.
-    pub async fn receive(&self, visibility: Duration) -> Result<Option<Delivery>, QueueError> {
-        self.receive_within(visibility, LONG_POLL).await
+    pub fn receive(&self, visibility: Duration) -> Pending<'_, Result<Option<Delivery>, QueueError>> {
+        Box::pin(async move { self.receive_within(visibility, LONG_POLL).await })
     }
 
     /// Like [`Queue::receive`], waiting for `wait` (whole seconds, at most 20).
-    pub async fn receive_within(&self, visibility: Duration, wait: Duration) -> Result<Option<Delivery>, QueueError> {
-        let (hand_over, arrival) = tokio::sync::oneshot::channel();
-        let queue = self.clone();
-        tokio::spawn(async move {
-            let result = queue.poll(visibility, wait.min(LONG_POLL)).await;
-            if let Err(Ok(Some(unwanted))) = hand_over.send(result)
-                && let Err(error) = queue.extend(&unwanted.receipt, Duration::ZERO).await
-            {
-                tracing::warn!(%error, "a message that nobody waits for any more could not be given back");
-            }
-        });
-        let lost = |gone| QueueError::new(FailureKind::Other, self.what("receive"), gone);
-        arrival.await.map_err(lost)?
+    pub fn receive_within(&self, visibility: Duration, wait: Duration) -> Pending<'_, Result<Option<Delivery>, QueueError>> {
+        Box::pin(async move {
+            let (hand_over, arrival) = tokio::sync::oneshot::channel();
+            let queue = self.clone();
+            tokio::spawn(async move {
+                let result = queue.poll(visibility, wait.min(LONG_POLL)).await;
+                if let Err(Ok(Some(unwanted))) = hand_over.send(result)
+                    && let Err(error) = queue.extend(&unwanted.receipt, Duration::ZERO).await
+                {
+                    tracing::warn!(%error, "a message that nobody waits for any more could not be given back");
+                }
+            });
+            let lost = |gone| QueueError::new(FailureKind::Other, self.what("receive"), gone);
+            arrival.await.map_err(lost)?
+        })
     }
 
     async fn poll(&self, visibility: Duration, wait: Duration) -> Result<Option<Delivery>, QueueError> {
@@ -149,18 +156,22 @@ impl Queue {
     ///
     /// # Errors
     /// [`FailureKind::Other`] or `NotFound` where the receipt is void: the message was delivered again or deleted.
-    pub async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
-        let url = self.url().await?;
-        let request = self.client.change_message_visibility().queue_url(url).receipt_handle(&receipt.0);
-        let answer = request.visibility_timeout(seconds(visibility)).send().await;
-        answer.map(drop).map_err(|error| self.failed("extension", error))
+    pub fn extend<'a>(&'a self, receipt: &'a Receipt, visibility: Duration) -> Pending<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            let url = self.url().await?;
+            let request = self.client.change_message_visibility().queue_url(url).receipt_handle(&receipt.0);
+            let answer = request.visibility_timeout(seconds(visibility)).send().await;
+            answer.map(drop).map_err(|error| self.failed("extension", error))
+        })
     }
 
     /// Deletes the delivered message for good. Safe to repeat.
-    pub async fn delete(&self, receipt: &Receipt) -> Result<(), QueueError> {
-        let url = self.url().await?;
-        let answer = self.client.delete_message().queue_url(url).receipt_handle(&receipt.0).send().await;
-        answer.map(drop).map_err(|error| self.failed("deletion", error))
+    pub fn delete<'a>(&'a self, receipt: &'a Receipt) -> Pending<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            let url = self.url().await?;
+            let answer = self.client.delete_message().queue_url(url).receipt_handle(&receipt.0).send().await;
+            answer.map(drop).map_err(|error| self.failed("deletion", error))
+        })
     }
 
     async fn url(&self) -> Result<String, QueueError> {

@@ -4,6 +4,7 @@ use crate::files;
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsConfig, from_tcp_rustls};
+use lectern_podkit::Task;
 use lectern_podkit::health::Readiness;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -61,33 +62,29 @@ pub fn install_crypto() {
 }
 
 /// Serves `router` with the certificate in `folder` until `stop`. Ready once a certificate is there.
-pub async fn serve(
-    address: SocketAddr,
-    folder: PathBuf,
-    router: Router,
-    readiness: Readiness,
-    stop: CancellationToken,
-) -> Result<(), HttpsError> {
-    let Some((files, config)) = stop.run_until_cancelled(first(&folder, &readiness)).await else { return Ok(()) };
-    let config = RustlsConfig::from_config(config);
-    let wrap = |source| HttpsError { address, source };
-    let listener = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener)).map_err(wrap)?;
-    let handle = Handle::new();
-    let server = from_tcp_rustls(listener, config.clone()).map_err(wrap)?.handle(handle.clone()).serve(router.into_make_service());
-    readiness.ready();
-    tracing::info!(%address, "HTTPS is served");
+pub fn serve(address: SocketAddr, folder: PathBuf, router: Router, readiness: Readiness, stop: CancellationToken) -> Task<HttpsError> {
+    Box::pin(async move {
+        let Some((files, config)) = stop.run_until_cancelled(first(&folder, &readiness)).await else { return Ok(()) };
+        let config = RustlsConfig::from_config(config);
+        let wrap = |source| HttpsError { address, source };
+        let listener = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener)).map_err(wrap)?;
+        let handle = Handle::new();
+        let server = from_tcp_rustls(listener, config.clone()).map_err(wrap)?.handle(handle.clone()).serve(router.into_make_service());
+        readiness.ready();
+        tracing::info!(%address, "HTTPS is served");
 
-    tokio::pin!(server);
-    let ended = tokio::select! {
-        ended = &mut server => ended,
-        () = renew(&folder, files, &config) => Ok(()), // it never returns
-        () = stop.cancelled() => {
-            readiness.not_ready("stopping");
-            handle.graceful_shutdown(Some(GRACE));
-            server.await
-        }
-    };
-    ended.map_err(wrap)
+        tokio::pin!(server);
+        let ended = tokio::select! {
+            ended = &mut server => ended,
+            () = renew(&folder, files, &config) => Ok(()), // it never returns
+            () = stop.cancelled() => {
+                readiness.not_ready("stopping");
+                handle.graceful_shutdown(Some(GRACE));
+                server.await
+            }
+        };
+        ended.map_err(wrap)
+    })
 }
 
 type Files = BTreeMap<String, Vec<u8>>;

@@ -4,6 +4,7 @@
 
 use crate::gate::Gate;
 use crate::shard::Shard;
+use lectern_podkit::Task;
 use lectern_podkit::health::Readiness;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,23 +16,25 @@ use tokio_util::sync::CancellationToken;
 const ROUTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Waits for `asked`, drains, and then cancels `stop`. `grace`: how long publishers may stay.
-pub async fn run(
+pub fn run(
     shard: Arc<Shard>,
     gate: Gate,
     readiness: Readiness,
     grace: Duration,
     asked: CancellationToken,
     stop: CancellationToken,
-) -> Result<(), Infallible> {
-    asked.cancelled().await;
-    let until = Instant::now() + grace;
-    readiness.not_ready("draining: publishers are handed on to other shards");
-    shard.drain();
-    let mut connections = gate.connections();
-    tracing::info!(connections = *connections.borrow(), ?grace, "draining");
-    let routed = timeout_at(until.min(Instant::now() + ROUTED_WITHIN), shard.owns_nothing()).await.is_ok();
-    let left = timeout_at(until, connections.wait_for(|count| *count == 0)).await.is_ok();
-    tracing::info!(routed, left, "drained");
-    stop.cancel();
-    Ok(())
+) -> Task<Infallible> {
+    Box::pin(async move {
+        asked.cancelled().await;
+        let until = Instant::now() + grace;
+        readiness.not_ready("draining: publishers are handed on to other shards");
+        shard.drain();
+        let mut connections = gate.connections();
+        tracing::info!(connections = *connections.borrow(), ?grace, "draining");
+        let routed = timeout_at(until.min(Instant::now() + ROUTED_WITHIN), shard.owns_nothing()).await.is_ok();
+        let left = timeout_at(until, connections.wait_for(|count| *count == 0)).await.is_ok();
+        tracing::info!(routed, left, "drained");
+        stop.cancel();
+        Ok(())
+    })
 }

@@ -7,6 +7,7 @@ use crate::shard::{NotServed, Shard};
 use bytes::BytesMut;
 use lectern_contract::feed::{FeedFrame, FeedRequest};
 use lectern_contract::frame::FrameError;
+use lectern_podkit::Task;
 use lectern_podkit::tls::{PeerRefused, PeerRole, PeerStream};
 use std::convert::Infallible;
 use std::io;
@@ -45,10 +46,12 @@ enum FeedError {
 }
 
 /// Serves transcoders until `stop`. `owners` says how this shard's peers are let in and where others' feeds are.
-pub async fn serve(listener: TcpListener, shard: Arc<Shard>, owners: Owners, stop: CancellationToken) -> Result<(), Infallible> {
-    let metrics = shard.metrics().clone();
-    let handle = move |socket, remote| connection(socket, remote, shard.clone(), owners.clone());
-    net::serve(listener, MAX_READERS, metrics, stop, handle).await
+pub fn serve(listener: TcpListener, shard: Arc<Shard>, owners: Owners, stop: CancellationToken) -> Task<Infallible> {
+    Box::pin(async move {
+        let metrics = shard.metrics().clone();
+        let handle = move |socket, remote| connection(socket, remote, shard.clone(), owners.clone());
+        net::serve(listener, MAX_READERS, metrics, stop, handle).await
+    })
 }
 
 async fn connection(socket: TcpStream, remote: SocketAddr, shard: Arc<Shard>, owners: Owners) {

@@ -53,11 +53,11 @@ async fn main() -> anyhow::Result<()> {
     let pod = args.pod;
     let collect = {
         let shard = shard.clone();
-        move || shard.role()
+        Box::new(move || shard.role())
     };
     let ready = {
         let readiness = readiness.clone();
-        move || readiness.ready()
+        Box::new(move || readiness.ready())
     };
 
     tasks.spawn("drain", drain::run(shard.clone(), gate, readiness, Duration::from_secs(args.drain_seconds), asked, stop.clone()));

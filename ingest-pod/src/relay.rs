@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use lectern_contract::frame::FrameError;
 use lectern_contract::relay::RelayFrame;
 use lectern_contract::{Epoch, KeyHash, ShardName, StreamRef};
+use lectern_podkit::Task;
 use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
 use std::convert::Infallible;
 use std::io;
@@ -158,10 +159,12 @@ impl Forward {
 }
 
 /// Takes publishers from other shards, `peers`, until `stop`: the owner's end.
-pub async fn serve(listener: TcpListener, shard: Arc<Shard>, peers: PeerTls, stop: CancellationToken) -> Result<(), Infallible> {
-    let metrics = shard.metrics().clone();
-    let handle = move |socket, peer| connection(socket, peer, shard.clone(), peers.clone());
-    net::serve(listener, MAX_RELAYED, metrics, stop, handle).await
+pub fn serve(listener: TcpListener, shard: Arc<Shard>, peers: PeerTls, stop: CancellationToken) -> Task<Infallible> {
+    Box::pin(async move {
+        let metrics = shard.metrics().clone();
+        let handle = move |socket, peer| connection(socket, peer, shard.clone(), peers.clone());
+        net::serve(listener, MAX_RELAYED, metrics, stop, handle).await
+    })
 }
 
 async fn connection(socket: TcpStream, peer: SocketAddr, shard: Arc<Shard>, peers: PeerTls) {

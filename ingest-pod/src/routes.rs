@@ -11,6 +11,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use lectern_contract::keys::RunPrefix;
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, WallMillis};
 use lectern_crds::{POOL_LABEL, RouteSlice, RtspTransport, Takeover};
+use lectern_podkit::Task;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -221,46 +222,48 @@ impl Slices {
 
 /// Watches the pool's RouteSlices in `namespace` and keeps `table` up to date until `stop`. `first` is called when all of
 /// them have been seen once.
-pub async fn follow(
+pub fn follow(
     client: kube::Client,
     namespace: String,
     pool: String,
     table: watch::Sender<Arc<RouteTable>>,
-    first: impl Fn() + Send + 'static,
+    first: Box<dyn Fn() + Send>,
     stop: CancellationToken,
-) -> Result<(), Infallible> {
-    let api = Api::<DeserializeGuard<RouteSlice>>::namespaced(client, &namespace);
-    let config = watcher::Config::default().labels(&format!("{POOL_LABEL}={pool}"));
-    let mut events = watch_objects(api, config).default_backoff().boxed();
-    let (mut slices, mut listing) = (Slices::default(), HashMap::new());
-    loop {
-        let leave = slices.next_to_leave();
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep_until(leave.unwrap_or_else(Instant::now)), if leave.is_some() => {}
-            event = events.try_next() => match event {
-                Ok(Some(Event::Init)) => listing.clear(),
-                Ok(Some(Event::InitApply(slice))) => keep(&mut listing, slice),
-                Ok(Some(Event::InitDone)) => {
-                    slices.by_name = std::mem::take(&mut listing);
-                    first();
-                }
-                Ok(Some(Event::Apply(slice))) => keep(&mut slices.by_name, slice),
-                Ok(Some(Event::Delete(slice))) => drop(slices.by_name.remove(&slice.name_any())),
-                Ok(None) => tracing::warn!("the watch of RouteSlices ended; it is started anew"),
-                Err(error) => tracing::warn!(%error, "RouteSlices cannot be watched; going on with the routes known"),
-            },
-        }
-        let now = slices.table(Instant::now());
-        table.send_if_modified(|known| {
-            let changed = **known != now;
-            if changed {
-                tracing::info!(routes = now.by_run.len(), "routes changed");
-                *known = Arc::new(now);
+) -> Task<Infallible> {
+    Box::pin(async move {
+        let api = Api::<DeserializeGuard<RouteSlice>>::namespaced(client, &namespace);
+        let config = watcher::Config::default().labels(&format!("{POOL_LABEL}={pool}"));
+        let mut events = watch_objects(api, config).default_backoff().boxed();
+        let (mut slices, mut listing) = (Slices::default(), HashMap::new());
+        loop {
+            let leave = slices.next_to_leave();
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(leave.unwrap_or_else(Instant::now)), if leave.is_some() => {}
+                event = events.try_next() => match event {
+                    Ok(Some(Event::Init)) => listing.clear(),
+                    Ok(Some(Event::InitApply(slice))) => keep(&mut listing, slice),
+                    Ok(Some(Event::InitDone)) => {
+                        slices.by_name = std::mem::take(&mut listing);
+                        first();
+                    }
+                    Ok(Some(Event::Apply(slice))) => keep(&mut slices.by_name, slice),
+                    Ok(Some(Event::Delete(slice))) => drop(slices.by_name.remove(&slice.name_any())),
+                    Ok(None) => tracing::warn!("the watch of RouteSlices ended; it is started anew"),
+                    Err(error) => tracing::warn!(%error, "RouteSlices cannot be watched; going on with the routes known"),
+                },
             }
-            changed
-        });
-    }
+            let now = slices.table(Instant::now());
+            table.send_if_modified(|known| {
+                let changed = **known != now;
+                if changed {
+                    tracing::info!(routes = now.by_run.len(), "routes changed");
+                    *known = Arc::new(now);
+                }
+                changed
+            });
+        }
+    })
 }
 
 /// Files a slice under its name. A slice that cannot be read leaves what was known of it.

@@ -6,6 +6,7 @@ use crate::routes::{Route, RouteTable, Seat};
 use crate::stream::{Closing, Limits, Occupied, Publication, Run, Shared};
 use lectern_contract::report::{IngestRun, Orphan, Role};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName};
+use lectern_podkit::Task;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -228,19 +229,21 @@ impl Shard {
     }
 
     /// Closes runs as their routes end, move or vanish, until `stop`.
-    pub async fn follow_routes(self: Arc<Self>, stop: CancellationToken) -> Result<(), Infallible> {
-        let mut routes = self.routes.clone();
-        loop {
-            let table = routes.borrow_and_update().clone();
-            self.apply(&table);
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                changed = routes.changed() => if changed.is_err() {
-                    stop.cancelled().await; // nobody can change them any more: they hold
-                    return Ok(());
-                },
+    pub fn follow_routes(self: Arc<Self>, stop: CancellationToken) -> Task<Infallible> {
+        Box::pin(async move {
+            let mut routes = self.routes.clone();
+            loop {
+                let table = routes.borrow_and_update().clone();
+                self.apply(&table);
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    changed = routes.changed() => if changed.is_err() {
+                        stop.cancelled().await; // nobody can change them any more: they hold
+                        return Ok(());
+                    },
+                }
             }
-        }
+        })
     }
 
     fn apply(&self, table: &RouteTable) {

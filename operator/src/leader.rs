@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use lectern_podkit::Task;
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -47,42 +48,44 @@ pub enum LeaderError {
 }
 
 /// Waits for the Lease, and holds it until `stop`. `leading` is cancelled once it is ours; the caller starts its work then.
-pub async fn run(client: Client, me: Identity, leading: CancellationToken, stop: CancellationToken) -> Result<(), LeaderError> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), &me.namespace);
-    let Some(mut held) = stop.run_until_cancelled(acquire(&leases, &me.pod)).await else { return Ok(()) };
-    tracing::info!(pod = me.pod, "leading");
-    leading.cancel();
-    let (mut renewed, mut labelled) = (Instant::now(), None::<Instant>);
-    loop {
-        if labelled.is_none_or(|at| at.elapsed() >= RELABEL) {
-            match timeout(CALL, label_leader(&client, &me)).await {
-                Ok(Ok(())) => labelled = Some(Instant::now()),
-                Ok(Err(error)) => tracing::warn!(%error, "the leader's label could not be set; trying on"),
-                Err(_) => tracing::warn!("the leader's label could not be set in {CALL:?}; trying on"),
-            }
-        }
-        if stop.run_until_cancelled(sleep(RENEW)).await.is_none() {
-            release(&leases, held).await;
-            return Ok(());
-        }
-        let asked = Instant::now();
-        match timeout(CALL, write(&leases, &held, &me.pod)).await {
-            Ok(Ok(lease)) => (held, renewed) = (lease, asked),
-            Ok(Err(error)) if is_conflict(&error) => {
-                let now: Option<Lease> = leases.get_opt(MANAGER).await.ok().flatten();
-                match now.filter(|lease| holder(lease) == Some(me.pod.as_str())) {
-                    // Somebody touched the Lease (an annotation), or our last answer was lost; it is still ours.
-                    Some(lease) => held = lease,
-                    None => return Err(LeaderError::Lost("another operator holds it".into())),
+pub fn run(client: Client, me: Identity, leading: CancellationToken, stop: CancellationToken) -> Task<LeaderError> {
+    Box::pin(async move {
+        let leases: Api<Lease> = Api::namespaced(client.clone(), &me.namespace);
+        let Some(mut held) = stop.run_until_cancelled(acquire(&leases, &me.pod)).await else { return Ok(()) };
+        tracing::info!(pod = me.pod, "leading");
+        leading.cancel();
+        let (mut renewed, mut labelled) = (Instant::now(), None::<Instant>);
+        loop {
+            if labelled.is_none_or(|at| at.elapsed() >= RELABEL) {
+                match timeout(CALL, label_leader(&client, &me)).await {
+                    Ok(Ok(())) => labelled = Some(Instant::now()),
+                    Ok(Err(error)) => tracing::warn!(%error, "the leader's label could not be set; trying on"),
+                    Err(_) => tracing::warn!("the leader's label could not be set in {CALL:?}; trying on"),
                 }
             }
-            Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed; trying on"),
-            Err(_) => tracing::warn!("the lease was not renewed in {CALL:?}; trying on"),
+            if stop.run_until_cancelled(sleep(RENEW)).await.is_none() {
+                release(&leases, held).await;
+                return Ok(());
+            }
+            let asked = Instant::now();
+            match timeout(CALL, write(&leases, &held, &me.pod)).await {
+                Ok(Ok(lease)) => (held, renewed) = (lease, asked),
+                Ok(Err(error)) if is_conflict(&error) => {
+                    let now: Option<Lease> = leases.get_opt(MANAGER).await.ok().flatten();
+                    match now.filter(|lease| holder(lease) == Some(me.pod.as_str())) {
+                        // Somebody touched the Lease (an annotation), or our last answer was lost; it is still ours.
+                        Some(lease) => held = lease,
+                        None => return Err(LeaderError::Lost("another operator holds it".into())),
+                    }
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed; trying on"),
+                Err(_) => tracing::warn!("the lease was not renewed in {CALL:?}; trying on"),
+            }
+            if renewed.elapsed() >= GIVE_UP {
+                return Err(LeaderError::Lost(format!("it could not be renewed for {GIVE_UP:?}")));
+            }
         }
-        if renewed.elapsed() >= GIVE_UP {
-            return Err(LeaderError::Lost(format!("it could not be renewed for {GIVE_UP:?}")));
-        }
-    }
+    })
 }
 
 /// Waits until the Lease is ours.

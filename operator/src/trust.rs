@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
+use lectern_podkit::Task;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -82,19 +83,21 @@ impl Usage {
 }
 
 /// Keeps the certificate fresh until `stop`.
-pub async fn run(client: Client, wanted: Wanted, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
-    loop {
-        let pause = match ensure(&client, &wanted, Timestamp::now()).await {
-            Ok(()) => LOOK,
-            Err(error) => {
-                tracing::warn!(%error, secret = wanted.secret, "the gateway's certificate is not up to date; trying on");
-                RETRY
+pub fn run(client: Client, wanted: Wanted, stop: CancellationToken) -> Task<std::convert::Infallible> {
+    Box::pin(async move {
+        loop {
+            let pause = match ensure(&client, &wanted, Timestamp::now()).await {
+                Ok(()) => LOOK,
+                Err(error) => {
+                    tracing::warn!(%error, secret = wanted.secret, "the gateway's certificate is not up to date; trying on");
+                    RETRY
+                }
+            };
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Ok(());
             }
-        };
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return Ok(());
         }
-    }
+    })
 }
 
 /// Makes what is missing or about to run out.

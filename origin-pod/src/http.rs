@@ -19,6 +19,7 @@ use bytes::Bytes;
 use lectern_cloud::StorageError;
 use lectern_contract::keys::{self, RunPrefix};
 use lectern_podkit::CancellationToken;
+use lectern_podkit::Task;
 use std::io;
 use tokio::net::TcpListener;
 
@@ -34,12 +35,14 @@ pub fn router(runs: Runs, pages: Pages, metrics: Metrics) -> Router {
 }
 
 /// Serves `router` until `stop`, then lets requests under way finish.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    // A segment's last bytes must not wait for the acknowledgement of those before.
-    let listener = listener.tap_io(|connection| {
-        let _ = connection.set_nodelay(true); // refused only by a connection that is gone already
-    });
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+pub fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Task<io::Error> {
+    Box::pin(async move {
+        // A segment's last bytes must not wait for the acknowledgement of those before.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true); // refused only by a connection that is gone already
+        });
+        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    })
 }
 
 /// A run's objects, at the paths that they have in S3.

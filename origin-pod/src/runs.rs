@@ -10,6 +10,7 @@ use bytes::Bytes;
 use lectern_cloud::StorageError;
 use lectern_contract::keys::RunPrefix;
 use lectern_podkit::CancellationToken;
+use lectern_podkit::Task;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -139,14 +140,16 @@ impl Runs {
     }
 
     /// Lets go of runs that nobody asks for, until `stop`.
-    pub async fn sweep(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let mut ticks = interval(SWEEP);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                _ = ticks.tick() => self.let_go(IDLE),
+    pub fn sweep(self, stop: CancellationToken) -> Task<Infallible> {
+        Box::pin(async move {
+            let mut ticks = interval(SWEEP);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    _ = ticks.tick() => self.let_go(IDLE),
+                }
             }
-        }
+        })
     }
 
     fn let_go(&self, idle: Duration) {

@@ -1,5 +1,6 @@
 //! Health and metrics: `/healthz` (the process turns), `/readyz` (it can work), `/metrics` (OpenMetrics text).
 
+use crate::Task;
 use axum::{Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -48,11 +49,13 @@ pub struct HealthError {
 }
 
 /// Serves health and metrics until `stop`.
-pub async fn serve(address: SocketAddr, readiness: Readiness, registry: Registry, stop: CancellationToken) -> Result<(), HealthError> {
-    let wrap = |source| HealthError { address, source };
-    let listener = TcpListener::bind(address).await.map_err(wrap)?;
-    let router = router(readiness, Arc::new(registry));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.map_err(wrap)
+pub fn serve(address: SocketAddr, readiness: Readiness, registry: Registry, stop: CancellationToken) -> Task<HealthError> {
+    Box::pin(async move {
+        let wrap = |source| HealthError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(wrap)?;
+        let router = router(readiness, Arc::new(registry));
+        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.map_err(wrap)
+    })
 }
 
 fn router(readiness: Readiness, registry: Arc<Registry>) -> Router {

@@ -11,5 +11,5 @@ pub mod telemetry;
 pub mod tls;
 
 pub use args::PodArgs;
-pub use tasks::Tasks;
+pub use tasks::{Task, Tasks};
 pub use tokio_util::sync::CancellationToken;

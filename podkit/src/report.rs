@@ -1,6 +1,7 @@
 //! Pushes a pod's reports to the operator: one a second, and at once when something changed.
 
 use crate::PodArgs;
+use crate::Task;
 use lectern_contract::report::{PATH, Report, Role};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,38 +18,35 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(50);
 
 /// Sends what `collect` returns until `stop`; `changed` sends it at once. An operator that is away costs nothing but a
 /// log line when it goes and one when it returns.
-pub async fn run(
-    pod: PodArgs,
-    collect: impl Fn() -> Role + Send + 'static,
-    changed: Arc<Notify>,
-    stop: CancellationToken,
-) -> Result<(), Infallible> {
-    let Some(base) = pod.operator_url.clone() else {
-        stop.cancelled().await;
-        return Ok(());
-    };
-    let url = format!("{}{PATH}", base.trim_end_matches('/'));
-    let client = reqwest::Client::builder().timeout(EVERY).connect_timeout(EVERY).build().unwrap_or_default();
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut reachable = true;
-    let mut last = Instant::now() - AT_MOST_EVERY;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
-            () = changed.notified() => tokio::time::sleep_until(last + AT_MOST_EVERY).await,
-        }
-        last = Instant::now();
-        let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), role: collect() };
-        let sent = client.post(&url).json(&report).send().await.and_then(reqwest::Response::error_for_status);
-        match (sent, reachable) {
-            (Ok(_), false) => tracing::info!(url, "the operator takes reports again"),
-            (Err(error), true) => tracing::warn!(url, %error, "the operator takes no reports; trying on"),
-            _ => {
-                continue;
+pub fn run(pod: PodArgs, collect: Box<dyn Fn() -> Role + Send>, changed: Arc<Notify>, stop: CancellationToken) -> Task<Infallible> {
+    Box::pin(async move {
+        let Some(base) = pod.operator_url.clone() else {
+            stop.cancelled().await;
+            return Ok(());
+        };
+        let url = format!("{}{PATH}", base.trim_end_matches('/'));
+        let client = reqwest::Client::builder().timeout(EVERY).connect_timeout(EVERY).build().unwrap_or_default();
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reachable = true;
+        let mut last = Instant::now() - AT_MOST_EVERY;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = ticks.tick() => {}
+                () = changed.notified() => tokio::time::sleep_until(last + AT_MOST_EVERY).await,
             }
+            last = Instant::now();
+            let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), role: collect() };
+            let sent = client.post(&url).json(&report).send().await.and_then(reqwest::Response::error_for_status);
+            match (sent, reachable) {
+                (Ok(_), false) => tracing::info!(url, "the operator takes reports again"),
+                (Err(error), true) => tracing::warn!(url, %error, "the operator takes no reports; trying on"),
+                _ => {
+                    continue;
+                }
+            }
+            reachable = !reachable;
         }
-        reachable = !reachable;
-    }
+    })
 }

@@ -1,9 +1,13 @@
 //! Tasks that live and die together: no Ready pod with a dead part in it.
 
 use std::fmt;
-use std::future::Future;
+use std::pin::Pin;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// What a long-lived task of a process is. Boxed, because an `async fn` is compiled anew in every crate that awaits it, with
+/// all that it calls: so a server is compiled once, with the crate that it belongs to, and not in each binary and test.
+pub type Task<E> = Pin<Box<dyn Future<Output = Result<(), E>> + Send>>;
 
 /// The long-lived tasks of a process. Any that ends while nobody asked the process to stop ends the process.
 pub struct Tasks {

@@ -12,6 +12,7 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::push::PushFrame;
 use lectern_contract::report::TranscoderState;
 use lectern_contract::{Epoch, Owner, SegmentNumber, Ticks};
+use lectern_podkit::Task;
 use lectern_podkit::tls::{PeerTls, TlsError};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
@@ -109,34 +110,36 @@ pub enum ChildError {
 ///
 /// # Errors
 /// The job is not done and somebody else should try.
-pub async fn main(stop: CancellationToken) -> Result<(), ChildError> {
-    let mut input = BufReader::new(tokio::io::stdin());
-    let mut line = String::new();
-    input.read_line(&mut line).await.map_err(ChildError::Job)?;
-    let job: ChildJob = serde_json::from_str(&line).map_err(|error| ChildError::Job(error.into()))?;
-    let supervised = stop.clone();
-    tokio::spawn(async move {
-        let mut rest = Vec::new();
-        let _ = input.read_to_end(&mut rest).await; // its end is all that matters, error or not
-        supervised.cancel();
-    });
-    let (status, epoch) = (Status::default(), Arc::new(AtomicU64::new(0)));
-    let saying = tokio::spawn(say_on(status.clone(), epoch.clone()));
-    let outcome = run(job, status, epoch.clone(), stop).await;
-    saying.abort();
-    // Not through the runtime's end: it would wait for the thread that reads standard input.
-    match outcome {
-        Ok(state) => {
-            if let Some(state) = state {
-                say(&ChildSays { epoch: Epoch(epoch.load(Ordering::Relaxed)), state });
+pub fn main(stop: CancellationToken) -> Task<ChildError> {
+    Box::pin(async move {
+        let mut input = BufReader::new(tokio::io::stdin());
+        let mut line = String::new();
+        input.read_line(&mut line).await.map_err(ChildError::Job)?;
+        let job: ChildJob = serde_json::from_str(&line).map_err(|error| ChildError::Job(error.into()))?;
+        let supervised = stop.clone();
+        tokio::spawn(async move {
+            let mut rest = Vec::new();
+            let _ = input.read_to_end(&mut rest).await; // its end is all that matters, error or not
+            supervised.cancel();
+        });
+        let (status, epoch) = (Status::default(), Arc::new(AtomicU64::new(0)));
+        let saying = tokio::spawn(say_on(status.clone(), epoch.clone()));
+        let outcome = run(job, status, epoch.clone(), stop).await;
+        saying.abort();
+        // Not through the runtime's end: it would wait for the thread that reads standard input.
+        match outcome {
+            Ok(state) => {
+                if let Some(state) = state {
+                    say(&ChildSays { epoch: Epoch(epoch.load(Ordering::Relaxed)), state });
+                }
+                std::process::exit(0)
             }
-            std::process::exit(0)
+            Err(error) => {
+                tracing::error!(error = %error, "the job is left to others");
+                std::process::exit(1)
+            }
         }
-        Err(error) => {
-            tracing::error!(error = %error, "the job is left to others");
-            std::process::exit(1)
-        }
-    }
+    })
 }
 
 async fn say_on(status: Status, epoch: Arc<AtomicU64>) {

@@ -30,7 +30,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init(&args.telemetry)?;
     let stop = shutdown::on_signal();
     match args.command {
-        Command::Supervise(supervisor) => supervise::run(*supervisor, &args.telemetry, stop).await,
+        Command::Supervise(supervisor) => supervise::run(*supervisor, args.telemetry, stop).await,
         Command::Child => Ok(child::main(stop).await?),
     }
 }

@@ -13,6 +13,7 @@ use crate::stream::Run;
 use lectern_cloud::Objects;
 use lectern_contract::RunId;
 use lectern_contract::keys::RunPrefix;
+use lectern_podkit::Task;
 use source::Source;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -38,46 +39,50 @@ struct Recorder {
 
 /// Records every run of this shard whose route asks for it, until `stop`; then stores what is open, within a few seconds.
 /// Without `objects` nothing is recorded, and reports say so.
-pub async fn run(shard: Arc<Shard>, objects: Option<Objects>, stop: CancellationToken) -> Result<(), Infallible> {
-    match &objects {
-        Some(objects) => tracing::info!(bucket = %objects.at(), "originals are recorded where routes ask for it"),
-        None => tracing::info!("no bucket is configured: originals are not recorded"),
-    }
-    let mut routes = shard.routes();
-    let mut recorders = HashMap::<RunId, Recorder>::new();
-    let (tasks, give_up) = (TaskTracker::new(), CancellationToken::new());
-    loop {
-        let table = routes.borrow_and_update().clone();
-        recorders.retain(|run, recorder| keep(&shard, &table, run, recorder));
-        for (route, prefix) in wanted(&shard, &table) {
-            let Ok((run, _epoch)) = shard.run(&route.run, route.epoch) else { continue }; // it moved since
-            let Some(objects) = &objects else {
-                run.note_recording(|recording| recording.trouble = Some("this shard has no bucket to store the original in".to_owned()));
-                continue;
-            };
-            if recorders.get(&route.run).is_some_and(|recorder| recorder.is_of(&run)) {
-                continue;
+pub fn run(shard: Arc<Shard>, objects: Option<Objects>, stop: CancellationToken) -> Task<Infallible> {
+    Box::pin(async move {
+        match &objects {
+            Some(objects) => tracing::info!(bucket = %objects.at(), "originals are recorded where routes ask for it"),
+            None => tracing::info!("no bucket is configured: originals are not recorded"),
+        }
+        let mut routes = shard.routes();
+        let mut recorders = HashMap::<RunId, Recorder>::new();
+        let (tasks, give_up) = (TaskTracker::new(), CancellationToken::new());
+        loop {
+            let table = routes.borrow_and_update().clone();
+            recorders.retain(|run, recorder| keep(&shard, &table, run, recorder));
+            for (route, prefix) in wanted(&shard, &table) {
+                let Ok((run, _epoch)) = shard.run(&route.run, route.epoch) else { continue }; // it moved since
+                let Some(objects) = &objects else {
+                    run.note_recording(|recording| {
+                        recording.trouble = Some("this shard has no bucket to store the original in".to_owned())
+                    });
+                    continue;
+                };
+                if recorders.get(&route.run).is_some_and(|recorder| recorder.is_of(&run)) {
+                    continue;
+                }
+                let stop_one = stop.child_token();
+                let source = Source::new(run.clone(), shard.metrics().clone(), stop_one.clone());
+                let store = Store::new(objects.clone(), prefix.clone(), run.clone(), shard.metrics().clone(), give_up.clone());
+                let task = tasks.spawn(record(source, store));
+                recorders.insert(route.run.clone(), Recorder { run: Arc::downgrade(&run), stop: stop_one, task });
             }
-            let stop_one = stop.child_token();
-            let source = Source::new(run.clone(), shard.metrics().clone(), stop_one.clone());
-            let store = Store::new(objects.clone(), prefix.clone(), run.clone(), shard.metrics().clone(), give_up.clone());
-            let task = tasks.spawn(record(source, store));
-            recorders.insert(route.run.clone(), Recorder { run: Arc::downgrade(&run), stop: stop_one, task });
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = routes.changed() => if changed.is_err() {
+                    stop.cancelled().await;
+                    break;
+                },
+            }
         }
-        tokio::select! {
-            () = stop.cancelled() => break,
-            changed = routes.changed() => if changed.is_err() {
-                stop.cancelled().await;
-                break;
-            },
+        tasks.close();
+        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+            give_up.cancel();
+            tasks.wait().await;
         }
-    }
-    tasks.close();
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        give_up.cancel();
-        tasks.wait().await;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// While a piece is stored the next one is assembled; no more than that is held.

@@ -20,6 +20,7 @@ use crate::gate::Gate;
 use crate::net::{self, Listening};
 use crate::relay::Owners;
 use crate::shard::Shard;
+use lectern_podkit::Task;
 use lectern_podkit::tls::ServerTls;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -67,32 +68,36 @@ pub struct Context {
 }
 
 /// Serves publishers over RTMPS, once a certificate is in `folder`, with the newest one that is there for each connection.
-pub async fn serve_tls(listener: TcpListener, context: Arc<Context>, folder: PathBuf, listening: Listening) -> Result<(), Infallible> {
-    let tls = ServerTls::when_there(&folder, |_| {});
-    match listening.accepting.clone().run_until_cancelled(tls).await {
-        Some(tls) => serve(listener, context, Some(tls), listening).await,
-        None => {
-            listening.stop.cancelled().await;
-            Ok(())
+pub fn serve_tls(listener: TcpListener, context: Arc<Context>, folder: PathBuf, listening: Listening) -> Task<Infallible> {
+    Box::pin(async move {
+        let tls = ServerTls::when_there(&folder, |_| {});
+        match listening.accepting.clone().run_until_cancelled(tls).await {
+            Some(tls) => serve(listener, context, Some(tls), listening).await,
+            None => {
+                listening.stop.cancelled().await;
+                Ok(())
+            }
         }
-    }
+    })
 }
 
 /// Serves publishers as long as `listening` says: over RTMPS with `tls`, else over RTMP.
-pub async fn serve(listener: TcpListener, context: Arc<Context>, tls: Option<ServerTls>, listening: Listening) -> Result<(), Infallible> {
-    let metrics = context.shard.metrics().clone();
-    let handle = move |socket, remote: std::net::SocketAddr| {
-        let (context, tls) = (context.clone(), tls.as_ref().map(ServerTls::newest));
-        let admitted = context.gate.admit(remote.ip(), std::time::Instant::now());
-        async move {
-            match admitted {
-                Ok(pass) => connection::serve(socket, remote, pass, context, tls).await,
-                Err(reason) => {
-                    context.shard.metrics().refuse(reason);
-                    tracing::debug!(%remote, ?reason, "closed at once");
+pub fn serve(listener: TcpListener, context: Arc<Context>, tls: Option<ServerTls>, listening: Listening) -> Task<Infallible> {
+    Box::pin(async move {
+        let metrics = context.shard.metrics().clone();
+        let handle = move |socket, remote: std::net::SocketAddr| {
+            let (context, tls) = (context.clone(), tls.as_ref().map(ServerTls::newest));
+            let admitted = context.gate.admit(remote.ip(), std::time::Instant::now());
+            async move {
+                match admitted {
+                    Ok(pass) => connection::serve(socket, remote, pass, context, tls).await,
+                    Err(reason) => {
+                        context.shard.metrics().refuse(reason);
+                        tracing::debug!(%remote, ?reason, "closed at once");
+                    }
                 }
             }
-        }
-    };
-    net::serve(listener, net::NO_LIMIT, metrics, listening, handle).await
+        };
+        net::serve(listener, net::NO_LIMIT, metrics, listening, handle).await
+    })
 }

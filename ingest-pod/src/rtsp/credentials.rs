@@ -6,6 +6,7 @@ use kube::Api;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use lectern_crds::cameras_secret;
+use lectern_podkit::Task;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -62,49 +63,51 @@ impl From<&Secret> for Known {
 }
 
 /// Watches the Secret of the pool's cameras in `namespace` and keeps `known` up to date until `stop`.
-pub async fn follow(
+pub fn follow(
     client: kube::Client,
     namespace: String,
     pool: String,
     known: watch::Sender<Known>,
     stop: CancellationToken,
-) -> Result<(), Infallible> {
-    let api = Api::<Secret>::namespaced(client, &namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", cameras_secret(&pool)));
-    let mut events = watch_objects(api, config).default_backoff().boxed();
-    let mut listed = Known::default();
-    loop {
-        let event = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            event = events.try_next() => event,
-        };
-        let now = match event {
-            Ok(Some(Event::Init)) => {
-                listed = Known::default();
-                continue;
-            }
-            Ok(Some(Event::InitApply(secret))) => {
-                listed = Known::from(&secret);
-                continue;
-            }
-            Ok(Some(Event::InitDone)) => std::mem::take(&mut listed),
-            Ok(Some(Event::Apply(secret))) => Known::from(&secret),
-            Ok(Some(Event::Delete(_))) => Known::default(),
-            Ok(None) => {
-                tracing::warn!("the watch of the cameras' credentials ended; it is started anew");
-                continue;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the cameras' credentials cannot be watched; going on with those known");
-                continue;
-            }
-        };
-        known.send_if_modified(|known| {
-            let changed = *known != now;
-            *known = now;
-            changed
-        });
-    }
+) -> Task<Infallible> {
+    Box::pin(async move {
+        let api = Api::<Secret>::namespaced(client, &namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", cameras_secret(&pool)));
+        let mut events = watch_objects(api, config).default_backoff().boxed();
+        let mut listed = Known::default();
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                event = events.try_next() => event,
+            };
+            let now = match event {
+                Ok(Some(Event::Init)) => {
+                    listed = Known::default();
+                    continue;
+                }
+                Ok(Some(Event::InitApply(secret))) => {
+                    listed = Known::from(&secret);
+                    continue;
+                }
+                Ok(Some(Event::InitDone)) => std::mem::take(&mut listed),
+                Ok(Some(Event::Apply(secret))) => Known::from(&secret),
+                Ok(Some(Event::Delete(_))) => Known::default(),
+                Ok(None) => {
+                    tracing::warn!("the watch of the cameras' credentials ended; it is started anew");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the cameras' credentials cannot be watched; going on with those known");
+                    continue;
+                }
+            };
+            known.send_if_modified(|known| {
+                let changed = *known != now;
+                *known = now;
+                changed
+            });
+        }
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub use credentials::{Credentials, Known, follow};
 use crate::routes::{Camera, Route, RouteTable};
 use crate::shard::Shard;
 use lectern_contract::RunId;
+use lectern_podkit::Task;
 use pull::Pull;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -52,48 +53,45 @@ impl Default for Timing {
 }
 
 /// Pulls the cameras of all routes that this shard owns until `stop`, with the credentials that are known at the time.
-pub async fn run(
-    shard: Arc<Shard>,
-    credentials: watch::Receiver<Known>,
-    timing: Timing,
-    stop: CancellationToken,
-) -> Result<(), Infallible> {
-    let mut routes = shard.routes();
-    let mut pulls = HashMap::<RunId, (Camera, CancellationToken)>::new();
-    let mut tasks = JoinSet::new();
-    loop {
-        let table = routes.borrow_and_update().clone();
-        let wanted: HashMap<_, _> = wanted(&shard, &table).collect();
-        pulls.retain(|run, (camera, stop_pull)| {
-            let keep = wanted.get(run).is_some_and(|(_, wanted)| *wanted == camera);
-            if !keep {
-                stop_pull.cancel();
-            }
-            keep
-        });
-        for (run, (route, camera)) in wanted {
-            pulls.entry(run.clone()).or_insert_with(|| {
-                let stop_pull = stop.child_token();
-                let pull = Pull::new(shard.clone(), route, credentials.clone(), timing, camera.clone());
-                tasks.spawn(pull.run(stop_pull.clone()));
-                (camera.clone(), stop_pull)
+pub fn run(shard: Arc<Shard>, credentials: watch::Receiver<Known>, timing: Timing, stop: CancellationToken) -> Task<Infallible> {
+    Box::pin(async move {
+        let mut routes = shard.routes();
+        let mut pulls = HashMap::<RunId, (Camera, CancellationToken)>::new();
+        let mut tasks = JoinSet::new();
+        loop {
+            let table = routes.borrow_and_update().clone();
+            let wanted: HashMap<_, _> = wanted(&shard, &table).collect();
+            pulls.retain(|run, (camera, stop_pull)| {
+                let keep = wanted.get(run).is_some_and(|(_, wanted)| *wanted == camera);
+                if !keep {
+                    stop_pull.cancel();
+                }
+                keep
             });
-        }
-        // Without a sender the routes hold as they are.
-        let changed = async {
-            if routes.changed().await.is_err() {
-                std::future::pending().await
+            for (run, (route, camera)) in wanted {
+                pulls.entry(run.clone()).or_insert_with(|| {
+                    let stop_pull = stop.child_token();
+                    let pull = Pull::new(shard.clone(), route, credentials.clone(), timing, camera.clone());
+                    tasks.spawn(pull.run(stop_pull.clone()));
+                    (camera.clone(), stop_pull)
+                });
             }
-        };
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = changed => {}
-            Some(_ended) = tasks.join_next() => {}
+            // Without a sender the routes hold as they are.
+            let changed = async {
+                if routes.changed().await.is_err() {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = changed => {}
+                Some(_ended) = tasks.join_next() => {}
+            }
         }
-    }
-    // Every pull ends by itself, within the time for teardown; what hangs is aborted with the set.
-    let _ = tokio::time::timeout(timing.teardown * 2, async { while tasks.join_next().await.is_some() {} }).await;
-    Ok(())
+        // Every pull ends by itself, within the time for teardown; what hangs is aborted with the set.
+        let _ = tokio::time::timeout(timing.teardown * 2, async { while tasks.join_next().await.is_some() {} }).await;
+        Ok(())
+    })
 }
 
 /// The cameras that this shard is to pull, by run.

@@ -57,7 +57,13 @@ impl Configs {
 /// What the ring holds. A minute of a lecture has five thousand of them, so they are small.
 #[derive(Debug)]
 enum Entry {
-    Unit { payload: Bytes, dts: Ticks, composition: i32, track: Track, keyframe: bool },
+    Unit {
+        payload: Bytes,
+        dts: Ticks,
+        composition: i32,
+        track: Track,
+        keyframe: bool,
+    },
     /// All that is rare.
     Other(Box<FeedFrame>),
 }
@@ -350,7 +356,13 @@ mod tests {
     #[test]
     fn what_is_read_is_what_was_written() {
         let mut history = history(1, Limits::default());
-        let unit = |dts, pts| AccessUnit { track: Track::Video, dts: Ticks(dts), pts: Ticks(pts), keyframe: false, payload: Bytes::from_static(b"p") };
+        let unit = |dts, pts| AccessUnit {
+            track: Track::Video,
+            dts: Ticks(dts),
+            pts: Ticks(pts),
+            keyframe: false,
+            payload: Bytes::from_static(b"p"),
+        };
         let units = [unit(90_000, 97_200), unit(93_000, 90_000), unit(96_000, 96_000 + (1 << 40)), unit(1 << 41, 0)];
         units.iter().for_each(|unit| history.push(unit.clone(), false, &Configs::default()));
         let frames = read(&history, &mut Cursor::new(None));

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::{Json, Router, routing::post};
 use lectern_contract::report::{IngestRun, PATH, Report, TranscoderRun, TranscoderState};
 use lectern_contract::{Epoch, RunId, ShardName, StreamRef};
+use lectern_podkit::Task;
 use said::{Heard, Ingest, Said, changes, weight};
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -198,21 +199,23 @@ fn is_working(state: &TranscoderState) -> bool {
 }
 
 /// Serves the report endpoint, and sweeps silent pods twice a second, until `stop`.
-pub async fn serve(address: SocketAddr, reports: Arc<Reports>, metrics: Metrics, stop: CancellationToken) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
-    let router = Router::new().route(PATH, post(take)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state((reports.clone(), metrics));
-    let sweeping = async {
-        loop {
-            tokio::time::sleep(STALE / 6).await;
-            reports.sweep(Instant::now());
+pub fn serve(address: SocketAddr, reports: Arc<Reports>, metrics: Metrics, stop: CancellationToken) -> Task<std::io::Error> {
+    Box::pin(async move {
+        let listener = tokio::net::TcpListener::bind(address).await?;
+        let router = Router::new().route(PATH, post(take)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state((reports.clone(), metrics));
+        let sweeping = async {
+            loop {
+                tokio::time::sleep(STALE / 6).await;
+                reports.sweep(Instant::now());
+            }
+        };
+        // Not gracefully: pods keep their connections open and would hold the old leader up; a cut report is sent again.
+        tokio::select! {
+            served = axum::serve(listener, router) => served,
+            () = sweeping => Ok(()),
+            () = stop.cancelled() => Ok(()),
         }
-    };
-    // Not gracefully: pods keep their connections open and would hold the old leader up; a cut report is sent again.
-    tokio::select! {
-        served = axum::serve(listener, router) => served,
-        () = sweeping => Ok(()),
-        () = stop.cancelled() => Ok(()),
-    }
+    })
 }
 
 async fn take(State((reports, metrics)): State<(Arc<Reports>, Metrics)>, Json(report): Json<Report>) -> StatusCode {

@@ -61,33 +61,35 @@ pub struct SuperviseArgs {
 ///
 /// # Errors
 /// A task of the pod failed: the process is of no use any more.
-pub async fn run(args: SuperviseArgs, telemetry: &TelemetryArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let queue = Queue::connect(&QueueAt::new(args.queue, args.queue_region, args.queue_endpoint)).await;
-    let bucket = BucketAt::new(args.bucket, args.bucket_region, args.bucket_endpoint);
-    let (readiness, board) = (Readiness::default(), Board::default());
-    let mut registry = Registry::with_prefix("lectern_transcoder");
-    let busy = Gauge::<i64>::default();
-    registry.register("busy_slots", "Jobs under way", busy.clone());
-    registry.register("slots", "Jobs that the pod can do at a time", constant(args.slots));
-    let mut tasks = Tasks::new(stop.clone());
-    tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
-    // Children read it themselves; a pod that has none yet takes no jobs.
-    if stop.run_until_cancelled(args.peer_tls.when_there(&args.pod.pool, &readiness)).await.is_none() {
-        return tasks.join().await;
-    }
-    let slots = Slots {
-        queue: queue.clone(),
-        bucket,
-        pod: args.pod.clone(),
-        peer_tls_dir: args.peer_tls.peer_tls_dir,
-        board: board.clone(),
-        busy,
-        log: telemetry.clone(),
-    };
-    let (reported, changed) = (board.clone(), board.changed());
-    tasks.spawn("report", report::run(args.pod, move || reported.role(args.slots), changed, stop.clone()));
-    tasks.spawn("jobs", receive::run(queue, Arc::new(slots), args.slots, readiness, stop));
-    tasks.join().await
+pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToken) -> lectern_podkit::Task<anyhow::Error> {
+    Box::pin(async move {
+        let queue = Queue::connect(&QueueAt::new(args.queue, args.queue_region, args.queue_endpoint)).await;
+        let bucket = BucketAt::new(args.bucket, args.bucket_region, args.bucket_endpoint);
+        let (readiness, board) = (Readiness::default(), Board::default());
+        let mut registry = Registry::with_prefix("lectern_transcoder");
+        let busy = Gauge::<i64>::default();
+        registry.register("busy_slots", "Jobs under way", busy.clone());
+        registry.register("slots", "Jobs that the pod can do at a time", constant(args.slots));
+        let mut tasks = Tasks::new(stop.clone());
+        tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
+        // Children read it themselves; a pod that has none yet takes no jobs.
+        if stop.run_until_cancelled(args.peer_tls.when_there(&args.pod.pool, &readiness)).await.is_none() {
+            return tasks.join().await;
+        }
+        let slots = Slots {
+            queue: queue.clone(),
+            bucket,
+            pod: args.pod.clone(),
+            peer_tls_dir: args.peer_tls.peer_tls_dir,
+            board: board.clone(),
+            busy,
+            log: telemetry,
+        };
+        let (reported, changed) = (board.clone(), board.changed());
+        tasks.spawn("report", report::run(args.pod, Box::new(move || reported.role(args.slots)), changed, stop.clone()));
+        tasks.spawn("jobs", receive::run(queue, Arc::new(slots), args.slots, readiness, stop));
+        tasks.join().await
+    })
 }
 
 fn constant(value: u32) -> Gauge<i64> {
