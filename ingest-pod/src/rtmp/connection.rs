@@ -1,5 +1,7 @@
 //! One RTMP connection, from the handshake to its end: a task that sets it up, hands it to the pump or to the stream's owner,
 //! and moves it when the stream moves.
+//!
+//! A task is as large as its largest state, and publishers are many that all wait in a small one: the others are boxed.
 
 use super::handshake::{HandshakeFailure, shake};
 use super::link::Link;
@@ -24,7 +26,7 @@ pub(super) async fn serve(socket: TcpStream, remote: SocketAddr, mut pass: Pass,
     let deadline = Instant::now() + SETUP;
     let opened = async {
         let mut wire = Wire::new(tls).map_err(|error| HandshakeFailure::Io(io::Error::other(error)))?;
-        let early = shake(&socket, &mut wire).await?;
+        let early = Box::pin(shake(&socket, &mut wire)).await?;
         Ok::<_, HandshakeFailure>((wire, early))
     };
     let (wire, early) = match timeout_at(deadline, opened).await.unwrap_or(Err(HandshakeFailure::Slow)) {
@@ -41,22 +43,22 @@ pub(super) async fn serve(socket: TcpStream, remote: SocketAddr, mut pass: Pass,
     let (link, end) = run(link, deadline, &mut pass, &context).await;
     note(&end, remote, &pass, &context);
     if let Some(link) = link {
-        link.end(&end).await;
+        Box::pin(link.end(&end)).await;
     }
 }
 
 /// Serves a peer past its handshake; gives back what is left of the connection.
 async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &Context) -> (Option<Link>, End) {
     loop {
-        let (key, mut sink) = match set_up(&mut link, deadline, context).await {
+        let (key, mut sink) = match Box::pin(set_up(&mut link, deadline, context)).await {
             Ok(set_up) => set_up,
             Err(end) => return (Some(link), end),
         };
         pass.publishes(true);
         loop {
             let (back, parting) = match sink {
-                Sink::Here(publication) => link.pumped(&context.pump, *publication).await,
-                Sink::Elsewhere { forward, _counted } => link.relayed(*forward, context.shard.draining()).await,
+                Sink::Here(publication) => Box::pin(link.pumped(&context.pump, *publication)).await,
+                Sink::Elsewhere { forward, _counted } => Box::pin(link.relayed(*forward, context.shard.draining())).await,
             };
             let Some(back) = back else { return (None, End::Left) };
             link = back;
@@ -74,7 +76,7 @@ async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &C
             if let Some(end) = end {
                 return (Some(link), end);
             }
-            sink = match open(&link, &key, context).await {
+            sink = match Box::pin(open(&link, &key, context)).await {
                 Ok(sink) => sink,
                 Err(end) => return (Some(link), end),
             };

@@ -10,26 +10,30 @@ const SLOT: u64 = 100;
 /// A sliding sum of bytes. Times are in milliseconds from anywhere, never going back.
 #[derive(Debug, Default)]
 pub(super) struct Bitrate {
+    /// Slots that are over, with their sums.
     slots: VecDeque<(u64, u64)>,
+    /// The slot under way: most messages touch nothing else.
+    open: (u64, u64),
     since: Option<u64>,
 }
 
 impl Bitrate {
     /// Takes note of bytes that came at `now`.
     pub(super) fn add(&mut self, bytes: usize, now: u64) {
-        self.forget(now);
         self.since.get_or_insert(now);
         let slot = now / SLOT;
-        match self.slots.back_mut() {
-            Some((last, sum)) if *last >= slot => *sum += bytes as u64,
-            _ => self.slots.push_back((slot, bytes as u64)),
+        if slot > self.open.0 {
+            self.forget(now);
+            self.slots.push_back(std::mem::replace(&mut self.open, (slot, 0)));
         }
+        self.open.1 += bytes as u64;
     }
 
     /// Bits a second over the window that ends at `now`, or over what there is of it.
     pub(super) fn at(&mut self, now: u64) -> u64 {
         self.forget(now);
-        let bytes: u64 = self.slots.iter().map(|(_, sum)| sum).sum();
+        let oldest = now.saturating_sub(WINDOW) / SLOT;
+        let bytes: u64 = self.slots.iter().chain([&self.open]).filter(|(slot, _)| *slot >= oldest).map(|(_, sum)| sum).sum();
         let span = self.since.map_or(WINDOW, |since| now.saturating_sub(since)).clamp(SLOT, WINDOW);
         bytes * 8 * 1000 / span
     }

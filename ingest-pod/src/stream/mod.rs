@@ -101,7 +101,12 @@ impl Clock {
     }
 
     fn now(&self) -> Ticks {
-        self.then.plus(Ticks::from_millis(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)))
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Ticks {
+        let passed = now.saturating_duration_since(self.since);
+        self.then.plus(Ticks::from_millis(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -288,9 +293,10 @@ impl Run {
         }
     }
 
-    /// What a publisher has sent. Readers learn of it with the next [`Run::tell`]; true if a report would say something new.
-    fn append(&self, number: u64, media: Media) -> Result<bool, Closing> {
-        let now = self.clock.now();
+    /// What a publisher has sent, and came at `now`. Readers learn of it with the next [`Run::tell`]; true if a report would
+    /// say something new.
+    fn append(&self, number: u64, media: Media, now: Instant) -> Result<bool, Closing> {
+        let now = self.clock.at(now);
         let span = self.shared.memory.span(self.shared.limits.span);
         let mut state = self.lock();
         state.history.keep(span);
@@ -324,7 +330,10 @@ impl Run {
 
     /// Wakes readers, and the reporter if there is news for it.
     fn tell(&self, news: bool) {
-        self.version.send_modify(|version| *version = version.wrapping_add(1));
+        // A reader that comes just now looks at what is there before it waits.
+        if self.version.receiver_count() > 0 {
+            self.version.send_modify(|version| *version = version.wrapping_add(1));
+        }
         if news {
             self.shared.changed.notify_one();
         }

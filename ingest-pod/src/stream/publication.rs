@@ -7,6 +7,7 @@ use lectern_contract::feed::{Codec, Track};
 use lectern_media::source::{Config, MediaError, TagReader, Taken, Unit};
 use prometheus_client::metrics::counter::Counter;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// A publisher's hold on a run. Dropped, the publisher is gone and the run waits for the next one.
@@ -17,8 +18,8 @@ pub struct Publication {
     told: watch::Receiver<Option<Closing>>,
     reader: TagReader,
     reason: String,
-    /// Readers are told with [`Publication::flush`] only.
-    batched: bool,
+    /// When the batch under way came; readers are told with [`Publication::flush`] only.
+    batch: Option<Instant>,
     /// Readers have not been told of what was added last; true if a report would say something new.
     untold: Option<bool>,
     bytes_in: Counter,
@@ -50,7 +51,7 @@ impl Publication {
             told,
             reader: TagReader::default(),
             reason: "the connection was lost".to_owned(),
-            batched: false,
+            batch: None,
             untold: None,
             bytes_in: metrics.bytes_in.clone(),
             _counted: Counted::up(&metrics.publishers),
@@ -80,11 +81,10 @@ impl Publication {
         }
     }
 
-    /// From now on readers are told of what was added by [`Publication::flush`] only: one call after many tags wakes every
-    /// reader once.
-    pub fn batched(mut self) -> Self {
-        self.batched = true;
-        self
+    /// From now on, all that is added came at `now`, and readers are told of it by [`Publication::flush`] only: one look at
+    /// the clock and one call for many tags.
+    pub fn batch(&mut self, now: Instant) {
+        self.batch = Some(now);
     }
 
     /// Lets readers know of what was added.
@@ -146,9 +146,9 @@ impl Publication {
     }
 
     fn append(&mut self, media: Media) -> Result<(), PublishError> {
-        let news = self.run.append(self.number, media)?;
+        let news = self.run.append(self.number, media, self.batch.unwrap_or_else(Instant::now))?;
         self.untold = Some(news || self.untold == Some(true));
-        if !self.batched {
+        if self.batch.is_none() {
             self.flush();
         }
         Ok(())
