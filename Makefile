@@ -24,7 +24,7 @@ test: platform charts ## All tests, on a real cluster that it brings up
 	cargo test $(PROFILE) --workspace
 
 ##### Parts of them
-.PHONY: build unit charts e2e platform cluster images install bench
+.PHONY: build unit charts e2e platform cluster images install bench fuzz
 build: ## Builds all binaries
 	cargo build $(PROFILE) --workspace --bins
 unit: ## Tests that need no cluster
