@@ -31,15 +31,17 @@ impl Coding {
     pub(crate) fn args(self) -> Vec<String> {
         const H264: &str = "-c:v libx264 -sc_threshold 0 -threads 1 -b:v 800k -maxrate 800k -bufsize 800k";
         const AAC: &str = "-c:a aac -b:a 96k -ac 2";
+        // Without it ffmpeg 9, told to end with the shorter of picture and sound, reads no sound for the first 10 s.
+        const AT_ONCE: &str = "-shortest_buf_duration 0.1";
         let codecs = match self {
             Self::LowDelay => format!("{H264} -preset ultrafast -tune zerolatency {AAC}"),
             Self::BFrames => format!("{H264} -preset veryfast -bf 2 -profile:v high {AAC}"),
             // `fourCcList` in `connect` (E-RTMP v1): ffmpeg sends it only where it is told to.
             Self::Hevc => format!(
                 "-c:v libx265 -preset ultrafast -b:v 400k -x265-params log-level=error:scenecut=0:pools=1:frame-threads=1 {AAC} \
-                 -rtmp_enhanced_codecs hvc1,av01,vp09,Opus"
+                 -rtmp_enhanced_codecs hvc1,av01,vp09,Opus {AT_ONCE}"
             ),
-            Self::Av1Opus => "-c:v libsvtav1 -preset 12 -crf 35 -svtav1-params lp=1 -c:a libopus -b:a 96k -ac 2".to_owned(),
+            Self::Av1Opus => format!("-c:v libsvtav1 -preset 9 -crf 35 -svtav1-params lp=1 -c:a libopus -b:a 96k -ac 2 {AT_ONCE}"),
         };
         format!("-g {FRAME_RATE} -keyint_min {FRAME_RATE} {codecs}").split_whitespace().map(str::to_owned).collect()
     }

@@ -58,7 +58,10 @@ pub struct Lab {
 }
 
 enum Elsewhere {
-    LiveStream { namespace: String, name: String },
+    LiveStream {
+        namespace: String,
+        name: String,
+    },
     StreamPool(String),
     /// Of the platform's namespace.
     Secret(String),

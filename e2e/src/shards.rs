@@ -67,7 +67,8 @@ impl Lab {
         let found = self.pods().get(pod).await?;
         let node = found.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("the pod's node")?;
         let containers = found.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        let containers: Vec<_> = containers.filter_map(|container| container.container_id.as_deref()?.strip_prefix("containerd://")).collect();
+        let containers: Vec<_> =
+            containers.filter_map(|container| container.container_id.as_deref()?.strip_prefix("containerd://")).collect();
         ensure!(!containers.is_empty(), "{pod} has no container");
         // With a finalizer the deleted pod stays, so that its StatefulSet cannot make another one of its name.
         self.held(pod);

@@ -60,13 +60,13 @@ async fn judged(lab: &Lab, lecture: &Lecture<'_>, prefix: &RunPrefix, expected: 
     let scratch = lab.out.join(format!("judge-{}", lecture.name));
     let verdict = judge::ended_run(&lab.storage, prefix, &expected, &scratch).await?.sound()?;
     for (rendition, pictures) in &verdict.pictures {
-        let shown: Vec<_> = pictures.iter().flatten().collect();
+        let shown: Vec<u32> = pictures.iter().flatten().copied().collect();
         for published in &expected.published {
             let of = shown.iter().filter(|counter| published.contains(counter)).count();
             ensure!(of >= 60, "{rendition} shows {of} pictures of those that drew {published:?}");
         }
-        let lost = shown.windows(2).filter(|two| *two[1] < AGAIN || *two[0] >= AGAIN);
-        let lost = lost.map(|two| two[1].saturating_sub(*two[0]).saturating_sub(1)).max();
+        let of_one_publisher = shown.windows(2).filter(|two| (two[0] < AGAIN) == (two[1] < AGAIN));
+        let lost = of_one_publisher.map(|two| two[1].saturating_sub(two[0]).saturating_sub(1)).max();
         eprintln!("{}/{}: {rendition}: numbers missing {:?}, longest loss {lost:?} pictures", lab.test, lecture.name, verdict.missing);
     }
     Ok(verdict)

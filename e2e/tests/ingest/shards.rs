@@ -17,7 +17,7 @@ const RELAYED: &str = "lectern_ingest_relayed";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner() -> Result<()> {
-    Lab::run("a_publisher_at_the_wrong_shard_outlives_the_owner", Share::Alone, async |lab| {
+    Lab::run("a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner", Share::Alone, async |lab| {
         let lecture = lab.apply("physics", small(json!({}))).await?;
         let placed = placement(&lecture.until("Placed", "True").await?)?;
         let owner = placed.shard.clone();
