@@ -57,7 +57,7 @@ pub struct Lab {
     elsewhere: Mutex<Vec<Elsewhere>>,
 }
 
-enum Elsewhere {
+pub(crate) enum Elsewhere {
     LiveStream {
         namespace: String,
         name: String,
@@ -67,6 +67,8 @@ enum Elsewhere {
     Secret(String),
     /// A pod of the platform that is kept from going.
     HeldPod(String),
+    /// A pod of the platform that no packet reaches.
+    CutOffPod(String),
 }
 
 impl Lab {
@@ -135,6 +137,10 @@ impl Lab {
                 }
                 Elsewhere::Secret(name) => self.secrets(PLATFORM).delete(name, &DeleteParams::default()).await.map(drop),
                 Elsewhere::HeldPod(name) => self.let_go(name).await,
+                Elsewhere::CutOffPod(name) => {
+                    self.network(name, "-D").await.ok(); // where there is no rule, there is nothing to delete
+                    Ok(())
+                }
             };
             match gone {
                 Err(kube::Error::Api(answer)) if answer.code == 404 => {}
@@ -216,11 +222,6 @@ impl Lab {
         Ok(())
     }
 
-    /// Takes note of a pod that would not go without the test's help.
-    pub(crate) fn held(&self, pod: &str) {
-        self.goes_with_the_test(Elsewhere::HeldPod(pod.to_owned()));
-    }
-
     /// Applies a StreamPool that is deleted with the test.
     pub async fn apply_pool(&self, name: &str, spec: &StreamPoolSpec) -> Result<()> {
         self.goes_with_the_test(Elsewhere::StreamPool(name.to_owned()));
@@ -229,7 +230,7 @@ impl Lab {
         Ok(())
     }
 
-    fn goes_with_the_test(&self, what: Elsewhere) {
+    pub(crate) fn goes_with_the_test(&self, what: Elsewhere) {
         self.elsewhere.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(what);
     }
 

@@ -1,6 +1,6 @@
 //! The ingest shards of the default pool as pods: what they count, how they go, how they come back.
 
-use crate::lab::{Lab, STEP};
+use crate::lab::{Elsewhere, Lab, STEP};
 use crate::settings::PLATFORM;
 use crate::wait::{self, Look, eventually};
 use anyhow::{Context as _, Result, ensure};
@@ -65,19 +65,15 @@ impl Lab {
     /// before [`Lab::comes_back`] or the test's end.
     pub async fn dies(&self, pod: &str) -> Result<()> {
         let found = self.pods().get(pod).await?;
-        let node = found.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("the pod's node")?;
         let containers = found.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
         let containers: Vec<_> =
             containers.filter_map(|container| container.container_id.as_deref()?.strip_prefix("containerd://")).collect();
         ensure!(!containers.is_empty(), "{pod} has no container");
         // With a finalizer the deleted pod stays, so that its StatefulSet cannot make another one of its name.
-        self.held(pod);
+        self.goes_with_the_test(Elsewhere::HeldPod(pod.to_owned()));
         self.patch(pod, json!([HELD])).await?;
         for container in containers {
-            let mut kill = tokio::process::Command::new("docker");
-            kill.args(["exec", &node, "ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", container]);
-            let killed = kill.output().await.context("docker")?;
-            ensure!(killed.status.success(), "killing {container} of {pod}: {}", String::from_utf8_lossy(&killed.stderr));
+            on_node(&found, &["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", container]).await?;
         }
         self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await?;
         Ok(())
@@ -97,6 +93,31 @@ impl Lab {
         wait::watch(self.pods(), pod, "comes back", STEP, fresh, tell).await.map(drop)
     }
 
+    /// A machine loses its network: nothing reaches the pod and nothing leaves it before [`Lab::is_reached`] or the test's end.
+    /// No connection is closed by that, and the pod's processes go on.
+    pub async fn is_cut_off(&self, pod: &str) -> Result<()> {
+        self.goes_with_the_test(Elsewhere::CutOffPod(pod.to_owned()));
+        self.network(pod, "-I").await
+    }
+
+    /// The network is back; waits until the pod is ready.
+    pub async fn is_reached(&self, pod: &str) -> Result<()> {
+        self.network(pod, "-D").await?;
+        self.is_replaced(pod, None).await
+    }
+
+    /// Inserts (`-I`) or deletes (`-D`) the rules that drop all of a pod's packets, in the pod's network namespace.
+    pub(crate) async fn network(&self, pod: &str, change: &str) -> Result<()> {
+        const RULES: &str = r#"for name in $(ip netns list | cut -d" " -f1); do
+            ip -n "$name" -o -4 address show | grep -qF " $1/" || continue
+            for chain in INPUT OUTPUT; do ip netns exec "$name" iptables -w "$2" "$chain" -j DROP || exit 1; done
+            exit 0
+        done; exit 1"#;
+        let found = self.pods().get(pod).await?;
+        let address = found.status.as_ref().and_then(|status| status.pod_ip.clone()).context("the pod's address")?;
+        on_node(&found, &["sh", "-c", RULES, "rules", &address, change]).await
+    }
+
     async fn patch(&self, pod: &str, finalizers: serde_json::Value) -> kube::Result<()> {
         let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
         self.pods().patch(pod, &PatchParams::default(), &patch).await.map(drop)
@@ -106,4 +127,12 @@ impl Lab {
     pub(crate) async fn let_go(&self, pod: &str) -> kube::Result<()> {
         self.patch(pod, json!(null)).await
     }
+}
+
+/// Runs a command on a pod's node: kind's nodes are containers of their names.
+async fn on_node(pod: &Pod, command: &[&str]) -> Result<()> {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).context("the pod's node")?;
+    let done = tokio::process::Command::new("docker").args(["exec", node]).args(command).output().await.context("docker")?;
+    ensure!(done.status.success(), "{command:?} on {node}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
 }
