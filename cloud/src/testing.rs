@@ -201,8 +201,8 @@ fn seaweedfs(folder: &Path, port: u16) -> io::Result<Command> {
     Ok(command)
 }
 
-/// A virtual environment with `package` in it, made on the first call of any process.
-fn installed(name: &str, package: &str) -> io::Result<PathBuf> {
+/// A virtual environment called `name` with `package` in it (`ministack==1.5.33`), made on the first call of any process.
+pub fn installed(name: &str, package: &str) -> io::Result<PathBuf> {
     let cache = match std::env::var_os("LECTERN_CACHE") {
         Some(cache) => PathBuf::from(cache),
         None => PathBuf::from(std::env::var_os("HOME").ok_or_else(|| Error::other("neither LECTERN_CACHE nor HOME is set"))?)

@@ -5,9 +5,9 @@ use crate::storage::{Storage, segment_of};
 use crate::{boxes, playlist};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use lectern_contract::SegmentNumber;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, Ledger, LedgerSegment};
+use lectern_contract::{SegmentNumber, TICKS_PER_SECOND};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -17,8 +17,8 @@ use std::path::Path;
 pub struct Expected {
     /// The counters that each publisher drew, in the order in which they published.
     pub published: Vec<Range<u32>>,
-    /// The test interrupted the run: numbers may be missing where playlists declare it, and pictures without a code (a slate) may be
-    /// shown in between.
+    /// The test interrupted the run: numbers may be missing where playlists declare it, what follows a segment that was cut short may
+    /// start late, and pictures without a code (a slate) may be shown in between.
     pub interrupted: bool,
 }
 
@@ -194,7 +194,13 @@ async fn media(
     verdict: &mut Verdict,
 ) -> Result<()> {
     let numbers = verdict.segments.get(rendition).cloned().unwrap_or_default();
-    let init_of = |number: &u64| noted.get(rendition).and_then(|segments| segments.get(number)).map_or(1, |note| note.init);
+    let note_of = |number: &u64| noted.get(rendition).and_then(|segments| segments.get(number));
+    let init_of = |number: &u64| note_of(number).map_or(1, |note| note.init);
+    // A segment that an interruption ended; sound frames lie on a grid of their own, so that a few are no sign of it.
+    let is_cut = |number: &u64| {
+        let whole = u64::from(ended.segment_duration.millis()) * TICKS_PER_SECOND / 1000;
+        expected.interrupted && note_of(number).is_some_and(|note| note.duration.0 + TICKS_PER_SECOND / 20 < whole)
+    };
     let mut pictures = Vec::new();
     for stretch in numbers.chunk_by(|a, b| init_of(a) == init_of(b)) {
         let init = storage.get(&prefix.key(&ObjectName::Init(rendition.to_owned(), init_of(&stretch[0])))).await?;
@@ -208,8 +214,8 @@ async fn media(
             .await?;
         for (at, (number, segment)) in stretch.iter().zip(&segments).enumerate() {
             let start = boxes::decode_time(segment).with_context(|| format!("{rendition}/{number}"))?;
-            // A stretch may start late in its first segment; sound frames lie on a grid of their own.
-            let late = at == 0 || stretch[at - 1] + 1 != *number;
+            // What follows a hole may start late in its segment.
+            let late = at == 0 || stretch[at - 1] + 1 != *number || is_cut(&stretch[at - 1]);
             let slack = if late {
                 span - 1
             } else if video {

@@ -1,6 +1,7 @@
 //! A test's place on the cluster: a namespace of its own, evidence when it fails, nothing left behind.
 
-use crate::settings::{Settings, out_folder};
+use crate::certificate::Certificate;
+use crate::settings::{PLATFORM, Settings, out_folder};
 use crate::storage::Storage;
 use crate::wait::{self, Look, eventually};
 use crate::{Browser, Publisher, Shot, evidence};
@@ -12,7 +13,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use lectern_contract::SegmentDuration;
 use lectern_contract::keys::RunPrefix;
-use lectern_crds::{Latency, LiveStream, StreamPool, StreamPoolSpec};
+use lectern_crds::{Exposure, Latency, LiveStream, StreamPool, StreamPoolSpec};
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -52,13 +53,22 @@ pub struct Lab {
     /// Where what the test leaves for people is put.
     pub out: PathBuf,
     browsers: Mutex<u32>,
-    /// What is not in the namespace and must go with the test: LiveStreams elsewhere, StreamPools.
+    /// What is not in the namespace and must go with the test.
     elsewhere: Mutex<Vec<Elsewhere>>,
 }
 
-enum Elsewhere {
-    LiveStream { namespace: String, name: String },
+pub(crate) enum Elsewhere {
+    LiveStream {
+        namespace: String,
+        name: String,
+    },
     StreamPool(String),
+    /// Of the platform's namespace.
+    Secret(String),
+    /// A pod of the platform that is kept from going.
+    HeldPod(String),
+    /// A pod of the platform that no packet reaches.
+    CutOffPod(String),
 }
 
 impl Lab {
@@ -125,6 +135,12 @@ impl Lab {
                 Elsewhere::StreamPool(name) => {
                     Api::<StreamPool>::all(self.client.clone()).delete(name, &DeleteParams::default()).await.map(drop)
                 }
+                Elsewhere::Secret(name) => self.secrets(PLATFORM).delete(name, &DeleteParams::default()).await.map(drop),
+                Elsewhere::HeldPod(name) => self.let_go(name).await,
+                Elsewhere::CutOffPod(name) => {
+                    self.network(name, "-D").await.ok(); // where there is no rule, there is nothing to delete
+                    Ok(())
+                }
             };
             match gone {
                 Err(kube::Error::Api(answer)) if answer.code == 404 => {}
@@ -174,6 +190,38 @@ impl Lab {
         Ok(lecture)
     }
 
+    /// A pool of the test's own: the default one, as small as it gets, not exposed, with a queue of its own in the same place.
+    pub async fn small_pool(&self, kind: &str) -> Result<(String, StreamPoolSpec)> {
+        // The namespace's random end makes the name unique; the whole would be longer than a pool's name may be.
+        let name = format!("{kind}-{}", self.namespace.rsplit('-').next().unwrap_or_default());
+        let mut spec = Api::<StreamPool>::all(self.client.clone()).get(lectern_crds::DEFAULT_POOL).await?.spec;
+        spec.ingest.shards = 1;
+        spec.ingest.memory_mib = 64;
+        spec.ingest.exposure = Exposure::default();
+        spec.transcoder.pods = 1;
+        spec.transcoder.slots = 1;
+        spec.origin.replicas = 1;
+        spec.origin.exposure = Exposure::default();
+        spec.queue.name = name.clone();
+        Ok((name, spec))
+    }
+
+    /// Secrets of a namespace.
+    pub fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Applies a certificate as a Secret of the platform's namespace, which is deleted with the test.
+    pub async fn apply_certificate(&self, name: &str, certificate: &Certificate) -> Result<()> {
+        self.goes_with_the_test(Elsewhere::Secret(name.to_owned()));
+        let object = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": name}, "stringData": certificate.entries(),
+        });
+        self.secrets(PLATFORM).patch(name, &PatchParams::apply("lectern-e2e").force(), &Patch::Apply(object)).await?;
+        Ok(())
+    }
+
     /// Applies a StreamPool that is deleted with the test.
     pub async fn apply_pool(&self, name: &str, spec: &StreamPoolSpec) -> Result<()> {
         self.goes_with_the_test(Elsewhere::StreamPool(name.to_owned()));
@@ -182,7 +230,7 @@ impl Lab {
         Ok(())
     }
 
-    fn goes_with_the_test(&self, what: Elsewhere) {
+    pub(crate) fn goes_with_the_test(&self, what: Elsewhere) {
         self.elsewhere.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(what);
     }
 
@@ -250,19 +298,24 @@ impl Lecture<'_> {
 
     /// Where to publish and with which key, once the stream is placed.
     pub async fn credentials(&self) -> Result<(String, String)> {
+        self.credentials_of("key").await
+    }
+
+    /// [`Lecture::credentials`] with another key of the Secret: `backupKey`.
+    pub async fn credentials_of(&self, key: &str) -> Result<(String, String)> {
         let placed = self.wait_for("Placed=True with an ingest URL", STEP, |stream| {
             condition(stream, "Placed").is_some_and(|c| c.status == "True")
                 && stream.status.as_ref().is_some_and(|status| status.ingest.is_some())
         });
         let ingest = placed.await?.status.and_then(|status| status.ingest).context("status.ingest")?;
-        let secret = Api::<Secret>::namespaced(self.lab.client.clone(), &self.namespace).get(&ingest.secret_name).await?;
+        let secret = self.lab.secrets(&self.namespace).get(&ingest.secret_name).await?;
         let entry = |name: &str| {
             let value =
                 secret.data.as_ref().and_then(|data| data.get(name)).with_context(|| format!("{} has no {name}", ingest.secret_name))?;
             anyhow::Ok(String::from_utf8(value.0.clone())?)
         };
         ensure!(entry("url")? == ingest.url, "the Secret's url is {:?}, the status says {:?}", entry("url")?, ingest.url);
-        Ok((ingest.url, entry("key")?))
+        Ok((ingest.url, entry(key)?))
     }
 
     /// Publishes to it.
@@ -285,6 +338,15 @@ impl Lecture<'_> {
             let segments = self.lab.storage.segments(prefix).await?;
             let there = !segments.is_empty() && segments.values().all(|numbers| wanted.iter().all(|number| numbers.contains(number)));
             Ok(if there { Look::Found(from + count) } else { Look::NotYet(format!("{segments:?}")) })
+        })
+        .await
+    }
+
+    /// Waits until the newest segment is `count` after `from`, whatever is missing in between; returns it.
+    pub async fn segments_resume(&self, prefix: &RunPrefix, from: u64, count: u64) -> Result<u64> {
+        eventually(&format!("segment {} in {prefix}", from + count), STEP, async || {
+            let newest = self.newest_segment(prefix).await?;
+            Ok(if newest >= from + count { Look::Found(newest) } else { Look::NotYet(newest.to_string()) })
         })
         .await
     }

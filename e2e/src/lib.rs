@@ -2,21 +2,31 @@
 
 pub mod boxes;
 pub mod browser;
+pub mod camera;
+pub mod certificate;
+pub mod coding;
 mod evidence;
+pub mod forward;
 pub mod gateway;
 pub mod judge;
 pub mod lab;
 pub mod pattern;
 pub mod playlist;
+pub mod program;
 pub mod publisher;
 pub mod settings;
+pub mod shards;
 pub mod storage;
 pub mod table;
 pub mod wait;
 
 pub use browser::{Browser, Frame, Sample};
+pub use camera::Camera;
+pub use coding::Coding;
+pub use forward::PortForward;
 pub use gateway::Gateway;
 pub use lab::{Lab, Share, condition};
+pub use program::Program;
 pub use publisher::{Publisher, Shot};
 pub use settings::Settings;
 pub use storage::Storage;

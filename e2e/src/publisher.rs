@@ -1,5 +1,6 @@
 //! A lecturer: pictures drawn here, coded and sent by an ffmpeg of its own, in real time.
 
+use crate::coding::Coding;
 use crate::pattern::{self, FRAME_RATE, Size};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -20,8 +21,8 @@ pub struct Shot {
     pub first: u32,
     /// The picture's size.
     pub size: Size,
-    /// Code as OBS does, with two B-frames, so that decoding and showing order differ.
-    pub b_frames: bool,
+    /// How it is coded, and by which ffmpeg.
+    pub coding: Coding,
     /// Stop by itself after so many frames.
     pub frames: Option<u32>,
     /// Send as fast as it goes, for tests that want a file.
@@ -30,7 +31,14 @@ pub struct Shot {
 
 impl Default for Shot {
     fn default() -> Self {
-        Self { first: 0, size: Size { width: 640, height: 360 }, b_frames: false, frames: None, hurry: false }
+        Self { first: 0, size: Size { width: 640, height: 360 }, coding: Coding::LowDelay, frames: None, hurry: false }
+    }
+}
+
+impl Shot {
+    /// As small as it gets, for tests that have more to do than to encode.
+    pub fn small() -> Self {
+        Self { size: Size { width: 320, height: 180 }, ..Self::default() }
     }
 }
 
@@ -60,36 +68,14 @@ impl Publisher {
         let size = format!("{}x{}", shot.size.width, shot.size.height);
         let rate = FRAME_RATE.to_string();
         let tone = format!("sine=frequency={TONE}:sample_rate=48000");
-        let mut ffmpeg = Command::new("ffmpeg");
+        let mut ffmpeg = Command::new(shot.coding.ffmpeg()?);
         ffmpeg.args(["-hide_banner", "-nostats", "-loglevel", "info"]);
         ffmpeg.args(["-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", &size, "-framerate", &rate, "-i", "pipe:0"]);
         if !shot.hurry {
             ffmpeg.arg("-re");
         }
         ffmpeg.args(["-f", "lavfi", "-i", &tone, "-map", "0:v", "-map", "1:a", "-shortest"]);
-        ffmpeg.args([
-            "-c:v",
-            "libx264",
-            "-g",
-            &rate,
-            "-keyint_min",
-            &rate,
-            "-sc_threshold",
-            "0",
-            "-threads",
-            "1",
-            "-b:v",
-            "800k",
-            "-maxrate",
-            "800k",
-            "-bufsize",
-            "800k",
-        ]);
-        match shot.b_frames {
-            true => ffmpeg.args(["-preset", "veryfast", "-bf", "2", "-profile:v", "high"]),
-            false => ffmpeg.args(["-preset", "ultrafast", "-tune", "zerolatency"]),
-        };
-        ffmpeg.args(["-c:a", "aac", "-b:a", "96k", "-ac", "2"]).args(output);
+        ffmpeg.args(shot.coding.args()).args(output);
         ffmpeg.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = ffmpeg.spawn().context("ffmpeg cannot be started; scripts/install test")?;
 
@@ -165,9 +151,14 @@ impl Publisher {
         }
     }
 
-    /// The last of what ffmpeg said.
+    /// All that ffmpeg said.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The last of it.
     pub fn words(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.said();
         let lines: Vec<_> = text.lines().rev().take(8).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }

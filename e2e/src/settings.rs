@@ -59,6 +59,12 @@ pub fn cache() -> Result<PathBuf> {
     }
 }
 
+/// The kubectl of the cluster's version, which `make cluster` puts into the cache, else the machine's.
+pub fn kubectl() -> Result<PathBuf> {
+    let ours = cache()?.join("bin/kubectl");
+    Ok(if ours.exists() { ours } else { "kubectl".into() })
+}
+
 /// `e2e/` in the clone.
 pub fn e2e_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

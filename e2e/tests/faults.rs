@@ -5,32 +5,23 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
-use lectern_crds::{Exposure, POOL_LABEL, StreamPool, StreamPoolSpec};
+use lectern_crds::{POOL_LABEL, StreamPool};
 use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of};
-use lectern_e2e::settings::PLATFORM;
+use lectern_e2e::shards::is_ready;
 use lectern_e2e::wait::{self, Look, eventually};
 use lectern_e2e::{Lab, Share, Shot, condition};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-fn pods(lab: &Lab) -> Api<Pod> {
-    Api::namespaced(lab.client.clone(), PLATFORM)
-}
-
 /// Uid and restarts of the pods that a selector finds, by name.
 async fn lives(lab: &Lab, selector: &str) -> Result<BTreeMap<String, (String, i32)>> {
-    let found = pods(lab).list(&ListParams::default().labels(selector)).await?;
+    let found = lab.pods().list(&ListParams::default().labels(selector)).await?;
     let life = |pod: &Pod| {
         let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
         (pod.uid().unwrap_or_default(), containers.map(|container| container.restart_count).sum())
     };
     Ok(found.iter().map(|pod| (pod.name_any(), life(pod))).collect())
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,10 +40,10 @@ async fn operator_restarted_nothing_is_touched() -> Result<()> {
         ensure!(!old.is_empty(), "no operator under {OPERATOR}");
         let at = lecture.newest_segment(&prefix).await?;
         for name in old.keys() {
-            pods(lab).delete(name, &DeleteParams::default().grace_period(0)).await?;
+            lab.pods().delete(name, &DeleteParams::default().grace_period(0)).await?;
         }
         eventually("new operators are ready", STEP, async || {
-            let found = pods(lab).list(&ListParams::default().labels(OPERATOR)).await?;
+            let found = lab.pods().list(&ListParams::default().labels(OPERATOR)).await?;
             let fresh: Vec<_> = found.iter().filter(|pod| !old.contains_key(&pod.name_any()) && is_ready(pod)).map(Pod::name_any).collect();
             Ok(if fresh.len() == old.len() { Look::Found(()) } else { Look::NotYet(format!("of {} ready: {fresh:?}", old.len())) })
         })
@@ -89,17 +80,13 @@ async fn transcoder_killed_mid_lecture() -> Result<()> {
         let start = lecture.newest_segment(&prefix).await?;
         let at = lecture.segments_go_on(&prefix, start, 2).await?;
 
-        pods(lab).delete(&killed, &DeleteParams::default().grace_period(0)).await.with_context(|| format!("killing {killed}"))?;
+        lab.pods().delete(&killed, &DeleteParams::default().grace_period(0)).await.with_context(|| format!("killing {killed}"))?;
         lecture
             .wait_for("another transcoder goes on", STEP, |stream| {
                 transcoder(stream).is_some_and(|now| now != killed) && condition(stream, "Transcoding").is_some_and(|t| t.status == "True")
             })
             .await?;
-        eventually("segments of the other transcoder", STEP, async || {
-            let newest = lecture.newest_segment(&prefix).await?;
-            Ok(if newest >= at + 5 { Look::Found(()) } else { Look::NotYet(format!("{newest}, {at} when the first was killed")) })
-        })
-        .await?;
+        lecture.segments_resume(&prefix, at, 5).await?;
 
         let published = publisher.leave()?;
         lecture.end().await?;
@@ -126,10 +113,11 @@ fn transcoder(stream: &lectern_crds::LiveStream) -> Option<String> {
 async fn storage_and_queue_away_at_start() -> Result<()> {
     Lab::run("storage_and_queue_away_at_start", Share::Nothing, async |lab| {
         let endpoint = format!("http://late-ministack.{}.svc:4566", lab.namespace);
-        // The namespace's random end makes the name unique; the whole would be longer than a pool's name may be.
-        let pool = format!("late-{}", lab.namespace.rsplit('-').next().unwrap_or_default());
-        let default = Api::<StreamPool>::all(lab.client.clone()).get(lectern_crds::DEFAULT_POOL).await?.spec;
-        let spec = late_pool(default, &pool, &endpoint);
+        let (pool, mut spec) = lab.small_pool("late").await?;
+        spec.queue.endpoint = Some(endpoint.clone());
+        spec.bucket.name = pool.clone();
+        spec.bucket.endpoint = Some(endpoint);
+        spec.bucket.manifest_function_arn = None;
         lab.apply_pool(&pool, &spec).await?;
 
         let pools = || Api::<StreamPool>::all(lab.client.clone());
@@ -160,21 +148,4 @@ async fn storage_and_queue_away_at_start() -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// The default pool, small and unreachable from outside, with its storage elsewhere.
-fn late_pool(default: StreamPoolSpec, name: &str, endpoint: &str) -> StreamPoolSpec {
-    let mut spec = default;
-    spec.ingest.shards = 1;
-    spec.ingest.exposure = Exposure::default();
-    spec.transcoder.pods = 1;
-    spec.transcoder.slots = 1;
-    spec.origin.replicas = 1;
-    spec.origin.exposure = Exposure::default();
-    spec.queue.name = name.to_owned();
-    spec.queue.endpoint = Some(endpoint.to_owned());
-    spec.bucket.name = name.to_owned();
-    spec.bucket.endpoint = Some(endpoint.to_owned());
-    spec.bucket.manifest_function_arn = None;
-    spec
 }

@@ -11,7 +11,7 @@ use lectern_e2e::lab::{Lecture, STEP, prefix_of};
 use lectern_e2e::publisher::TONE;
 use lectern_e2e::settings::PLATFORM;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Browser, Gateway, Lab, Publisher, Share, Shot, condition, playlist};
+use lectern_e2e::{Browser, Coding, Gateway, Lab, Publisher, Share, Shot, condition, playlist};
 use serde_json::json;
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ async fn lecture_plays_through_the_three_calls() -> Result<()> {
 
         let started = gateway.start("euclid", &title).await?;
         let lecture = lab.adopt(&started.hls_url)?;
-        let publisher = lab.publish(&started.ingest_url, &started.stream_key, Shot { b_frames: true, ..Shot::default() })?;
+        let publisher = lab.publish(&started.ingest_url, &started.stream_key, Shot { coding: Coding::BFrames, ..Shot::default() })?;
         let watched = eventually("WatchStream says live", STEP, async || {
             let watched = gateway.watch(&started.id).await?;
             Ok(if watched.state == "live" { Look::Found(watched) } else { Look::NotYet(format!("{watched:?}")) })
@@ -180,11 +180,7 @@ async fn publisher_leaves_and_returns() -> Result<()> {
         let second = lecture.publish(Shot { first: again, ..Shot::default() }).await?;
         let back = lecture.until("Receiving", "True").await?;
         assert_eq!(run_of(&back), run_of(&before), "the run changed");
-        eventually("segments of the second publisher", STEP, async || {
-            let newest = lecture.newest_segment(&prefix).await?;
-            Ok(if newest >= left_at + 5 { Look::Found(()) } else { Look::NotYet(format!("{left_at} when it left, {newest} now")) })
-        })
-        .await?;
+        lecture.segments_resume(&prefix, left_at, 5).await?;
 
         let published = second.leave()?;
         lecture.end().await?;

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod ingest;
 mod lecture_plays_in_a_browser;
 mod wrong_things_are_refused;

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A camera: serves a test picture and a tone at rtsp://127.0.0.1:PORT/cam, prints the port, and changes the picture's size
+"""A camera: serves a test picture and a tone at rtsp://ADDRESS:PORT/cam, prints the port, and changes the picture's size
 at SIGUSR1."""
 import argparse
 import signal
@@ -33,6 +33,7 @@ options.add_argument("--size", default="320x180")
 options.add_argument("--then", default="160x90", help="the size after SIGUSR1")
 options.add_argument("--user", help="NAME:PASSWORD that are asked for")
 options.add_argument("--only-udp", action="store_true")
+options.add_argument("--address", default="127.0.0.1")
 options.add_argument("--port", default="0")
 options = options.parse_args()
 
@@ -76,7 +77,7 @@ if options.user:
     permissions.add_permission_for_role("viewer", GstRtspServer.RTSP_PERM_MEDIA_FACTORY_ACCESS, True)
     permissions.add_permission_for_role("viewer", GstRtspServer.RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, True)
     factory.set_permissions(permissions)
-server.set_address("127.0.0.1")
+server.set_address(options.address)
 server.set_service(options.port)
 server.get_mount_points().add_factory("/cam", factory)
 server.attach(None)

@@ -6,11 +6,13 @@ use crate::health::Readiness;
 use rustls::client::verify_server_name;
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, ServerConfig};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -106,6 +108,7 @@ impl PeerTls {
         let socket = TcpStream::connect(address).await?;
         // Delayed answers cost 40 ms each.
         socket.set_nodelay(true)?;
+        SockRef::from(&socket).set_tcp_keepalive(&attentive())?;
         let Some(configs) = &self.configs else { return Ok(PeerStream::Plain(socket)) };
         let expected = server.server_name(&self.pool).map_err(io::Error::other)?;
         let stream = TlsConnector::from(configs.now().client.clone()).connect(expected, socket).await?;
@@ -119,6 +122,13 @@ impl PeerTls {
             None => std::future::pending().await,
         }
     }
+}
+
+/// A peer whose machine is gone says no goodbye, and who only reads would wait for it for ever: after two seconds of silence its
+/// kernel is asked, and after three questions without an answer the connection is broken. As patient as the operator is with
+/// reports, and a little more.
+fn attentive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(2)).with_interval(Duration::from_secs(1)).with_retries(3)
 }
 
 /// A connection between two pods.
@@ -178,5 +188,22 @@ impl AsyncWrite for PeerStream {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_falls_silent_is_asked_whether_it_is_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let PeerStream::Plain(socket) = PeerTls::plain().connect(&address, PeerRole::Ingest).await.unwrap() else { panic!("TLS") };
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        let (first, then, times) = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval(), socket.tcp_keepalive_retries());
+        assert_eq!((first.unwrap(), then.unwrap(), times.unwrap()), (Duration::from_secs(2), Duration::from_secs(1), 3));
     }
 }

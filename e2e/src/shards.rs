@@ -1,0 +1,138 @@
+//! The ingest shards of the default pool as pods: what they count, how they go, how they come back.
+
+use crate::lab::{Elsewhere, Lab, STEP};
+use crate::settings::PLATFORM;
+use crate::wait::{self, Look, eventually};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use lectern_contract::RunId;
+use lectern_crds::{DEFAULT_POOL, LiveStream, PlacementStatus, Route, RouteSlice};
+use serde_json::json;
+
+/// On a pod that may not go.
+const HELD: &str = "lectern.video/e2e";
+
+/// Whether a pod is ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Where a stream is.
+pub fn placement(stream: &LiveStream) -> Result<PlacementStatus> {
+    stream.status.as_ref().and_then(|status| status.placement.clone()).context("status.placement")
+}
+
+impl Lab {
+    /// The platform's pods.
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), PLATFORM)
+    }
+
+    /// The names of the default pool's shards.
+    pub async fn shards(&self) -> Result<Vec<String>> {
+        let labels = format!("{}={DEFAULT_POOL},app.kubernetes.io/component=ingest", lectern_crds::POOL_LABEL);
+        let found = self.pods().list(&ListParams::default().labels(&labels)).await?;
+        Ok(found.iter().map(Pod::name_any).collect())
+    }
+
+    /// What a shard counts now: the sum of a metric over its labels, 0 before it has counted anything.
+    pub async fn counted(&self, shard: &str, metric: &str) -> Result<f64> {
+        let path = format!("/api/v1/namespaces/{PLATFORM}/pods/{shard}:9090/proxy/metrics");
+        let text = self.client.request_text(http::Request::get(path).body(Vec::new())?).await.with_context(|| shard.to_owned())?;
+        let values = text.lines().filter_map(|line| line.strip_prefix(metric)).filter(|rest| rest.starts_with([' ', '{']));
+        values.map(|rest| Ok(rest.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
+    }
+
+    /// Waits until a shard counts so many.
+    pub async fn counts(&self, shard: &str, metric: &str, wanted: f64) -> Result<()> {
+        eventually(&format!("{metric} of {shard} is {wanted}"), STEP, async || {
+            let now = self.counted(shard, metric).await?;
+            Ok(if now == wanted { Look::Found(()) } else { Look::NotYet(now.to_string()) })
+        })
+        .await
+    }
+
+    /// The routes of a run in all RouteSlices.
+    pub async fn routes(&self, run: &RunId) -> Result<Vec<Route>> {
+        let slices = Api::<RouteSlice>::namespaced(self.client.clone(), PLATFORM).list(&ListParams::default()).await?;
+        Ok(slices.into_iter().flat_map(|slice| slice.spec.routes).filter(|route| route.run_id == run.0).collect())
+    }
+
+    /// A machine fails: the pod's processes are killed, without a signal that they could answer, and nobody starts them again
+    /// before [`Lab::comes_back`] or the test's end.
+    pub async fn dies(&self, pod: &str) -> Result<()> {
+        let found = self.pods().get(pod).await?;
+        let containers = found.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        let containers: Vec<_> =
+            containers.filter_map(|container| container.container_id.as_deref()?.strip_prefix("containerd://")).collect();
+        ensure!(!containers.is_empty(), "{pod} has no container");
+        // With a finalizer the deleted pod stays, so that its StatefulSet cannot make another one of its name.
+        self.goes_with_the_test(Elsewhere::HeldPod(pod.to_owned()));
+        self.patch(pod, json!([HELD])).await?;
+        for container in containers {
+            on_node(&found, &["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", container]).await?;
+        }
+        self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await?;
+        Ok(())
+    }
+
+    /// A pod that has died is started anew; waits until it is ready.
+    pub async fn comes_back(&self, pod: &str) -> Result<()> {
+        let gone = self.pods().get(pod).await?.uid();
+        self.patch(pod, json!(null)).await?;
+        self.is_replaced(pod, gone.as_deref()).await
+    }
+
+    /// Waits until a ready pod that is not `gone`, a uid, has the name.
+    pub async fn is_replaced(&self, pod: &str, gone: Option<&str>) -> Result<()> {
+        let fresh = |pod: &Pod| pod.uid().as_deref() != gone && is_ready(pod);
+        let tell = |pod: &Pod| format!("{:?}, ready: {}", pod.uid(), is_ready(pod));
+        wait::watch(self.pods(), pod, "comes back", STEP, fresh, tell).await.map(drop)
+    }
+
+    /// A machine loses its network: nothing reaches the pod and nothing leaves it before [`Lab::is_reached`] or the test's end.
+    /// No connection is closed by that, and the pod's processes go on.
+    pub async fn is_cut_off(&self, pod: &str) -> Result<()> {
+        self.goes_with_the_test(Elsewhere::CutOffPod(pod.to_owned()));
+        self.network(pod, "-I").await
+    }
+
+    /// The network is back; waits until the pod is ready.
+    pub async fn is_reached(&self, pod: &str) -> Result<()> {
+        self.network(pod, "-D").await?;
+        self.is_replaced(pod, None).await
+    }
+
+    /// Inserts (`-I`) or deletes (`-D`) the rules that drop all of a pod's packets, in the pod's network namespace.
+    pub(crate) async fn network(&self, pod: &str, change: &str) -> Result<()> {
+        const RULES: &str = r#"for name in $(ip netns list | cut -d" " -f1); do
+            ip -n "$name" -o -4 address show | grep -qF " $1/" || continue
+            for chain in INPUT OUTPUT; do ip netns exec "$name" iptables -w "$2" "$chain" -j DROP || exit 1; done
+            exit 0
+        done; exit 1"#;
+        let found = self.pods().get(pod).await?;
+        let address = found.status.as_ref().and_then(|status| status.pod_ip.clone()).context("the pod's address")?;
+        on_node(&found, &["sh", "-c", RULES, "rules", &address, change]).await
+    }
+
+    async fn patch(&self, pod: &str, finalizers: serde_json::Value) -> kube::Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        self.pods().patch(pod, &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    /// Lets go of a pod that a test has held.
+    pub(crate) async fn let_go(&self, pod: &str) -> kube::Result<()> {
+        self.patch(pod, json!(null)).await
+    }
+}
+
+/// Runs a command on a pod's node: kind's nodes are containers of their names.
+async fn on_node(pod: &Pod, command: &[&str]) -> Result<()> {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).context("the pod's node")?;
+    let done = tokio::process::Command::new("docker").args(["exec", node]).args(command).output().await.context("docker")?;
+    ensure!(done.status.success(), "{command:?} on {node}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}

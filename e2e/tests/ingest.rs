@@ -1,0 +1,73 @@
+//! What comes in: publishers of every kind, cameras, certificates, and the shards that take them.
+
+mod cameras;
+mod publishers;
+mod rtmps;
+mod seats;
+mod shards;
+
+use crate::lecture_plays_in_a_browser::recorded;
+use anyhow::{Context as _, Result, ensure};
+use lectern_contract::keys::RunPrefix;
+use lectern_crds::{LiveStream, ReceivedStatus};
+use lectern_e2e::judge::{self, Expected, Verdict};
+use lectern_e2e::lab::Lecture;
+use lectern_e2e::wait::{Look, eventually};
+use lectern_e2e::{Lab, Publisher};
+use serde_json::{Value, json};
+
+/// Far from the counters of a first publisher.
+const AGAIN: u32 = 1_000_000;
+
+/// A lecture that costs little to encode, with `more` in its spec.
+fn small(more: Value) -> Value {
+    let mut spec = json!({
+        "latency": "Low",
+        "ladder": {
+            "video": [{"name": "180p", "width": 320, "height": 180, "bitrate": 300_000}],
+            "audio": [{"name": "audio", "bitrate": 64_000}],
+        },
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    spec
+}
+
+/// What the shard receives, as the status has it.
+fn received(stream: &LiveStream) -> Option<&ReceivedStatus> {
+    stream.status.as_ref()?.received.as_ref()
+}
+
+/// The address of the publisher that is heard: another connection has another one.
+fn from(stream: &LiveStream) -> Result<&str> {
+    Ok(&received(stream).context("status.received")?.from)
+}
+
+/// Waits until a publisher's ffmpeg has ended by itself; it must have been told `why`.
+async fn is_ended(publisher: &mut Publisher, why: &str) -> Result<()> {
+    eventually("the publisher is ended", lectern_e2e::lab::STEP, async || {
+        Ok(if publisher.is_running() { Look::NotYet(publisher.words()) } else { Look::Found(()) })
+    })
+    .await?;
+    ensure!(publisher.said().contains(&format!("Server error: {why}")), "{}", publisher.said());
+    Ok(())
+}
+
+/// Ends a lecture that nobody publishes any more, and judges what is kept of it: of every publisher two seconds at least.
+async fn judged(lab: &Lab, lecture: &Lecture<'_>, prefix: &RunPrefix, expected: Expected) -> Result<Verdict> {
+    lecture.end().await?;
+    lecture.until("Ended", "True").await?;
+    recorded(lab, lecture).await?;
+    let scratch = lab.out.join(format!("judge-{}", lecture.name));
+    let verdict = judge::ended_run(&lab.storage, prefix, &expected, &scratch).await?.sound()?;
+    for (rendition, pictures) in &verdict.pictures {
+        let shown: Vec<u32> = pictures.iter().flatten().copied().collect();
+        for published in &expected.published {
+            let of = shown.iter().filter(|counter| published.contains(counter)).count();
+            ensure!(of >= 60, "{rendition} shows {of} pictures of those that drew {published:?}");
+        }
+        let of_one_publisher = shown.windows(2).filter(|two| (two[0] < AGAIN) == (two[1] < AGAIN));
+        let lost = of_one_publisher.map(|two| two[1].saturating_sub(two[0]).saturating_sub(1)).max();
+        eprintln!("{}/{}: {rendition}: numbers missing {:?}, longest loss {lost:?} pictures", lab.test, lecture.name, verdict.missing);
+    }
+    Ok(verdict)
+}
