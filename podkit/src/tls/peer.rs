@@ -17,6 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+/// How long a peer's kernel may leave unanswered what it was sent: longer than the operator waits for a report.
+const GONE_AFTER: Duration = Duration::from_secs(5);
+
 /// Where a pod's certificate for its peers is.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PeerTlsArgs {
@@ -108,7 +111,7 @@ impl PeerTls {
         let socket = TcpStream::connect(address).await?;
         // Delayed answers cost 40 ms each.
         socket.set_nodelay(true)?;
-        SockRef::from(&socket).set_tcp_keepalive(&attentive())?;
+        be_attentive(&socket)?;
         let Some(configs) = &self.configs else { return Ok(PeerStream::Plain(socket)) };
         let expected = server.server_name(&self.pool).map_err(io::Error::other)?;
         let stream = TlsConnector::from(configs.now().client.clone()).connect(expected, socket).await?;
@@ -124,11 +127,13 @@ impl PeerTls {
     }
 }
 
-/// A peer whose machine is gone says no goodbye, and who only reads would wait for it for ever: after two seconds of silence its
-/// kernel is asked, and after three questions without an answer the connection is broken. As patient as the operator is with
-/// reports, and a little more.
-fn attentive() -> TcpKeepalive {
-    TcpKeepalive::new().with_time(Duration::from_secs(2)).with_interval(Duration::from_secs(1)).with_retries(3)
+/// A peer whose machine is gone says no goodbye. Who only reads would wait for it for ever, and who writes until the kernel
+/// gives up, a quarter of an hour. So a peer that is silent for two seconds is asked whether it is there, and after
+/// [`GONE_AFTER`] without an answer the connection is broken.
+fn be_attentive(socket: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(2)).with_interval(Duration::from_secs(1)))?;
+    socket.set_tcp_user_timeout(Some(GONE_AFTER)) // for what was sent, and for the questions (tcp(7))
 }
 
 /// A connection between two pods.
@@ -203,7 +208,8 @@ mod tests {
         let PeerStream::Plain(socket) = PeerTls::plain().connect(&address, PeerRole::Ingest).await.unwrap() else { panic!("TLS") };
         let socket = SockRef::from(&socket);
         assert!(socket.keepalive().unwrap());
-        let (first, then, times) = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval(), socket.tcp_keepalive_retries());
-        assert_eq!((first.unwrap(), then.unwrap(), times.unwrap()), (Duration::from_secs(2), Duration::from_secs(1), 3));
+        let (first, then) = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+        assert_eq!((first, then), (Duration::from_secs(2), Duration::from_secs(1)));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(GONE_AFTER));
     }
 }
