@@ -25,7 +25,8 @@ pub fn run(pod: PodArgs, collect: Box<dyn Fn() -> Role + Send>, changed: Arc<Not
             return Ok(());
         };
         let url = format!("{}{PATH}", base.trim_end_matches('/'));
-        let client = reqwest::Client::builder().timeout(EVERY).connect_timeout(EVERY).build().unwrap_or_default();
+        let connection = || reqwest::Client::builder().timeout(EVERY).connect_timeout(EVERY).build().unwrap_or_default();
+        let mut client = connection();
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reachable = true;
@@ -39,6 +40,11 @@ pub fn run(pod: PodArgs, collect: Box<dyn Fn() -> Role + Send>, changed: Arc<Not
             last = Instant::now();
             let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), role: collect() };
             let sent = client.post(&url).json(&report).send().await.and_then(reqwest::Response::error_for_status);
+            if sent.is_err() {
+                // Whoever is at the other end of a connection that is kept open need not be the operator any more (seen: a
+                // pod that was told 404 for twelve minutes, while all others were heard).
+                client = connection();
+            }
             match (sent, reachable) {
                 (Ok(_), false) => tracing::info!(url, "the operator takes reports again"),
                 (Err(error), true) => tracing::warn!(url, %error, "the operator takes no reports; trying on"),
