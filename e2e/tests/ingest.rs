@@ -42,6 +42,13 @@ fn from(stream: &LiveStream) -> Result<&str> {
     Ok(&received(stream).context("status.received")?.from)
 }
 
+/// Waits until the lecture is received, which it has to be from the same connection as `before`.
+async fn is_received_as(lecture: &Lecture<'_>, before: &LiveStream) -> Result<()> {
+    let after = lecture.until("Receiving", "True").await?;
+    ensure!(from(&after)? == from(before)?, "it came from {}, and now from {}", from(before)?, from(&after)?);
+    Ok(())
+}
+
 /// Waits until a publisher's ffmpeg has ended by itself; it must have been told `why`.
 async fn is_ended(publisher: &mut Publisher, why: &str) -> Result<()> {
     eventually("the publisher is ended", lectern_e2e::lab::STEP, async || {

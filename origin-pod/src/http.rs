@@ -18,8 +18,7 @@ use axum::serve::ListenerExt;
 use bytes::Bytes;
 use lectern_cloud::StorageError;
 use lectern_contract::keys::{self, RunPrefix};
-use lectern_podkit::CancellationToken;
-use lectern_podkit::Task;
+use lectern_podkit::{CancellationToken, Task};
 use std::io;
 use tokio::net::TcpListener;
 

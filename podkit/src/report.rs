@@ -1,7 +1,6 @@
 //! Pushes a pod's reports to the operator: one a second, and at once when something changed.
 
-use crate::PodArgs;
-use crate::Task;
+use crate::{PodArgs, Task};
 use lectern_contract::report::{PATH, Report, Role};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -41,8 +40,8 @@ pub fn run(pod: PodArgs, collect: Box<dyn Fn() -> Role + Send>, changed: Arc<Not
             let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), role: collect() };
             let sent = client.post(&url).json(&report).send().await.and_then(reqwest::Response::error_for_status);
             if sent.is_err() {
-                // Whoever is at the other end of a connection that is kept open need not be the operator any more (seen: a
-                // pod that was told 404 for twelve minutes, while all others were heard).
+                // A kept connection may lead to a stranger: one that was made before kube-proxy knew an endpoint leaves the
+                // node as it is, and whoever has the Service's address out there may even answer.
                 client = connection();
             }
             match (sent, reachable) {
@@ -55,4 +54,47 @@ pub fn run(pod: PodArgs, collect: Box<dyn Fn() -> Role + Send>, changed: Arc<Not
             reachable = !reachable;
         }
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Reads a request as far as it has come; false at the connection's end.
+    async fn asks(socket: &mut TcpStream) -> bool {
+        socket.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0)
+    }
+
+    #[tokio::test]
+    async fn a_report_that_is_not_taken_is_sent_again_over_another_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pod = PodArgs {
+            pod_name: "pod".to_owned(),
+            pod_ip: [127, 0, 0, 1].into(),
+            pod_namespace: "lectern".to_owned(),
+            pool: "default".to_owned(),
+            operator_url: Some(format!("http://{}", listener.local_addr().unwrap())),
+        };
+        let collect = Box::new(|| Role::Transcoder { slots: 1, runs: Vec::new() });
+        let stop = CancellationToken::new();
+        let reports = tokio::spawn(run(pod, collect, Arc::default(), stop.clone()));
+
+        let (mut stranger, _) = listener.accept().await.unwrap();
+        assert!(asks(&mut stranger).await);
+        stranger.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let stranger_is_asked_again = async {
+            if !asks(&mut stranger).await {
+                std::future::pending::<()>().await; // it was let go, as it should be
+            }
+        };
+        tokio::select! {
+            () = stranger_is_asked_again => panic!("the stranger got the next report, too"),
+            accepted = listener.accept() => assert!(asks(&mut accepted.unwrap().0).await),
+        }
+        stop.cancel();
+        reports.await.unwrap().unwrap();
+    }
 }

@@ -1,6 +1,6 @@
 //! Publishers over TLS.
 
-use super::{from, judged, small};
+use super::{is_received_as, judged, small};
 use anyhow::{Result, ensure};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -52,8 +52,7 @@ async fn rtmps_publishers_survive_a_new_certificate() -> Result<()> {
         // Who came with the old one stays.
         let at = lecture.newest_segment(&prefix).await?;
         lecture.segments_go_on(&prefix, at, 2).await?;
-        let after = lecture.until("Receiving", "True").await?;
-        ensure!(from(&after)? == from(&playable)?, "it came from {}, and now from {}", from(&playable)?, from(&after)?);
+        is_received_as(&lecture, &playable).await?;
         let published = vec![publisher.leave()?];
         judged(lab, &lecture, &prefix, Expected { published, interrupted: false }).await.map(drop)
     })

@@ -1,6 +1,6 @@
 //! A lecture whose shard goes, in order or not.
 
-use super::{from, judged, received, small};
+use super::{is_received_as, judged, received, small};
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
@@ -42,8 +42,7 @@ async fn a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner() -> R
 
         // One process, one connection.
         ensure!(publisher.is_running(), "{}", publisher.words());
-        let after = lecture.until("Receiving", "True").await?;
-        ensure!(from(&after)? == from(&playable)?, "it came from {}, and now from {}", from(&playable)?, from(&after)?);
+        is_received_as(&lecture, &playable).await?;
         let published = vec![publisher.leave()?];
         judged(lab, &lecture, &prefix, Expected { published, interrupted: true }).await.map(drop)
     })
@@ -73,8 +72,7 @@ async fn a_shard_is_drained_mid_lecture() -> Result<()> {
 
         // The publisher noticed nothing, and the shard waits for it.
         ensure!(publisher.is_running(), "{}", publisher.words());
-        let after = lecture.until("Receiving", "True").await?;
-        ensure!(from(&after)? == from(&playable)?, "it came from {}, and now from {}", from(&playable)?, from(&after)?);
+        is_received_as(&lecture, &playable).await?;
         ensure!(lab.pods().get(&owner).await?.uid() == going, "{owner} did not wait");
         let published = vec![publisher.leave()?];
         lab.is_replaced(&owner, going.as_deref()).await?;
