@@ -20,8 +20,8 @@ demo: ## Everything up to a playing lecture, on a bare Debian machine
 	@e2e/demo/run
 clean: ## Stops the demo's publisher and removes the cluster
 	@e2e/demo/clean
-test: platform charts ## All tests, on a real cluster that it brings up
-	cargo test $(PROFILE) --workspace
+test: ## All tests, on a real cluster that it brings up
+	@scripts/test
 
 ##### Parts of them
 .PHONY: build unit charts e2e platform cluster images install bench fuzz

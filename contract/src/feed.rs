@@ -124,9 +124,10 @@ pub enum FeedFrame {
     },
     /// One picture or one AAC frame.
     AccessUnit(AccessUnit),
-    /// Nothing came from `from` on: the publisher left, or this reader was too slow and lost what lies in between.
+    /// Nothing came from `from` on: the publisher left; or what lies in between is lost to this reader, which was too slow or
+    /// asks for what this owner never had.
     Gap {
-        /// Where the last access unit ended.
+        /// Where the last access unit ended, or what the reader asked for.
         from: Ticks,
         /// Why, for people.
         reason: String,

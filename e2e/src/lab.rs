@@ -67,6 +67,8 @@ pub(crate) enum Elsewhere {
     Secret(String),
     /// A pod of the platform that is kept from going.
     HeldPod(String),
+    /// A pod of the platform that no packet reaches.
+    CutOffPod(String),
 }
 
 impl Lab {
@@ -135,6 +137,10 @@ impl Lab {
                 }
                 Elsewhere::Secret(name) => self.secrets(PLATFORM).delete(name, &DeleteParams::default()).await.map(drop),
                 Elsewhere::HeldPod(name) => self.let_go(name).await,
+                Elsewhere::CutOffPod(name) => {
+                    self.network(name, "-D").await.ok(); // where there is no rule, there is nothing to delete
+                    Ok(())
+                }
             };
             match gone {
                 Err(kube::Error::Api(answer)) if answer.code == 404 => {}

@@ -18,35 +18,49 @@ const RELAYED: &str = "lectern_ingest_relayed";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner() -> Result<()> {
     Lab::run("a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner", Share::Alone, async |lab| {
-        let lecture = lab.apply("physics", small(json!({}))).await?;
-        let placed = placement(&lecture.until("Placed", "True").await?)?;
-        let owner = placed.shard.clone();
-        let door = lab.shards().await?.into_iter().find(|shard| *shard != owner).context("a second shard")?;
-        let (_way, mut publisher) = publish_at(lab, &lecture, &door).await?;
-        let playable = lecture.until("Playable", "True").await?;
-        let prefix = prefix_of(&playable)?;
-        lab.counts(&door, RELAYED, 1.0).await?;
-        lab.counts(&door, PUBLISHERS, 0.0).await?;
-        lab.counts(&owner, PUBLISHERS, 1.0).await?;
-
-        let at = lecture.newest_segment(&prefix).await?;
-        lab.dies(&owner).await?;
-        let moved = moves(&lecture, &placed).await?;
-        ensure!(moved.shard == door && moved.reason.starts_with("adopted"), "{moved:?}");
-        let at = lecture.segments_resume(&prefix, at, 4).await?;
-
-        lab.comes_back(&owner).await?;
-        let at = lecture.segments_resume(&prefix, at, 3).await?;
-        lecture.segments_go_on(&prefix, at, 1).await?;
-        is_owned_by_one(lab, &lecture, &moved, &owner).await?;
-
-        // One process, one connection.
-        ensure!(publisher.is_running(), "{}", publisher.words());
-        is_received_as(&lecture, &playable).await?;
-        let published = vec![publisher.leave()?];
-        judged(lab, &lecture, &prefix, Expected { published, interrupted: true }).await.map(drop)
+        outlives(lab, async |owner| lab.dies(owner).await, async |owner| lab.comes_back(owner).await).await
     })
     .await
+}
+
+/// As above, and nobody is told that the owner is gone: its connections stay open, and it believes that it is the owner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_is_cut_off_does_not_take_its_stream_back() -> Result<()> {
+    Lab::run("an_owner_that_is_cut_off_does_not_take_its_stream_back", Share::Alone, async |lab| {
+        outlives(lab, async |owner| lab.is_cut_off(owner).await, async |owner| lab.is_reached(owner).await).await
+    })
+    .await
+}
+
+/// The owner of a stream goes and comes back while another shard relays the publisher.
+async fn outlives(lab: &Lab, goes: impl AsyncFnOnce(&str) -> Result<()>, comes: impl AsyncFnOnce(&str) -> Result<()>) -> Result<()> {
+    let lecture = lab.apply("physics", small(json!({}))).await?;
+    let placed = placement(&lecture.until("Placed", "True").await?)?;
+    let owner = placed.shard.clone();
+    let door = lab.shards().await?.into_iter().find(|shard| *shard != owner).context("a second shard")?;
+    let (_way, mut publisher) = publish_at(lab, &lecture, &door).await?;
+    let playable = lecture.until("Playable", "True").await?;
+    let prefix = prefix_of(&playable)?;
+    lab.counts(&door, RELAYED, 1.0).await?;
+    lab.counts(&door, PUBLISHERS, 0.0).await?;
+    lab.counts(&owner, PUBLISHERS, 1.0).await?;
+
+    let at = lecture.newest_segment(&prefix).await?;
+    goes(&owner).await?;
+    let moved = moves(&lecture, &placed).await?;
+    ensure!(moved.shard == door && moved.reason.starts_with("adopted"), "{moved:?}");
+    let at = lecture.segments_resume(&prefix, at, 4).await?;
+
+    comes(&owner).await?;
+    let at = lecture.segments_resume(&prefix, at, 3).await?;
+    lecture.segments_go_on(&prefix, at, 1).await?;
+    is_owned_by_one(lab, &lecture, &moved, &owner).await?;
+
+    // One process, one connection.
+    ensure!(publisher.is_running(), "{}", publisher.words());
+    is_received_as(&lecture, &playable).await?;
+    let published = vec![publisher.leave()?];
+    judged(lab, &lecture, &prefix, Expected { published, interrupted: true }).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -197,6 +197,10 @@ impl History {
             Place::At(next) => next,
             Place::Start(from) => {
                 let Some(start) = self.start_for(from) else { return lapsed };
+                if let Some(from) = from.filter(|from| *from < start.dts) {
+                    // Older than the ring, or sent to an owner before this one.
+                    out.push(FeedFrame::Gap { from, reason: "what came before this keyframe is not kept here".to_owned() });
+                }
                 for (track, codec, config) in start.configs.each() {
                     cursor.config(track, codec, config, out);
                 }
@@ -339,6 +343,17 @@ mod tests {
     fn old_groups_leave_whole() {
         let history = history(95, Limits { span: Ticks(30 * FRAME), bytes: usize::MAX });
         assert_eq!(first_unit(&read(&history, &mut Cursor::new(Some(Ticks(0))))), 60);
+    }
+
+    #[test]
+    fn a_reader_that_asks_for_what_is_not_kept_is_told_so() {
+        let history = history(95, Limits { span: Ticks(30 * FRAME), bytes: usize::MAX });
+        let frames = read(&history, &mut Cursor::new(Some(Ticks(59 * FRAME))));
+        let gap = FeedFrame::Gap { from: Ticks(59 * FRAME), reason: "what came before this keyframe is not kept here".into() };
+        assert_eq!((&frames[0], first_unit(&frames)), (&gap, 60));
+        // At the keyframe itself nothing is missing.
+        let frames = read(&history, &mut Cursor::new(Some(Ticks(60 * FRAME))));
+        assert!(matches!(frames[0], FeedFrame::Config { .. }), "{:?}", frames[0]);
     }
 
     #[test]

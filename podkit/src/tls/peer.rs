@@ -8,6 +8,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,10 +16,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// How long a peer's kernel may leave unanswered what it was sent: longer than the operator waits for a report.
 const GONE_AFTER: Duration = Duration::from_secs(5);
+/// How long an address of a name may take to answer before the next one is asked, too.
+const NEXT_AFTER: Duration = Duration::from_millis(250);
 
 /// Where a pod's certificate for its peers is.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -108,7 +113,7 @@ impl PeerTls {
     /// # Errors
     /// Nobody is there, or somebody else.
     pub async fn connect(&self, address: &str, server: PeerRole) -> io::Result<PeerStream> {
-        let socket = TcpStream::connect(address).await?;
+        let socket = first_of(tokio::net::lookup_host(address).await?).await?;
         // Delayed answers cost 40 ms each.
         socket.set_nodelay(true)?;
         be_attentive(&socket)?;
@@ -123,6 +128,26 @@ impl PeerTls {
         match &mut self.configs {
             Some(configs) => configs.renewed().await,
             None => std::future::pending().await,
+        }
+    }
+}
+
+/// Connects to the address that answers first. They are asked in their order, the next one as soon as one fails or lets wait
+/// for [`NEXT_AFTER`] (as RFC 8305 does): one whose machine is gone does not answer at all, and would hold up the others.
+async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let (mut addresses, mut asked) = (addresses.peekable(), JoinSet::new());
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        if let Some(next) = addresses.next() {
+            asked.spawn(TcpStream::connect(next));
+        }
+        let patience = if addresses.peek().is_some() { NEXT_AFTER } else { Duration::MAX };
+        match timeout(patience, asked.join_next()).await {
+            Ok(Some(Ok(Ok(socket)))) => return Ok(socket),
+            Ok(Some(Ok(Err(error)))) => failed = error,
+            Ok(Some(Err(panicked))) => failed = io::Error::other(panicked),
+            Ok(None) if addresses.peek().is_none() => return Err(failed),
+            Ok(None) | Err(_) => {}
         }
     }
 }
@@ -211,5 +236,24 @@ mod tests {
         let (first, then) = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
         assert_eq!((first, then), (Duration::from_secs(2), Duration::from_secs(1)));
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(GONE_AFTER));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_does_not_hold_up_the_others() {
+        use socket2::{Domain, Socket, Type};
+        // One that has as many connections waiting as it takes drops what comes, as a machine that is gone does.
+        let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        deaf.listen(0).unwrap();
+        let deaf = std::net::TcpListener::from(deaf);
+        let connect = || std::net::TcpStream::connect_timeout(&deaf.local_addr().unwrap(), Duration::from_millis(50));
+        let _waiting: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+        let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listening = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wanted = listening.local_addr().unwrap();
+        let socket = first_of([deaf.local_addr().unwrap(), refusing, wanted].into_iter()).await.unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), wanted);
+        assert_eq!(first_of([refusing].into_iter()).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(first_of(std::iter::empty()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }
