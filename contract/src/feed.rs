@@ -25,8 +25,8 @@ pub struct FeedRequest {
     /// The newest epoch of an owner that the reader has heard of, zero for none: an owner of an older one has lost the run
     /// without knowing, and must not serve it.
     pub epoch: Epoch,
-    /// Start at the last keyframe at or before this time, or at the oldest one still kept; `None`: at the newest
-    /// keyframe.
+    /// Start at the last keyframe at or before this time, or at the oldest one still kept, and then after a gap; zero: at the
+    /// oldest one, whatever came before it; `None`: at the newest one.
     pub from: Option<Ticks>,
 }
 
@@ -183,11 +183,10 @@ impl FeedFrame {
             Self::Serving { epoch } => frame::put(out, SERVING, &[&epoch.0.to_be_bytes()]),
             Self::Moved { feed } => frame::put(out, MOVED, &[&frame::text_field(feed)]),
             Self::Config { track, codec, config } => frame::put(out, CONFIG, &[&[track_code(*track), codec_code(*codec)], config]),
-            Self::AccessUnit(unit) => frame::put(
-                out,
-                ACCESS_UNIT,
-                &[&[track_code(unit.track), u8::from(unit.keyframe)], &unit.dts.0.to_be_bytes(), &unit.pts.0.to_be_bytes(), &unit.payload],
-            ),
+            Self::AccessUnit(unit) => {
+                out.extend_from_slice(&unit.head());
+                out.extend_from_slice(&unit.payload);
+            }
             Self::Gap { from, reason } => frame::put(out, GAP, &[&from.0.to_be_bytes(), &frame::text_field(reason)]),
             Self::End => frame::put(out, END, &[]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
@@ -222,6 +221,64 @@ impl FeedFrame {
     }
 }
 
+impl AccessUnit {
+    /// The bytes of its frame before its payload: with the payload behind them, what [`FeedFrame::encode`] writes.
+    pub fn head(&self) -> [u8; Head::BYTES] {
+        let length = (Head::BYTES - 4 + self.payload.len()) as u32; // one access unit: far below 4 GiB
+        let mut head = [0; Head::BYTES];
+        head[..4].copy_from_slice(&length.to_be_bytes());
+        head[4..7].copy_from_slice(&[ACCESS_UNIT, track_code(self.track), u8::from(self.keyframe)]);
+        head[7..15].copy_from_slice(&self.dts.0.to_be_bytes());
+        head[15..].copy_from_slice(&self.pts.0.to_be_bytes());
+        head
+    }
+}
+
+/// What a frame's first bytes say: enough to step over it, for who keeps frames as they are written. Only of frames that
+/// this process has encoded: nothing is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The whole frame's bytes, its length field included.
+    pub length: usize,
+    /// What it is.
+    pub kind: HeadKind,
+}
+
+/// What a frame is, as far as its first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadKind {
+    /// [`FeedFrame::AccessUnit`].
+    AccessUnit {
+        /// Which track.
+        track: Track,
+        /// Decode time on the run's timeline.
+        dts: Ticks,
+    },
+    /// [`FeedFrame::Config`].
+    Config,
+    /// Any other.
+    Other,
+}
+
+impl Head {
+    /// So many bytes are wanted; zeros follow a frame that is shorter.
+    pub const BYTES: usize = 23;
+
+    /// Reads it.
+    pub fn read(bytes: &[u8; Self::BYTES]) -> Self {
+        let [a, b, c, d, kind, track, _keyframe, dts @ .., _, _, _, _, _, _, _, _] = bytes;
+        let kind = match *kind {
+            ACCESS_UNIT => HeadKind::AccessUnit {
+                track: if *track == track_code(Track::Video) { Track::Video } else { Track::Audio },
+                dts: Ticks(u64::from_be_bytes(*dts)),
+            },
+            CONFIG => HeadKind::Config,
+            _ => HeadKind::Other,
+        };
+        Self { length: 4 + u32::from_be_bytes([*a, *b, *c, *d]) as usize, kind }
+    }
+}
+
 fn track_code(track: Track) -> u8 {
     match track {
         Track::Video => 0,
@@ -246,6 +303,23 @@ fn track_of(fields: &mut Fields) -> Result<Track, FrameError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_head_says_how_long_a_frame_is_and_where_it_lies() {
+        for frame in frames() {
+            let mut bytes = BytesMut::new();
+            frame.encode(&mut bytes);
+            let mut head = [0; Head::BYTES];
+            let there = bytes.len().min(Head::BYTES);
+            head[..there].copy_from_slice(&bytes[..there]);
+            let kind = match &frame {
+                FeedFrame::AccessUnit(unit) => HeadKind::AccessUnit { track: unit.track, dts: unit.dts },
+                FeedFrame::Config { .. } => HeadKind::Config,
+                _ => HeadKind::Other,
+            };
+            assert_eq!(Head::read(&head), Head { length: bytes.len(), kind }, "{frame:?}");
+        }
+    }
 
     fn frames() -> Vec<FeedFrame> {
         let configs = Codec::ALL.map(|codec| FeedFrame::Config { track: codec.track(), codec, config: Bytes::from_static(b"config") });

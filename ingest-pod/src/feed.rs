@@ -4,6 +4,7 @@ use crate::metrics::Counted;
 use crate::net;
 use crate::relay::Owners;
 use crate::shard::{NotServed, Shard};
+use crate::stream::Closing;
 use bytes::BytesMut;
 use lectern_contract::feed::{FeedFrame, FeedRequest};
 use lectern_contract::frame::FrameError;
@@ -28,7 +29,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// A request's bytes at most: a run id, an epoch and a time.
 const MAX_REQUEST: usize = 4096;
 /// A buffer that a batch has made larger than this is not kept: readers are many, and idle between access units.
-const KEEP: usize = 64 * 1024;
+const KEEP: usize = 16 * 1024;
 
 /// Why a reader is let go.
 #[derive(Debug, thiserror::Error)]
@@ -76,27 +77,37 @@ async fn read_run(socket: TcpStream, remote: SocketAddr, shard: &Shard, owners: 
                 NotServed::Moved(owner) => FeedFrame::Moved { feed: owners.feed(&owner) },
                 other => FeedFrame::Refused { reason: other.to_string() },
             };
-            write(&mut socket, &[verdict], &mut bytes).await?;
+            verdict.encode(&mut bytes);
+            write(&mut socket, &mut bytes).await?;
             net::farewell(&mut socket).await;
             return Ok(());
         }
     };
     tracing::info!(%remote, run = %run.id(), %epoch, from = request.from.map(tracing::field::display), "a reader came");
-    write(&mut socket, &[FeedFrame::Serving { epoch }], &mut bytes).await?;
+    FeedFrame::Serving { epoch }.encode(&mut bytes);
+    write(&mut socket, &mut bytes).await?;
     let mut reader = run.reader(request.from);
     loop {
-        let mut batch = tokio::select! {
-            batch = reader.next() => batch,
+        let batch = tokio::select! {
+            batch = reader.next(&mut bytes) => batch,
             gone = hung_up(&mut socket) => return gone,
         };
-        if let Some(owner) = &batch.moved {
-            // The run knows its new owner by name only, and the last batch is the verdict alone.
-            batch.frames = vec![FeedFrame::Moved { feed: owners.feed(owner) }];
+        if let Some(closing) = &batch.closed {
+            verdict(closing, owners).encode(&mut bytes);
         }
-        write(&mut socket, &batch.frames, &mut bytes).await?;
-        if batch.last {
+        write(&mut socket, &mut bytes).await?;
+        if batch.closed.is_some() {
             return Ok(socket.shutdown().await?);
         }
+    }
+}
+
+/// A reader's last frame.
+fn verdict(closing: &Closing, owners: &Owners) -> FeedFrame {
+    match closing {
+        Closing::Ended => FeedFrame::End,
+        Closing::Moved(owner) => FeedFrame::Moved { feed: owners.feed(owner) },
+        other => FeedFrame::Refused { reason: other.to_string() },
     }
 }
 
@@ -119,9 +130,8 @@ async fn hung_up(socket: &mut (impl AsyncRead + Unpin)) -> Result<(), FeedError>
     Ok(())
 }
 
-/// Writes frames in one go. `bytes` is a buffer to use again.
-async fn write(socket: &mut PeerStream, frames: &[FeedFrame], bytes: &mut BytesMut) -> Result<(), FeedError> {
-    frames.iter().for_each(|frame| frame.encode(bytes));
+/// Writes `bytes` in one go, and empties them for the next frames.
+async fn write(socket: &mut PeerStream, bytes: &mut BytesMut) -> Result<(), FeedError> {
     // TLS keeps back what it could not send at once, until it is flushed.
     let sent = timeout(STUCK_AFTER, async {
         socket.write_all(bytes).await?;

@@ -1,11 +1,24 @@
-//! The shard's memory for media: one pool with a cap, which all runs share.
+//! The shard's memory for media: one pool of blocks with a cap, which all runs share.
+//!
+//! Blocks of one size, and those that come back are used again: nothing is to be allocated, and later found and freed in
+//! memory that has gone cold, for every message, and no room is lost between what lives short and what lives long.
 //!
 //! Near the cap, runs keep less of their past, and new publishers are refused with a reason; those that are there lose
 //! nothing that a transcoder needs to go on. Over it, every run keeps its newest group of pictures only.
 
+use bytes::BytesMut;
 use lectern_contract::Ticks;
-use std::sync::Arc;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A block's bytes.
+pub const BLOCK_BYTES: usize = 8 * 1024;
+/// Blocks that are allocated together: one behind the other they leave no holes that are too small for the next one.
+const SLAB: usize = 64;
+/// Of the blocks that come back so many stay with the pool: an eighth of those in use, and these.
+const SPARE: usize = 64;
 
 /// From this part of the cap on, runs keep half a minute.
 const TIGHT: usize = 75;
@@ -24,6 +37,8 @@ pub struct Memory(Arc<Pool>);
 struct Pool {
     held: AtomicUsize,
     cap: usize,
+    /// Empty ones.
+    spare: Mutex<Vec<BytesMut>>,
 }
 
 /// The pool is full.
@@ -39,7 +54,7 @@ pub struct Full {
 impl Memory {
     /// An empty pool of `cap` bytes.
     pub fn new(cap: usize) -> Self {
-        Self(Arc::new(Pool { held: AtomicUsize::new(0), cap }))
+        Self(Arc::new(Pool { held: AtomicUsize::new(0), cap, spare: Mutex::default() }))
     }
 
     /// Bytes that are held now.
@@ -65,39 +80,66 @@ impl Memory {
         }
     }
 
-    /// A part of the pool, of nothing yet.
-    pub fn part(&self) -> Part {
-        Part { pool: self.clone(), bytes: 0 }
+    /// An empty block. It is there beyond the cap, too: what is above it has to be let go of elsewhere.
+    pub fn block(&self) -> Block {
+        self.0.held.fetch_add(BLOCK_BYTES, Ordering::Relaxed);
+        let mut spare = self.spare();
+        let bytes = spare.pop().unwrap_or_else(|| {
+            let mut slab = BytesMut::with_capacity(SLAB * BLOCK_BYTES);
+            spare.extend((1..SLAB).rev().map(|block| slab.split_off(block * BLOCK_BYTES)));
+            slab
+        });
+        drop(spare);
+        Block { bytes, pool: self.clone() }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<BytesMut>> {
+        self.0.spare.lock().unwrap_or_else(PoisonError::into_inner) // whole blocks, whatever panicked
     }
 }
 
-/// What somebody holds of the pool, given back when it is dropped.
-#[derive(Debug)]
-pub struct Part {
+/// A block of the pool, given back when it is dropped.
+pub struct Block {
+    bytes: BytesMut,
     pool: Memory,
-    bytes: usize,
 }
 
-impl Part {
-    /// Holds so many bytes from now on.
-    pub fn set(&mut self, bytes: usize) {
-        let held = &self.pool.0.held;
-        match bytes.checked_sub(self.bytes) {
-            Some(more) => held.fetch_add(more, Ordering::Relaxed),
-            None => held.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
-        };
-        self.bytes = bytes;
+impl Block {
+    /// Whether nothing more goes into it.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() == BLOCK_BYTES
     }
 
-    /// The pool.
-    pub fn pool(&self) -> &Memory {
-        &self.pool
+    /// Appends as much of `bytes` as there is room for, and returns the rest.
+    pub fn append<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.bytes.len()));
+        self.bytes.extend_from_slice(now);
+        later
     }
 }
 
-impl Drop for Part {
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({} bytes)", self.bytes.len())
+    }
+}
+
+impl Drop for Block {
     fn drop(&mut self) {
-        self.set(0);
+        let held = self.pool.0.held.fetch_sub(BLOCK_BYTES, Ordering::Relaxed) - BLOCK_BYTES;
+        let mut spare = self.pool.spare();
+        if spare.len() < held / BLOCK_BYTES / 8 + SPARE {
+            self.bytes.clear();
+            spare.push(std::mem::take(&mut self.bytes));
+        }
     }
 }
 
@@ -106,23 +148,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_add_up_and_are_given_back() {
-        let memory = Memory::new(1000);
-        let (mut a, mut b) = (memory.part(), memory.part());
-        a.set(300);
-        b.set(400);
-        a.set(100);
-        assert_eq!(memory.held(), 500);
-        drop(a);
-        assert_eq!(memory.held(), 400);
+    fn blocks_are_counted_and_used_again_and_not_all_of_them_are_kept() {
+        let memory = Memory::new(usize::MAX);
+        let mut blocks: Vec<_> = (0..1000).map(|_| memory.block()).collect();
+        assert_eq!(memory.held(), 1000 * BLOCK_BYTES);
+        assert_eq!(blocks[0].append(&[7; BLOCK_BYTES + 3]), [7; 3]);
+        assert!(blocks[0].is_full() && blocks[0].append(&[8]) == [8]);
+        let at = blocks[0].as_ptr();
+        drop(blocks.swap_remove(0));
+        let again = memory.block();
+        assert!(again.as_ptr() == at && again.is_empty());
+        drop((again, blocks));
+        assert_eq!(memory.held(), 0);
+        assert!((SPARE..=SPARE + 1000 / 8).contains(&memory.spare().len()), "{}", memory.spare().len());
     }
 
     #[test]
     fn the_fuller_the_pool_the_less_is_kept_and_the_full_one_takes_nobody() {
-        let memory = Memory::new(1000);
-        let mut part = memory.part();
-        for (held, span, admits) in [(0, AMPLE_SPAN, true), (760, TIGHT_SPAN, true), (950, TIGHT_SPAN, false), (1000, Ticks(0), false)] {
-            part.set(held);
+        let memory = Memory::new(100 * BLOCK_BYTES);
+        let mut blocks = Vec::new();
+        for (held, span, admits) in [(0, AMPLE_SPAN, true), (76, TIGHT_SPAN, true), (95, TIGHT_SPAN, false), (100, Ticks(0), false)] {
+            blocks.resize_with(held, || memory.block());
             assert_eq!((memory.span(Ticks(u64::MAX)), memory.admit().is_ok()), (span, admits), "at {held}");
         }
         assert!(memory.admit().unwrap_err().to_string().contains("full"));

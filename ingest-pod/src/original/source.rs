@@ -2,6 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::stream::{Batch, Reader, Run};
+use bytes::BytesMut;
 use lectern_contract::Ticks;
 use lectern_contract::feed::FeedFrame;
 use lectern_media::original::{Cutter, Limits, Piece};
@@ -15,8 +16,8 @@ pub(super) struct Source {
     metrics: Metrics,
     stop: CancellationToken,
     reader: Reader,
-    /// What was read and not cut yet.
-    batch: std::vec::IntoIter<FeedFrame>,
+    /// What was read and not cut yet: whole frames.
+    input: BytesMut,
     last: bool,
     cutter: Cutter,
 }
@@ -28,13 +29,14 @@ impl Source {
         let from = run.recording().is_none().then_some(Ticks(0));
         run.note_recording(|_| {});
         let reader = run.reader(from);
-        Self { run, metrics, stop, reader, batch: Vec::new().into_iter(), last: false, cutter: Cutter::new(Limits::default()) }
+        Self { run, metrics, stop, reader, input: BytesMut::new(), last: false, cutter: Cutter::new(Limits::default()) }
     }
 
     /// Waits for the next piece; `None` once nothing follows.
     pub(super) async fn next(&mut self) -> Option<Piece> {
         loop {
-            for frame in self.batch.by_ref() {
+            // The frames are this process's own: none is malformed.
+            while let Ok(Some(frame)) = FeedFrame::decode(&mut self.input) {
                 if let Some(piece) = self.cutter.push(frame) {
                     return Some(piece);
                 }
@@ -44,28 +46,27 @@ impl Source {
             }
             tokio::select! {
                 biased; // what is there is taken before a stop is heard
-                batch = self.reader.next() => self.take(batch),
+                batch = self.reader.next(&mut self.input) => self.take(&batch),
                 () = self.stop.cancelled() => self.last = true,
             }
         }
     }
 
-    fn take(&mut self, mut batch: Batch) {
-        if batch.lapsed {
-            self.lapsed(&mut batch.frames);
+    fn take(&mut self, batch: &Batch) {
+        self.last = batch.closed.is_some();
+        if let Some(from) = batch.lapsed {
+            self.lapsed(from);
         }
-        self.last = batch.last;
-        self.batch = batch.frames.into_iter();
     }
 
     /// S3 was away for longer than the history lasts. A reader that lapsed goes on at the newest keyframe, which is right
     /// for who wants to be live; a recording goes on with the oldest that is kept.
-    fn lapsed(&mut self, frames: &mut Vec<FeedFrame>) {
-        let Some(FeedFrame::Gap { from, .. }) = frames.first() else { return };
-        self.reader = self.run.reader(Some(*from));
+    fn lapsed(&mut self, from: Ticks) {
+        self.reader = self.run.reader(Some(from));
         tracing::warn!(run = %self.run.id(), stream = %self.run.stream(), %from, "the original has a gap: S3 was away for too long");
         self.metrics.original.gaps.inc();
         self.run.note_recording(|recording| recording.gaps += 1);
-        frames.truncate(1);
+        self.input.clear();
+        FeedFrame::Gap { from, reason: "S3 was away for too long".to_owned() }.encode(&mut self.input);
     }
 }

@@ -1,11 +1,13 @@
-//! The last minute of a run: a ring of feed frames that readers walk by sequence number.
+//! The last minute of a run: feed frames as they are written to readers, one behind the other in a ring of bytes.
 //!
 //! The publisher only appends; a reader that is too slow falls off the ring's tail and goes on at a keyframe. Pure: no
 //! lock, no clock, no socket.
 
-use bytes::Bytes;
+use super::ring::Ring;
+use crate::memory::Memory;
+use bytes::{Bytes, BytesMut};
 use lectern_contract::Ticks;
-use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
+use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Head, HeadKind, Track};
 use lectern_media::timeline::TrackEnd;
 use std::collections::VecDeque;
 
@@ -23,10 +25,6 @@ impl Default for Limits {
         Self { span: Ticks(60 * 90_000), bytes: 64 * 1024 * 1024 }
     }
 }
-
-/// Memory that an entry takes beside its payload, about, in bytes; it is counted with it. It is the ring's own, with the room
-/// that the ring has ahead, and the allocator's for the payload.
-pub const ENTRY_BYTES: usize = 80;
 
 /// The parameters of both tracks that hold at some place of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,79 +52,22 @@ impl Configs {
     }
 }
 
-/// What the ring holds. A minute of a lecture has five thousand of them, so they are small.
-#[derive(Debug)]
-enum Entry {
-    Unit {
-        payload: Bytes,
-        dts: Ticks,
-        composition: i32,
-        track: Track,
-        keyframe: bool,
-    },
-    /// All that is rare.
-    Other(Box<FeedFrame>),
-}
-
-impl Entry {
-    fn new(unit: AccessUnit) -> Self {
-        let AccessUnit { track, dts, pts, keyframe, payload } = unit;
-        match i32::try_from(i128::from(pts.0) - i128::from(dts.0)) {
-            Ok(composition) => Self::Unit { payload, dts, composition, track, keyframe },
-            Err(_) => Self::Other(Box::new(FeedFrame::AccessUnit(AccessUnit { track, dts, pts, keyframe, payload }))),
-        }
-    }
-
-    fn frame(&self) -> FeedFrame {
-        match self {
-            Self::Unit { payload, dts, composition, track, keyframe } => FeedFrame::AccessUnit(AccessUnit {
-                track: *track,
-                dts: *dts,
-                pts: Ticks(dts.0.saturating_add_signed((*composition).into())),
-                keyframe: *keyframe,
-                payload: payload.clone(),
-            }),
-            Self::Other(frame) => FeedFrame::clone(frame),
-        }
-    }
-
-    fn size(&self) -> usize {
-        ENTRY_BYTES
-            + match self {
-                Self::Unit { payload, .. } => payload.len(),
-                Self::Other(frame) => size_of::<FeedFrame>() + beside(frame),
-            }
-    }
-}
-
-/// What a frame holds in memory of its own.
-fn beside(frame: &FeedFrame) -> usize {
-    match frame {
-        FeedFrame::AccessUnit(unit) => unit.payload.len(),
-        FeedFrame::Config { config, .. } => config.len(),
-        FeedFrame::Gap { reason, .. } | FeedFrame::Refused { reason } | FeedFrame::Moved { feed: reason } => reason.len(),
-        FeedFrame::End | FeedFrame::Serving { .. } => 0,
-    }
-}
-
 /// Where reading can start.
 #[derive(Debug)]
 struct Start {
-    sequence: u64,
+    position: u64,
     dts: Ticks,
     configs: Configs,
 }
 
-/// The ring.
+/// The ring and what is known of it.
 #[derive(Debug)]
 pub(super) struct History {
     limits: Limits,
-    entries: VecDeque<Entry>,
-    /// The sequence number of the first frame kept.
-    first: u64,
-    /// The starts among the kept frames, oldest first; the first frame kept is one.
+    /// Whole frames, the first one at the first start.
+    ring: Ring,
+    /// The starts among the kept frames, oldest first.
     starts: VecDeque<Start>,
-    bytes: usize,
 }
 
 /// A reader's place in the ring.
@@ -141,13 +82,14 @@ pub(super) struct Cursor {
 enum Place {
     /// Not begun: at the last start at or before this time, or at the newest one.
     Start(Option<Ticks>),
-    /// The next frame's sequence number.
+    /// The next frame's position.
     At(u64),
 }
 
 impl History {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, entries: VecDeque::new(), first: 0, starts: VecDeque::new(), bytes: 0 }
+    /// An empty one, which is kept in `pool`.
+    pub(super) fn new(limits: Limits, pool: Memory) -> Self {
+        Self { limits, ring: Ring::new(pool), starts: VecDeque::new() }
     }
 
     /// Keeps so much of the past from now on.
@@ -155,25 +97,28 @@ impl History {
         self.limits.span = span;
     }
 
-    /// Memory that is held, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Appends an access unit. `start`: readers may begin here, under `configs`. What comes before the first start could
     /// be read by nobody and is not kept.
-    pub(super) fn push(&mut self, unit: AccessUnit, start: bool, configs: &Configs) {
-        let dts = unit.dts;
+    pub(super) fn push(&mut self, unit: &AccessUnit, start: bool, configs: &Configs) {
         if start {
-            self.starts.push_back(Start { sequence: self.end(), dts, configs: configs.clone() });
+            self.starts.push_back(Start { position: self.ring.end(), dts: unit.dts, configs: configs.clone() });
         }
-        self.append(Entry::new(unit));
-        self.trim(dts);
+        if self.starts.is_empty() {
+            return;
+        }
+        self.ring.append(&unit.head());
+        self.ring.append(&unit.payload);
+        self.trim(unit.dts);
     }
 
     /// Appends what is no access unit.
-    pub(super) fn note(&mut self, frame: FeedFrame) {
-        self.append(Entry::Other(Box::new(frame)));
+    pub(super) fn note(&mut self, frame: &FeedFrame) {
+        if self.starts.is_empty() {
+            return;
+        }
+        let mut bytes = BytesMut::new();
+        frame.encode(&mut bytes);
+        self.ring.append(&bytes);
     }
 
     /// The newest place to start at.
@@ -181,50 +126,68 @@ impl History {
         self.starts.back().map(|start| start.dts)
     }
 
-    /// Adds what follows `cursor` to `out`, about `most` bytes of it, and moves the cursor. True if the reader had lost
-    /// its place because it was too slow.
-    pub(super) fn read(&self, cursor: &mut Cursor, out: &mut Vec<FeedFrame>, most: usize) -> bool {
-        let mut lapsed = false;
+    /// Writes the frames that follow `cursor` to `out`, about `most` bytes of them, and moves the cursor. Where the reader had
+    /// lost its place because it was too slow: up to when it had read.
+    pub(super) fn read(&self, cursor: &mut Cursor, out: &mut BytesMut, most: usize) -> Option<Ticks> {
+        let mut lapsed = None;
         if let Place::At(next) = cursor.place
-            && next < self.first
+            && next < self.first()
         {
-            lapsed = true;
             let from = cursor.ends.iter().filter_map(TrackEnd::end).max().unwrap_or_default();
-            out.push(FeedFrame::Gap { from, reason: "this reader was too slow".to_owned() });
+            lapsed = Some(from);
+            FeedFrame::Gap { from, reason: "this reader was too slow".to_owned() }.encode(out);
             cursor.place = Place::Start(None);
         }
         let mut next = match cursor.place {
             Place::At(next) => next,
             Place::Start(from) => {
                 let Some(start) = self.start_for(from) else { return lapsed };
-                if let Some(from) = from.filter(|from| *from < start.dts) {
+                if let Some(from) = from.filter(|from| Ticks(0) < *from && *from < start.dts) {
                     // Older than the ring, or sent to an owner before this one.
-                    out.push(FeedFrame::Gap { from, reason: "what came before this keyframe is not kept here".to_owned() });
+                    FeedFrame::Gap { from, reason: "what came before this keyframe is not kept here".to_owned() }.encode(out);
                 }
                 for (track, codec, config) in start.configs.each() {
                     cursor.config(track, codec, config, out);
                 }
-                start.sequence
+                start.position
             }
         };
-        let mut taken = 0;
-        while taken < most
-            && let Some(entry) = self.entries.get((next - self.first) as usize)
-        {
-            taken += entry.size();
-            next += 1;
-            match entry.frame() {
-                FeedFrame::Config { track, codec, config } => cursor.config(track, codec, config, out),
-                frame => {
-                    if let FeedFrame::AccessUnit(unit) = &frame {
-                        cursor.ends[unit.track as usize].saw(unit.dts);
-                    }
-                    out.push(frame);
+        let full = out.len().saturating_add(most);
+        while out.len() < full && next < self.ring.end() {
+            let head = self.head(next);
+            let until = next + head.length as u64;
+            match head.kind {
+                HeadKind::Config => self.config(next, until, cursor, out),
+                HeadKind::AccessUnit { track, dts } => {
+                    cursor.ends[track as usize].saw(dts);
+                    self.ring.pieces(next, until).for_each(|piece| out.extend_from_slice(piece));
                 }
+                HeadKind::Other => self.ring.pieces(next, until).for_each(|piece| out.extend_from_slice(piece)),
             }
+            next = until;
         }
         cursor.place = Place::At(next);
         lapsed
+    }
+
+    fn head(&self, position: u64) -> Head {
+        let mut head = [0; Head::BYTES];
+        let mut rest = &mut head[..];
+        for piece in self.ring.pieces(position, position + Head::BYTES as u64) {
+            let (these, others) = rest.split_at_mut(piece.len());
+            these.copy_from_slice(piece);
+            rest = others;
+        }
+        Head::read(&head)
+    }
+
+    /// Parameters that the reader has are not sent again.
+    fn config(&self, from: u64, until: u64, cursor: &mut Cursor, out: &mut BytesMut) {
+        let mut bytes = BytesMut::new();
+        self.ring.pieces(from, until).for_each(|piece| bytes.extend_from_slice(piece));
+        if let Ok(Some(FeedFrame::Config { track, codec, config })) = FeedFrame::decode(&mut bytes) {
+            cursor.config(track, codec, config, out);
+        }
     }
 
     fn start_for(&self, from: Option<Ticks>) -> Option<&Start> {
@@ -232,41 +195,28 @@ impl History {
         self.starts.iter().rev().find(|start| start.dts <= from).or(self.starts.front())
     }
 
-    fn end(&self) -> u64 {
-        self.first + self.entries.len() as u64
+    /// Where the oldest frame lies that can be read.
+    fn first(&self) -> u64 {
+        self.starts.front().map_or(self.ring.end(), |start| start.position)
     }
 
-    fn append(&mut self, entry: Entry) {
-        if self.starts.is_empty() {
-            return;
-        }
-        if self.entries.len() == self.entries.capacity() {
-            // By an eighth, not to the double: most rings grow to their span and stay there.
-            self.entries.reserve_exact(self.entries.len() / 8 + 32);
-        }
-        self.bytes += entry.size();
-        self.entries.push_back(entry);
+    fn outgrows(&self) -> bool {
+        self.ring.end() - self.first() > self.limits.bytes as u64
     }
 
     fn trim(&mut self, newest: Ticks) {
         while let Some(second) = self.starts.get(1)
-            && (self.bytes > self.limits.bytes || newest.since(second.dts) >= self.limits.span)
+            && (self.outgrows() || newest.since(second.dts) >= self.limits.span)
         {
-            let until = second.sequence;
             self.starts.pop_front();
-            while self.first < until {
-                self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.size());
-                self.first += 1;
-            }
         }
-        if self.bytes > self.limits.bytes {
-            // One group of pictures that outgrows the ring: a keyframe has to come before anybody can read on. One
-            // number is left out, so that readers at the very end have lost their place, too.
-            self.first = self.end() + 1;
-            self.entries.clear();
+        if self.outgrows() {
+            // One group of pictures that outgrows the ring: a keyframe has to come before anybody can read on, and readers
+            // at the very end have lost their place, too.
             self.starts.clear();
-            self.bytes = 0;
+            self.ring.clear();
         }
+        self.ring.release(self.first());
     }
 }
 
@@ -276,9 +226,9 @@ impl Cursor {
         Self { place: Place::Start(from), sent: Configs::default(), ends: [TrackEnd::default(); 2] }
     }
 
-    fn config(&mut self, track: Track, codec: Codec, config: Bytes, out: &mut Vec<FeedFrame>) {
+    fn config(&mut self, track: Track, codec: Codec, config: Bytes, out: &mut BytesMut) {
         if self.sent.put(track, codec, config.clone()) {
-            out.push(FeedFrame::Config { track, codec, config });
+            FeedFrame::Config { track, codec, config }.encode(out);
         }
     }
 }
@@ -286,12 +236,13 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::BLOCK_BYTES;
 
     const FRAME: u64 = 3_000;
 
     /// A run with a keyframe every ten frames of 1000 bytes.
     fn history(frames: u64, limits: Limits) -> History {
-        let mut history = History::new(limits);
+        let mut history = History::new(limits, Memory::new(usize::MAX));
         let mut configs = Configs::default();
         configs.put(Track::Video, Codec::H264, Bytes::from_static(b"avcC"));
         extend(&mut history, 0..frames, &configs);
@@ -303,14 +254,14 @@ mod tests {
             let dts = Ticks(frame * FRAME);
             let keyframe = frame % 10 == 0;
             let unit = AccessUnit { track: Track::Video, dts, pts: dts, keyframe, payload: Bytes::from(vec![0; 1000]) };
-            history.push(unit, keyframe, configs);
+            history.push(&unit, keyframe, configs);
         }
     }
 
     fn read(history: &History, cursor: &mut Cursor) -> Vec<FeedFrame> {
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         history.read(cursor, &mut out, usize::MAX);
-        out
+        std::iter::from_fn(|| FeedFrame::decode(&mut out).expect("what was written")).collect()
     }
 
     fn first_unit(frames: &[FeedFrame]) -> u64 {
@@ -379,22 +330,23 @@ mod tests {
             payload: Bytes::from_static(b"p"),
         };
         let units = [unit(90_000, 97_200), unit(93_000, 90_000), unit(96_000, 96_000 + (1 << 40)), unit(1 << 41, 0)];
-        units.iter().for_each(|unit| history.push(unit.clone(), false, &Configs::default()));
+        units.iter().for_each(|unit| history.push(unit, false, &Configs::default()));
         let frames = read(&history, &mut Cursor::new(None));
         assert_eq!(frames[2..], units.map(FeedFrame::AccessUnit));
     }
 
     #[test]
     fn a_group_that_never_ends_does_not_outgrow_the_ring() {
-        let mut history = History::new(Limits { span: Ticks(u64::MAX), bytes: 20_000 });
+        let pool = Memory::new(usize::MAX);
+        let mut history = History::new(Limits { span: Ticks(u64::MAX), bytes: 20_000 }, pool.clone());
         let configs = Configs::default();
         let mut cursor = Cursor::new(None);
         for frame in 0..1000u64 {
             let dts = Ticks(frame * FRAME);
             let unit = AccessUnit { track: Track::Video, dts, pts: dts, keyframe: frame == 0, payload: Bytes::from(vec![0; 1000]) };
-            history.push(unit, frame == 0, &configs);
+            history.push(&unit, frame == 0, &configs);
             read(&history, &mut cursor);
-            assert!(history.bytes <= 20_000);
+            assert!(pool.held() <= 20_000 + 2 * BLOCK_BYTES);
         }
         extend(&mut history, 1000..1001, &configs);
         assert_eq!(first_unit(&read(&history, &mut cursor)), 1000);

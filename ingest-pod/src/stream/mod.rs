@@ -4,13 +4,14 @@ mod bitrate;
 mod history;
 mod publication;
 mod reader;
+mod ring;
 mod seats;
 
-pub use history::{ENTRY_BYTES, Limits};
+pub use history::Limits;
 pub use publication::{Publication, PublishError};
 pub use reader::{Batch, Reader};
 
-use crate::memory::{Memory, Part};
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::routes::{Route, Seat};
 use bitrate::Bitrate;
@@ -114,7 +115,6 @@ impl Clock {
 struct State {
     timeline: Timeline,
     history: History,
-    held: Part,
     configs: Configs,
     seats: Seats,
     takeover: Takeover,
@@ -157,8 +157,7 @@ impl Run {
             clock,
             state: Mutex::new(State {
                 timeline: Timeline::anchored(clock.now()),
-                history: History::new(shared.limits),
-                held: shared.memory.part(),
+                history: History::new(shared.limits, shared.memory.clone()),
                 configs: Configs::default(),
                 seats: Seats::default(),
                 takeover: route.takeover,
@@ -300,10 +299,7 @@ impl Run {
         let span = self.shared.memory.span(self.shared.limits.span);
         let mut state = self.lock();
         state.history.keep(span);
-        let news = state.append(number, media, now)?;
-        let held = state.history.bytes();
-        state.held.set(held);
-        Ok(news)
+        state.append(number, media, now)
     }
 
     /// The publisher with this number is gone.
@@ -385,7 +381,7 @@ impl State {
                 self.bitrate.add(payload.len(), now.as_millis());
                 let placed = self.timeline.push(track, dts_millis, composition_millis, now);
                 if let Some(from) = placed.gap {
-                    self.history.note(FeedFrame::Gap { from, reason: "the publisher left out some of its media".to_owned() });
+                    self.history.note(&FeedFrame::Gap { from, reason: "the publisher left out some of its media".to_owned() });
                 }
                 let stamp = placed.stamp;
                 let start = match track {
@@ -393,7 +389,7 @@ impl State {
                     Track::Audio => sound_only && self.history.newest_start().is_none_or(|last| stamp.dts.since(last) >= SOUND_START_EVERY),
                 };
                 let unit = AccessUnit { track, dts: stamp.dts, pts: stamp.pts, keyframe, payload };
-                self.history.push(unit, start, &self.configs);
+                self.history.push(&unit, start, &self.configs);
                 return first;
             }
         }
@@ -413,14 +409,14 @@ impl State {
 
     fn config(&mut self, track: Track, codec: Codec, config: bytes::Bytes) {
         if self.configs.put(track, codec, config.clone()) {
-            self.history.note(FeedFrame::Config { track, codec, config });
+            self.history.note(&FeedFrame::Config { track, codec, config });
         }
     }
 
     /// Notes that nothing follows what is there; nothing at all needs no note.
     fn gap(&mut self, reason: String) {
         if let Some(from) = self.timeline.end() {
-            self.history.note(FeedFrame::Gap { from, reason });
+            self.history.note(&FeedFrame::Gap { from, reason });
         }
     }
 }

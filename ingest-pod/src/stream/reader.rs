@@ -2,13 +2,13 @@
 
 use super::history::Cursor;
 use super::{Closing, Run};
-use lectern_contract::feed::FeedFrame;
-use lectern_contract::{ShardName, Ticks};
+use bytes::BytesMut;
+use lectern_contract::Ticks;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Payload bytes that are handed out at once, about; small enough that a reader is not far ahead of its socket.
-const BATCH: usize = 256 * 1024;
+/// Bytes that are handed out at once, about: they are copied under the run's lock, which its publisher needs, too.
+const BATCH: usize = 64 * 1024;
 
 /// A reader of a run; drops nothing unless it is too slow for the ring.
 #[derive(Debug)]
@@ -18,17 +18,14 @@ pub struct Reader {
     version: watch::Receiver<u64>,
 }
 
-/// Frames in order.
+/// What a reader was given, beside frames.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// At least one.
-    pub frames: Vec<FeedFrame>,
-    /// Nothing follows.
-    pub last: bool,
-    /// With the last: the shard that owns the run now.
-    pub moved: Option<ShardName>,
-    /// This reader had been too slow; the first frame is the gap, and the others go on at the newest keyframe.
-    pub lapsed: bool,
+    /// Why nothing follows, and then no frames came.
+    pub closed: Option<Closing>,
+    /// This reader had been too slow: it has read up to here; the first frame is the gap, and the others go on at the newest
+    /// keyframe.
+    pub lapsed: Option<Ticks>,
 }
 
 impl Reader {
@@ -37,12 +34,16 @@ impl Reader {
         Self { run, cursor: Cursor::new(from), version }
     }
 
-    /// Waits for what follows. May be cancelled without loss. After a batch that says `last`, it is at once another such.
-    pub async fn next(&mut self) -> Batch {
+    /// Waits for what follows, and appends it to `out`: whole frames, as [`FeedFrame::encode`] writes them. May be cancelled
+    /// without loss. After a batch that says why nothing follows, it is at once another such.
+    ///
+    /// [`FeedFrame::encode`]: lectern_contract::feed::FeedFrame::encode
+    pub async fn next(&mut self, out: &mut BytesMut) -> Batch {
+        let before = out.len();
         loop {
             self.version.borrow_and_update();
-            let batch = self.take();
-            if !batch.frames.is_empty() {
+            let batch = self.take(out);
+            if out.len() > before || batch.closed.is_some() {
                 return batch;
             }
             // The sender lives in the run, which this reader holds: it cannot be gone.
@@ -50,25 +51,14 @@ impl Reader {
         }
     }
 
-    fn take(&mut self) -> Batch {
-        let mut batch = Batch::default();
+    fn take(&mut self, out: &mut BytesMut) -> Batch {
+        let before = out.len();
         let state = self.run.lock();
-        batch.lapsed = state.history.read(&mut self.cursor, &mut batch.frames, BATCH);
-        if batch.lapsed {
+        let lapsed = state.history.read(&mut self.cursor, out, BATCH);
+        if lapsed.is_some() {
             self.run.shared.metrics.feed_lapses.inc();
         }
-        if batch.frames.is_empty()
-            && let Some(closing) = &state.closed
-        {
-            batch.last = true;
-            if let Closing::Moved(owner) = closing {
-                batch.moved = Some(owner.clone());
-            }
-            batch.frames.push(match closing {
-                Closing::Ended => FeedFrame::End,
-                other => FeedFrame::Refused { reason: other.to_string() },
-            });
-        }
-        batch
+        let closed = if out.len() == before { state.closed.clone() } else { None };
+        Batch { closed, lapsed }
     }
 }

@@ -5,7 +5,8 @@ use crate::nginx::Nginx;
 use crate::part::Part;
 use crate::process::{cpu_seconds, own_bytes};
 use anyhow::{Context as _, Result, bail, ensure};
-use lectern_ingest_pod::stream::ENTRY_BYTES;
+use lectern_contract::feed::Head;
+use lectern_ingest_pod::memory::BLOCK_BYTES;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -143,7 +144,8 @@ pub fn measure(side: &Side, case: Case, how: &How, probe: bool) -> Result<Figure
     Ok(Figures {
         cpu: spent * 1000.0 / seconds / streams,
         memory: own / samples / streams,
-        held: held / samples / streams * payload_part(&shape),
+        // Of a ring's first and last block about half is not used.
+        held: (held / samples / streams - BLOCK_BYTES as f64).max(0.0) * payload_part(&shape),
         accepted: numbers(&probes["accepted_ms"]),
         joined: numbers(&probes["joined_ms"]),
         delayed: numbers(&probes["delayed_ms"]),
@@ -185,7 +187,7 @@ fn check_taken(before: &Value, after: &Value, sent: &Value, case: Case) -> Resul
 /// How much of what the history counts is payload.
 fn payload_part(clip: &Clip) -> f64 {
     let payload = clip.payload() as f64;
-    payload / (payload + (clip.messages.len() * ENTRY_BYTES) as f64)
+    payload / (payload + (clip.messages.len() * Head::BYTES) as f64)
 }
 
 fn number(value: &Value, name: &str) -> f64 {
