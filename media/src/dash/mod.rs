@@ -99,15 +99,12 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
 }
 
 /// What the service aims at (§K.3): latency in milliseconds, and the rates by which a player may get there.
+///
+/// Without `Latency@target` and `@min`: `suggestedPresentationDelay` says both already. shaka-player 5.2 counts the target from where that
+/// delay has put it, so it would play too slowly until it were twice as late.
 fn service(xml: &mut Xml, segment: Ticks) {
     xml.element("ServiceDescription").attr("id", 0).with(|xml| {
-        let latency = |segments| times(segment, segments).as_millis();
-        let target = latency(DELAY_SEGMENTS);
-        xml.element("Latency")
-            .attr("min", latency(DELAY_SEGMENTS - 1))
-            .attr("max", latency(2 * DELAY_SEGMENTS))
-            .attr("target", target)
-            .empty();
+        xml.element("Latency").attr("max", times(segment, DELAY_SEGMENTS + 1).as_millis()).empty();
         xml.element("PlaybackRate").attr("min", 1.0 - CATCH_UP).attr("max", 1.0 + CATCH_UP).empty();
     });
 }
