@@ -60,6 +60,8 @@ pub enum ObjectName {
     Head,
     /// The multivariant playlist: `live.m3u8`.
     Multivariant,
+    /// The live MPD: `live.mpd`.
+    Mpd,
     /// A rendition's live playlist: `{rendition}/live.m3u8`.
     MediaPlaylist(String),
     /// A rendition's initialisation section (CMAF header): `{rendition}/init-{n}.mp4`.
@@ -84,6 +86,7 @@ impl fmt::Display for ObjectName {
         match self {
             Self::Head => f.write_str("head.json"),
             Self::Multivariant => f.write_str("live.m3u8"),
+            Self::Mpd => f.write_str("live.mpd"),
             Self::MediaPlaylist(rendition) => write!(f, "{rendition}/live.m3u8"),
             Self::Init(rendition, n) => write!(f, "{rendition}/init-{n}.mp4"),
             Self::Segment(rendition, number) => write!(f, "{rendition}/{number}.m4s"),
@@ -97,7 +100,7 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// The media type of an object, by the end of its key (RFC 8216 §4, RFC 8259, ISO/IEC 23000-19).
+/// The media type of an object, by the end of its key (RFC 8216 §4, RFC 8259, ISO/IEC 23000-19, ISO/IEC 23009-1 Annex C).
 pub fn content_type(key: &str) -> &'static str {
     match key.rsplit('.').next() {
         Some("m3u8") => "application/vnd.apple.mpegurl",
@@ -109,10 +112,10 @@ pub fn content_type(key: &str) -> &'static str {
 }
 
 /// How long a cache may keep an object (facts: CDN cache rules). A segment and an init section never change; a live
-/// playlist holds for half a segment; a VOD playlist is rewritten only when a late ledger arrives.
+/// playlist (an MPD is one) holds for half a segment; a VOD playlist is rewritten only when a late ledger arrives.
 pub fn cache_control(key: &str) -> &'static str {
     match key.rsplit('/').next() {
-        Some("live.m3u8") => "public, max-age=1",
+        Some("live.m3u8" | "live.mpd") => "public, max-age=1",
         Some("vod.m3u8") => "public, max-age=5",
         Some(name) if name.ends_with(".m4s") || name.ends_with(".mp4") => "public, max-age=1209600, immutable",
         _ => "no-store",

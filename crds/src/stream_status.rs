@@ -101,6 +101,9 @@ pub struct PlaybackStatus {
     pub player: String,
     /// The HLS multivariant playlist of the live stream.
     pub hls: String,
+    /// The DASH manifest (MPD) of the live stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dash: Option<String>,
     /// The HLS multivariant playlist of the recording, once the stream has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vod: Option<String>,

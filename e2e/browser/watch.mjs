@@ -1,4 +1,4 @@
-// A student: opens a player page in Chromium and does what its standard input asks, a JSON command a line, one JSON reply a line.
+// A student: opens a player page (or an MPD) in Chromium and does what its standard input asks, a JSON command a line, one JSON reply a line.
 // node watch.mjs LOGFILE; the commands and their fields are the functions of `commands` below. Ends with its standard input.
 import { createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -44,6 +44,25 @@ const commands = {
     }
     if (source) await page.evaluate((from) => window.lectern.hls.loadSource(from), source);
     return { openedAt: opened };
+  },
+  // Plays an MPD with shaka-player on a page that is written here; `window.lectern` has no hls then. The page is in the place of a refusal
+  // by the MPD's own server: Chromium lets no page from elsewhere (about:blank) fetch from a private address, and a refusal has no policy.
+  async openDash({ mpd, withinMs }) {
+    const opened = Date.now();
+    await page.goto(new URL('/a-page-of-the-tests', mpd).href, { timeout: withinMs });
+    await page.setContent('<!doctype html><video id="video" muted playsinline style="width: 640px"></video>');
+    await page.addScriptTag({ path: join(here, 'node_modules/shaka-player/dist/shaka-player.compiled.js') });
+    const loaded = page.evaluate(async (source) => {
+      const video = document.getElementById('video');
+      const dash = new window.shaka.Player();
+      dash.addEventListener('error', ({ detail }) => console.error(`shaka-player: ${detail.code} ${JSON.stringify(detail.data)}`));
+      await dash.attach(video);
+      window.lectern = { hls: null, dash, video };
+      await dash.load(source).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });
+      return dash.getManifestType() + (dash.isLive() ? ', live' : '');
+    }, mpd);
+    const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`${mpd} is not loaded within ${withinMs} ms`)), withinMs).unref());
+    return { openedAt: opened, kind: await Promise.race([loaded, late]) };
   },
   // What a student would press.
   async press({ selector, withinMs }) {

@@ -198,6 +198,13 @@ impl Browser {
         self.ask::<Value>(json!({"do": "open", "url": url, "source": source, "withinMs": millis(within)}), within).await.map(drop)
     }
 
+    /// Plays an MPD with shaka-player instead; selecting and listening are hls.js's and do not work then. What kind of presentation it is:
+    /// `DASH, live` or `DASH`.
+    pub async fn open_dash(&mut self, mpd: &str, within: Duration) -> Result<String> {
+        let opened: Value = self.ask(json!({"do": "openDash", "mpd": mpd, "withinMs": millis(within)}), within).await?;
+        Ok(opened["kind"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Waits for the first frame with a counter.
     pub async fn first_frame(&mut self, within: Duration) -> Result<Frame> {
         self.ask(json!({"do": "firstFrame", "withinMs": millis(within)}), within).await

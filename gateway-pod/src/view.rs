@@ -64,6 +64,9 @@ pub struct Watched {
     /// The live HLS playlist; absent until the stream is placed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hls_url: Option<String>,
+    /// The live DASH manifest; absent until the stream is placed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dash_url: Option<String>,
     /// The recording's HLS playlist, once it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vod_url: Option<String>,
@@ -153,6 +156,7 @@ impl Watched {
             state,
             player_url: playback.map(|playback| playback.player.clone()),
             hls_url: playback.map(|playback| playback.hls.clone()),
+            dash_url: playback.and_then(|playback| playback.dash.clone()),
             vod_url: playback.and_then(|playback| playback.vod.clone()),
             live_edge: edge.map(|live| LiveEdge { segment: live.segment, seen_at: live.at.clone(), lag_millis: live.lag_millis }),
         }

@@ -169,7 +169,8 @@ async fn a_stream_that_is_not_there_is_unknown_and_a_path_asks_the_cluster_nothi
 async fn a_lecture_goes_from_waiting_over_live_and_interrupted_to_ended() {
     let cluster = Cluster::with(Operator::Places);
     let id = id(&start(&cluster, ada()).await);
-    assert_eq!(watch(&cluster, &id).await.body["state"], "waiting");
+    let waiting = watch(&cluster, &id).await.body;
+    assert_eq!((&waiting["state"], &waiting["dashUrl"]), (&json!("waiting"), &json!(format!("https://watch.example/{id}/live.mpd"))));
 
     let on_air = |receiving: &str| json!([condition("Receiving", receiving, "X", ""), condition("Playable", "True", "X", "")]);
     cluster.change(&id, |stream| {

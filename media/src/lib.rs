@@ -7,6 +7,7 @@ pub mod av1;
 pub mod avc;
 mod bits;
 pub mod cmaf;
+pub mod dash;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod fixtures;

@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod cache;
+mod edge;
 pub mod http;
 pub mod memory;
 pub mod metrics;

@@ -1,6 +1,7 @@
 //! What packagers pushed of one run.
 
 use crate::cache::ByteCache;
+use crate::edge::Edge;
 use crate::public::Public;
 use bytes::Bytes;
 use lectern_contract::keys::RunPrefix;
@@ -59,7 +60,7 @@ impl Memory {
                     }
                 }
             }
-            Public::LivePlaylist if inner.small.get(path).is_some_and(|held| edge(held) > edge(&body)) => {}
+            Public::LivePlaylist if inner.small.get(path).is_some_and(|held| Edge::of(path, held) > Edge::of(path, &body)) => {}
             _ => drop(inner.small.insert(path.to_owned(), body)),
         }
     }
@@ -76,17 +77,6 @@ impl Drop for Memory {
             self.segments.remove(&format!("{}/{path}", self.prefix));
         }
     }
-}
-
-/// How far a media playlist reaches: whether it is closed, and its last segment's number. A successor's first playlists
-/// may end before its predecessor's last one, whose segments are here all the same; and S3's lag behind the pushed
-/// ones. Players must never see a playlist go back.
-fn edge(playlist: &[u8]) -> (bool, Option<u64>) {
-    let text = String::from_utf8_lossy(playlist);
-    let mut lines = text.lines().rev();
-    let closed = lines.clone().any(|line| line == "#EXT-X-ENDLIST");
-    let last = lines.find_map(|line| line.strip_suffix(".m4s")?.parse().ok());
-    (closed, last)
 }
 
 #[cfg(test)]

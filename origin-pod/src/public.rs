@@ -6,7 +6,7 @@ use crate::metrics::Kind;
 /// An object that players may have, by its path below the run's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Public {
-    /// `live.m3u8`, `{rendition}/live.m3u8`: grows while the run lasts.
+    /// `live.m3u8`, `{rendition}/live.m3u8`, `live.mpd`: grows while the run lasts.
     LivePlaylist,
     /// `vod.m3u8`, `{rendition}/vod.m3u8`.
     VodPlaylist,
@@ -28,6 +28,7 @@ impl Public {
         match file {
             "live.m3u8" => Some(Self::LivePlaylist),
             "vod.m3u8" => Some(Self::VodPlaylist),
+            "live.mpd" if !in_rendition => Some(Self::LivePlaylist),
             _ if !in_rendition => None,
             _ if is_number(file.strip_suffix(".m4s")) => Some(Self::Segment),
             _ if is_number(file.strip_prefix("init-").and_then(|rest| rest.strip_suffix(".mp4"))) => Some(Self::Init),
@@ -67,6 +68,7 @@ mod tests {
         for (path, what) in [
             ("live.m3u8", Public::LivePlaylist),
             ("360p/live.m3u8", Public::LivePlaylist),
+            ("live.mpd", Public::LivePlaylist),
             ("vod.m3u8", Public::VodPlaylist),
             ("audio/vod.m3u8", Public::VodPlaylist),
             ("360p/init-0.mp4", Public::Init),
@@ -87,6 +89,8 @@ mod tests {
             "init-0.mp4",
             "360p/../head.json",
             "360p/head.json",
+            "360p/live.mpd",
+            "vod.mpd",
             "a/b/17.m4s",
             "/live.m3u8",
             "360P/live.m3u8",

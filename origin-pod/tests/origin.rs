@@ -10,12 +10,20 @@ const ONE: &str = "#EXTM3U\n#EXTINF:2,\n1.m4s\n";
 const TWO: &str = "#EXTM3U\n#EXTINF:2,\n1.m4s\n#EXTINF:2,\n2.m4s\n";
 const FINAL: &str = "#EXTM3U\n#EXTINF:2,\n1.m4s\n#EXTINF:2,\n2.m4s\n#EXT-X-ENDLIST\n";
 
+/// What the origin looks at in an MPD.
+fn mpd(kind: &str, newest: u64) -> String {
+    format!(
+        "<MPD type=\"{kind}\"><SegmentTemplate startNumber=\"{newest}\"><SegmentTimeline><S t=\"0\" d=\"2\"/></SegmentTimeline></MPD>\n"
+    )
+}
+
 async fn lecture(lab: &Lab) -> Packager {
     let packager = Packager::start().await;
     packager.push("360p/init-0.mp4", "ftyp");
     packager.push("360p/1.m4s", "segment one");
     packager.push("360p/live.m3u8", ONE);
     packager.push("live.m3u8", "#EXTM3U\n360p/live.m3u8\n");
+    packager.push("live.mpd", &mpd("dynamic", 1));
     lab.owned_by(Some(&packager.address), 1, false).await;
     packager
 }
@@ -41,6 +49,7 @@ async fn headers_say_what_it_is_and_how_long_it_keeps() {
     let _packager = lecture(&lab).await;
     for (path, media_type, cache) in [
         ("live.m3u8", "application/vnd.apple.mpegurl", "public, max-age=1"),
+        ("live.mpd", "application/dash+xml", "public, max-age=1"),
         ("360p/init-0.mp4", "video/mp4", "public, max-age=1209600, immutable"),
         ("360p/1.m4s", "video/mp4", "public, max-age=1209600, immutable"),
     ] {
@@ -53,6 +62,26 @@ async fn headers_say_what_it_is_and_how_long_it_keeps() {
             assert_eq!(answer.bytes().await.unwrap().is_empty(), method == reqwest::Method::HEAD);
         }
     }
+}
+
+#[tokio::test]
+async fn an_mpd_is_served_as_it_is_pushed_and_never_goes_back() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    assert_eq!(lab.get("live.mpd").await, (200, mpd("dynamic", 1)));
+    packager.push("live.mpd", &mpd("dynamic", 3));
+    lab.eventually("live.mpd", &mpd("dynamic", 3)).await;
+    packager.push("live.mpd", &mpd("dynamic", 2)); // a successor's first
+    packager.push("360p/live.m3u8", TWO);
+    lab.eventually("360p/live.m3u8", TWO).await;
+    assert_eq!(lab.get("live.mpd").await, (200, mpd("dynamic", 3)));
+    packager.push("live.mpd", &mpd("static", 3));
+    lab.eventually("live.mpd", &mpd("static", 3)).await;
+    // Players take their clock from the `Date` of the object, also on a page of another host (UTCTiming in the MPD).
+    let answer = lab.client.head(lab.url("live.mpd")).send().await.unwrap();
+    assert!(answer.headers().contains_key("date"));
+    assert!(answer.headers()["access-control-expose-headers"].to_str().unwrap().contains("date"));
+    assert_eq!(lab.metrics.all_fetches(), 0);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use crate::engine::{Encoded, Output};
 use crate::packager::{Packager, Segment};
-use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_playlist};
+use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist};
 use crate::status::Status;
 use bytes::Bytes;
 use lectern_contract::SegmentNumber;
@@ -74,8 +74,11 @@ impl Studio {
         keeper: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let last = next.0.checked_sub(1).map(SegmentNumber);
-        let renditions = ladder_renditions(&job).into_iter().map(|named| {
+        let renditions = ladder_renditions(&job).into_iter().map(|mut named| {
             let timescale = if named.picture.is_some() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
+            // Known before this child's encoders say it, for an MPD that may have to be closed before they do.
+            let codec = restored.inits.get(&named.name).and_then(|(_, init)| cmaf::codec_of_init(init));
+            named.codec = codec.unwrap_or_default();
             Rendition {
                 packager: Packager::new(timescale, job.segment_duration, last),
                 window: restored.windows.get(&named.name).cloned().unwrap_or_else(empty_window),
@@ -184,6 +187,16 @@ impl Studio {
             let _ = self.keeper.send(Event::GivenUp { rendition: at, number });
         }
         self.name_renditions();
+        if self.named > 0 {
+            let made = self.renditions.iter().filter(|rendition| rendition.made > 0);
+            self.put_mpd(made, false);
+        }
+    }
+
+    fn put_mpd<'a>(&self, renditions: impl Iterator<Item = &'a Rendition>, ended: bool) {
+        if let Some(text) = live_mpd(&self.job, renditions.map(|rendition| (&rendition.named, &rendition.window)), ended) {
+            self.live.put(ObjectName::Mpd, text);
+        }
     }
 
     /// Publishes the multivariant playlist once every rendition that has begun has a segment: a player that is told of a
@@ -211,6 +224,10 @@ impl Studio {
                 self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
             }
             rendition.backlog.push(Item::Last(ended));
+        }
+        if ended {
+            // Also what only a predecessor has made: its MPD must be closed.
+            self.put_mpd(self.renditions.iter().filter(|rendition| !rendition.named.codec.is_empty()), true);
         }
     }
 }

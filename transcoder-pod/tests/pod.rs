@@ -131,12 +131,42 @@ impl Stage {
         }
         let playlist = std::fs::read_to_string(folder.join("360p/live.m3u8")).unwrap();
         assert!(playlist.ends_with("#EXT-X-ENDLIST\n") && !playlist.contains("GAP"), "{playlist}");
-        let path = folder.join("live.m3u8");
-        let complaints = tool(
-            "ffmpeg",
-            &["-v", "error", "-xerror", "-allowed_extensions", "ALL", "-i", path.to_str().unwrap(), "-map", "0", "-f", "null", "-"],
-        );
-        assert_eq!(complaints.trim(), "");
+        let mpd = std::fs::read_to_string(folder.join("live.mpd")).unwrap();
+        assert!(mpd.contains(" type=\"static\"") && mpd.contains(" mediaPresentationDuration=\"") && !mpd.contains("UTCTiming"), "{mpd}");
+        for name in ["live.m3u8", "live.mpd"] {
+            let path = folder.join(name);
+            let complaints = tool(
+                "ffmpeg",
+                &["-v", "error", "-xerror", "-allowed_extensions", "ALL", "-i", path.to_str().unwrap(), "-map", "0", "-f", "null", "-"],
+            );
+            assert_eq!(complaints.trim(), "", "{name}");
+            // All three renditions, each to its end: what a reader took for another segment would be missing.
+            let packets = tool(
+                "ffprobe",
+                &[
+                    "-v",
+                    "error",
+                    "-allowed_extensions",
+                    "ALL",
+                    "-count_packets",
+                    "-show_entries",
+                    "stream=nb_read_packets,width",
+                    "-of",
+                    "csv=p=0",
+                    path.to_str().unwrap(),
+                ],
+            );
+            let pictures = |width: &str| {
+                packets.lines().filter(|line| line.starts_with(width)).filter_map(|line| line.split(',').nth(1)?.parse::<u64>().ok()).max()
+            };
+            let whole = std::fs::read_dir(folder.join("360p"))
+                .unwrap()
+                .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "m4s"))
+                .count() as u64;
+            for width in ["640", "320"] {
+                assert!(pictures(width).is_some_and(|n| n > (whole - 2) * 60), "{name}, {whole} segments: {packets}");
+            }
+        }
     }
 }
 
@@ -150,7 +180,7 @@ async fn a_lecture_is_taken_published_and_closed() {
     let at = |name: &str| pushed.iter().position(|pushed| pushed == name).unwrap_or_else(|| panic!("{name} was not pushed: {pushed:?}"));
     for name in ["360p", "180p", "audio"] {
         let order = ["init-0.mp4", "0.m4s", "live.m3u8"].map(|file| at(&format!("{name}/{file}")));
-        assert!(order.is_sorted() && order[2] < at("live.m3u8"), "{pushed:?}");
+        assert!(order.is_sorted() && order[2] < at("live.m3u8") && order[2] < at("live.mpd"), "{pushed:?}");
         assert!(at(&format!("{name}/1.m4s")) > order[2], "pushed as it is made");
     }
     stage.until("the end", Duration::from_secs(20), |head| head.ended).await;

@@ -213,7 +213,8 @@ pub fn placed(id: &str) -> Value {
     json!({
         "conditions": [condition("Accepted", "True", "Valid", "")],
         "ingest": { "url": "rtmp://ingest.example/live", "secretName": format!("{id}-key"), "keyHash": "00" },
-        "playback": { "player": format!("https://watch.example/{id}/"), "hls": format!("https://watch.example/{id}/live.m3u8"), "prefix": "0a/x" },
+        "playback": { "player": format!("https://watch.example/{id}/"), "hls": format!("https://watch.example/{id}/live.m3u8"),
+                      "dash": format!("https://watch.example/{id}/live.mpd"), "prefix": "0a/x" },
     })
 }
 

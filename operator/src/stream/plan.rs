@@ -123,6 +123,7 @@ fn playback(public_url: &str, prefix: &RunPrefix, recorded: bool) -> PlaybackSta
     PlaybackStatus {
         player: format!("{base}/watch/{prefix}"),
         hls: format!("{base}/{prefix}/live.m3u8"),
+        dash: Some(format!("{base}/{prefix}/live.mpd")),
         vod: recorded.then(|| format!("{base}/{prefix}/vod.m3u8")),
         prefix: prefix.to_string(),
     }

@@ -207,6 +207,7 @@ fn a_new_stream_is_told_where_to_publish_and_where_to_watch() {
     assert_eq!((lecture.phase(), lecture.reason(RECEIVING)), ("Waiting", "NoPublisherYet"));
     let playback = status.playback.as_ref().unwrap();
     assert_eq!(playback.hls, format!("https://watch.example/{}/live.m3u8", playback.prefix));
+    assert_eq!(playback.dash, Some(format!("https://watch.example/{}/live.mpd", playback.prefix)));
     assert_eq!(playback.vod, None);
     let placement = status.placement.as_ref().unwrap();
     assert_eq!((placement.epoch, placement.anchor_millis), (1, 1_799_999_990_000), "zero lies ten seconds back");

@@ -1,7 +1,8 @@
-//! Keeps the run's books in S3: ledgers, the multivariant playlist, the head, `ended.json`. The only task that moves the
+//! Keeps the run's books in S3: ledgers, the multivariant playlist, the MPD, the head, `ended.json`. The only task that moves the
 //! head, and always after what the head speaks of.
 
 use super::restore::{MINUTE, Restored};
+use super::{empty_window, live_mpd};
 use crate::head::{HeadError, Ownership};
 use crate::retry::Backoff;
 use crate::status::Status;
@@ -12,7 +13,7 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_media::cmaf;
-use lectern_media::hls::{Kind, Multivariant, multivariant};
+use lectern_media::hls::{self, Kind, LiveWindow, Multivariant, multivariant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -82,12 +83,17 @@ pub struct Keeper {
     began: Option<SegmentNumber>,
     confirmed: BTreeSet<usize>,
     named: usize,
+    /// What S3 has confirmed, by the rendition's name: the MPD there names nothing else.
+    windows: BTreeMap<String, LiveWindow>,
+    /// The next segment when the MPD was last written.
+    listed: Option<SegmentNumber>,
 }
 
 impl Keeper {
     /// A keeper that goes on from `restored`.
     pub fn new(objects: Objects, job: LiveJob, status: Status, ownership: Ownership, restored: Restored) -> Self {
         Self {
+            windows: restored.windows.clone(),
             objects,
             job,
             status,
@@ -99,6 +105,7 @@ impl Keeper {
             began: None,
             confirmed: BTreeSet::new(),
             named: 0,
+            listed: None,
         }
     }
 
@@ -137,6 +144,8 @@ impl Keeper {
 
     fn enter(&mut self, rendition: usize, segment: LedgerSegment) {
         let Some(name) = self.renditions.get(&rendition).map(|named| named.name.clone()) else { return };
+        let LedgerSegment { number, duration, init, .. } = segment;
+        self.windows.entry(name.clone()).or_insert_with(empty_window).push(hls::Segment { number, duration, init });
         let restored = &mut self.restored;
         restored.first = Some(restored.first.map_or(segment.number, |first| first.min(segment.number)));
         restored.last = restored.last.max(Some(segment.number));
@@ -180,13 +189,18 @@ impl Keeper {
             self.restored.ledgers.pop_first(); // long closed
         }
         if self.confirmed.len() > self.named && !self.waits_for_first() {
-            let named = self.renditions.iter().filter(|(rendition, _)| self.confirmed.contains(rendition));
-            let renditions: Vec<EndedRendition> = named.map(|(_, named)| named.clone()).collect();
+            let renditions: Vec<EndedRendition> = self.confirmed_renditions().cloned().collect();
             let text = multivariant(&Multivariant { kind: Kind::Live, renditions: &renditions });
             self.put(&ObjectName::Multivariant, text.into(), patience).await;
             self.named = renditions.len();
         }
-        if let Some(next) = self.next_segment().filter(|next| *next > self.ownership.head().next_segment) {
+        // Once a segment and not once a rendition's segment: a put less for each of the others, and all reach equally far.
+        let next = self.next_segment();
+        if self.named > 0 && next > self.listed {
+            self.put_mpd(self.confirmed_renditions(), false, patience).await;
+            self.listed = next;
+        }
+        if let Some(next) = next.filter(|next| *next > self.ownership.head().next_segment) {
             let status = self.status.clone();
             let told =
                 |trouble: Option<String>| status.trouble("head", trouble.map(|trouble| format!("the head cannot be moved: {trouble}")));
@@ -194,6 +208,17 @@ impl Keeper {
             self.status.confirmed(SegmentNumber(next.0 - 1)); // next is one more than a number
         }
         Ok(())
+    }
+
+    fn confirmed_renditions(&self) -> impl Iterator<Item = &EndedRendition> {
+        self.renditions.iter().filter(|(rendition, _)| self.confirmed.contains(rendition)).map(|(_, named)| named)
+    }
+
+    async fn put_mpd<'a>(&self, renditions: impl Iterator<Item = &'a EndedRendition>, ended: bool, patience: Duration) {
+        let listed = renditions.filter_map(|named| Some((named, self.windows.get(&named.name)?)));
+        if let Some(text) = live_mpd(&self.job, listed, ended) {
+            self.put(&ObjectName::Mpd, text, patience).await;
+        }
     }
 
     async fn put(&self, name: &ObjectName, body: Bytes, patience: Duration) {
@@ -217,12 +242,14 @@ impl Keeper {
         let patience = if parting == Parting::Ended { PATIENCE } else { LAST_PATIENCE };
         self.write(patience).await?;
         if parting == Parting::Ended {
+            let renditions = self.all_renditions();
+            self.put_mpd(renditions.iter(), true, patience).await;
             let ended = Ended {
                 run: self.job.run.clone(),
                 anchor: self.job.anchor,
                 segment_duration: self.job.segment_duration,
                 minutes: self.restored.minutes.iter().copied().collect(),
-                renditions: self.all_renditions(),
+                renditions,
             };
             self.put(&ObjectName::Ended, json(&ended), patience).await;
         }

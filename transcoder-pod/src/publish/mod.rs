@@ -13,7 +13,10 @@ pub use restore::{Restored, restore};
 pub use uploader::{Backlog, Item, Uploader, empty_window};
 
 use bytes::Bytes;
+use lectern_contract::job::LiveJob;
+use lectern_contract::ledger::EndedRendition;
 use lectern_contract::{SegmentDuration, WallMillis};
+use lectern_media::dash::{Mpd, Representation, Stretch, mpd};
 use lectern_media::hls::{Kind, LiveWindow, MediaPlaylist, media_playlist};
 
 /// Segments that a live playlist lists.
@@ -23,4 +26,16 @@ pub const WINDOW: usize = 10;
 pub fn live_playlist(window: &LiveWindow, segment_duration: SegmentDuration, anchor: WallMillis, ended: bool) -> Bytes {
     let entries = window.entries().collect();
     media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, entries, ended }).into()
+}
+
+/// The run's live MPD, made now; `None` where no rendition has a segment.
+pub fn live_mpd<'a>(
+    job: &LiveJob,
+    renditions: impl IntoIterator<Item = (&'a EndedRendition, &'a LiveWindow)>,
+    ended: bool,
+) -> Option<Bytes> {
+    let representation = |(named, window)| Some(Representation { named, stretch: Stretch::newest(window)? });
+    let representations: Vec<_> = renditions.into_iter().filter_map(representation).collect();
+    let (segment_duration, anchor, published) = (job.segment_duration, job.anchor, lectern_podkit::clock::wall_now());
+    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, ended }, &representations).map(Bytes::from)
 }

@@ -1,0 +1,59 @@
+//! A lecture over DASH, in a player and on a page that are not ours.
+
+use anyhow::{Context as _, Result};
+use lectern_e2e::lab::STEP;
+use lectern_e2e::publisher::TONE;
+use lectern_e2e::wait::{Look, eventually};
+use lectern_e2e::{Lab, Share, Shot};
+use serde_json::json;
+
+/// Issue 5: live, over a hole, and to the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lecture_plays_over_dash() -> Result<()> {
+    Lab::run("lecture_plays_over_dash", Share::OneLecture, async |lab| {
+        let lecture = lab.apply("chemistry", json!({"title": "Chemistry", "latency": "Low"})).await?;
+        let publisher = lecture.publish(Shot::default()).await?;
+        let playable = lecture.until("Playable", "True").await?;
+        let mpd = playable.status.and_then(|status| status.playback).and_then(|playback| playback.dash).context("status.playback.dash")?;
+
+        let mut browser = lab.browser().await?;
+        eventually("the MPD", STEP, async || Ok(lab.http(&mpd).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), Look::Found)))
+            .await?;
+        assert_eq!(browser.open_dash(&mpd, STEP).await?, "DASH, live");
+        browser.playing(STEP).await?;
+        let sample = browser.sample(20).await?;
+        assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
+        assert!((0.95..=1.05).contains(&sample.rate), "media time advanced at {}, with {} stalls", sample.rate, sample.stalls);
+        let heard = browser.sound(STEP).await?;
+        assert!((heard.hertz - TONE).abs() < 30.0, "the browser hears {heard:?}");
+
+        // Longer away than a segment lasts: numbers are missing, and the player stands until there is something to jump to.
+        let prefix = lecture.prefix().await?;
+        publisher.die()?;
+        lecture.until("Receiving", "False").await?;
+        let left_at = lecture.newest_segment(&prefix).await?;
+        let again = 1_000_000; // far from the first publisher's counters
+        let publisher = lecture.publish(Shot { first: again, ..Shot::default() }).await?;
+        lecture.segments_resume(&prefix, left_at, 5).await?;
+        eventually("pictures of after the hole", STEP, async || {
+            let frame = browser.first_frame(STEP).await?;
+            Ok(if frame.counter.is_some_and(|counter| counter >= again) { Look::Found(()) } else { Look::NotYet(format!("{frame:?}")) })
+        })
+        .await?;
+        browser.playing(STEP).await?;
+        assert_eq!(browser.sample(5).await?.complaints(&publisher.published()), Vec::<String>::new());
+        browser.screenshot("dash").await?;
+
+        lecture.end().await?;
+        lecture.until("Ended", "True").await?;
+        eventually("the MPD is static", STEP, async || {
+            let text = lab.http(&mpd).await?;
+            Ok(if text.contains(" type=\"static\"") { Look::Found(()) } else { Look::NotYet(text) })
+        })
+        .await?;
+        browser.ended(STEP).await?;
+        drop(publisher);
+        browser.close().await
+    })
+    .await
+}

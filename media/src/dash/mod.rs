@@ -1,0 +1,191 @@
+//! The live MPD (MPEG-DASH, ISO/IEC 23009-1:2022): values in, text out. It names the segments that HLS names.
+//!
+//! **Addressing.** A `SegmentTimeline` with `$Number$`, and not the arithmetic of `@duration`: by arithmetic a player would ask
+//! for every number that the clock has reached, also for those that are late or that never came to be (the publisher was
+//! away), and stall on the 404s. A timeline says what is there. Times and durations in it are those of slots: a number's slot is
+//! all of the time that belongs to the number, and holds the segment also where that begins late (the publisher came in the
+//! middle of it) or ends early, so two transcoders write the same. (Sound may reach over by a frame of AAC, 21 ms.)
+//!
+//! **Holes.** In such a timeline a number is a segment's place in the list plus `@startNumber`, so a list with a hole would name
+//! the wrong segments after it: `S@n`, which could say the number, is read neither by shaka-player 5.2 nor by ffmpeg. A Period per
+//! gapless stretch would need its start remembered for as long as the Period lasts, by a successor and in S3, too. So the MPD
+//! lists the newest [`Stretch`] only, with its first number as `@startNumber`: always one Period from `PT0S`, whose times
+//! are the run's. What lies before a hole goes from the MPD when the first segment after the hole comes; shaka-player keeps what it
+//! knew of before and jumps over the hole.
+//!
+//! **Another init section** begins a stretch, too, in the same Period and Representation: shaka-player applies the new
+//! `@initialization` when the MPD names it. It happens only where a successor's encoder has other parameters.
+
+mod stretch;
+mod xml;
+
+pub use stretch::Stretch;
+
+use lectern_contract::ledger::EndedRendition;
+use lectern_contract::{SegmentDuration, TICKS_PER_SECOND, Ticks, WallMillis};
+use xml::Xml;
+
+/// Segments between the clock and the picture. By the clock, the newest segment that an MPD names is up to three segments
+/// old: one is being made, an encoder takes up to half of one, caches and `minimumUpdatePeriod` add one and a half. One more
+/// is what a player has in hand.
+const DELAY_SEGMENTS: u64 = 4;
+/// A player that is late catches up, and one that is early waits, by this much: nobody hears it.
+const CATCH_UP: f64 = 0.04;
+/// `Representation@bandwidth` holds with a buffer of this size (§5.3.5.2): encoders even their rate out over one second, and
+/// boxes and AAC swing by less than another. So it is the average, and not a peak as `BANDWIDTH` in HLS.
+const MIN_BUFFER: Ticks = Ticks::from_millis(2_000);
+
+/// What an MPD says of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mpd {
+    /// The ladder's segment duration.
+    pub segment_duration: SegmentDuration,
+    /// Segments that a live playlist lists at most: how far one may seek back.
+    pub window: usize,
+    /// Wall-clock time of tick zero.
+    pub anchor: WallMillis,
+    /// When this text is made.
+    pub published: WallMillis,
+    /// Nothing will be added: the MPD is static, as `EXT-X-ENDLIST` closes a playlist.
+    pub ended: bool,
+}
+
+/// A rendition and its segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Representation<'a> {
+    /// The rendition.
+    pub named: &'a EndedRendition,
+    /// Its segments.
+    pub stretch: Stretch,
+}
+
+/// The text of `mpd` for `representations`, to be served as `live.mpd` in the run's folder; `None` where there are none.
+///
+/// Pictures make one AdaptationSet and sounds another, in the order that they have here.
+pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> {
+    let end = representations.iter().map(|representation| representation.stretch.end(mpd.segment_duration)).max()?;
+    let segment = mpd.segment_duration.ticks();
+    let live = |span: Ticks| (!mpd.ended).then_some(Duration(span));
+    let mut xml = Xml::document();
+    xml.element("MPD")
+        .attr("xmlns", "urn:mpeg:dash:schema:mpd:2011")
+        .attr("profiles", "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019")
+        .attr("type", if mpd.ended { "static" } else { "dynamic" })
+        .attr("availabilityStartTime", date(mpd.anchor))
+        .attr("publishTime", date(mpd.published))
+        .attr_if("mediaPresentationDuration", mpd.ended.then_some(Duration(end)))
+        .attr_if("minimumUpdatePeriod", live(segment))
+        .attr_if("timeShiftBufferDepth", live(times(segment, mpd.window as u64)))
+        .attr_if("suggestedPresentationDelay", live(times(segment, DELAY_SEGMENTS)))
+        .attr("maxSegmentDuration", Duration(segment))
+        .attr("minBufferTime", Duration(MIN_BUFFER))
+        .with(|xml| {
+            if !mpd.ended {
+                service(xml, segment);
+            }
+            xml.element("Period").attr("id", 0).attr("start", "PT0S").with(|xml| {
+                let (video, audio): (Vec<_>, Vec<_>) = representations.iter().partition(|it| it.named.picture.is_some());
+                adaptation_set(xml, 1, "video", mpd.segment_duration, &video);
+                adaptation_set(xml, 2, "audio", mpd.segment_duration, &audio);
+            });
+            if !mpd.ended {
+                // The `Date` of this very object, which every server sends and the origin's CORS headers expose: right to a second or
+                // two behind a CDN that keeps it for one. A path of its own for the time would not be there where a CDN sits
+                // before S3, and a time in the text (`direct`) is as old as the text. Too early a time only adds delay.
+                xml.element("UTCTiming").attr("schemeIdUri", "urn:mpeg:dash:utc:http-head:2014").attr("value", "live.mpd").empty();
+            }
+        });
+    Some(xml.finish())
+}
+
+/// What the service aims at (§K.3): latency in milliseconds, and the rates by which a player may get there.
+///
+/// Without `Latency@target` and `@min`: `suggestedPresentationDelay` says both already. shaka-player 5.2 counts the target from where that
+/// delay has put it, so it would play too slowly until it were twice as late.
+fn service(xml: &mut Xml, segment: Ticks) {
+    xml.element("ServiceDescription").attr("id", 0).with(|xml| {
+        xml.element("Latency").attr("max", times(segment, DELAY_SEGMENTS + 1).as_millis()).empty();
+        xml.element("PlaybackRate").attr("min", 1.0 - CATCH_UP).attr("max", 1.0 + CATCH_UP).empty();
+    });
+}
+
+fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, segment_duration: SegmentDuration, representations: &[&Representation<'_>]) {
+    if representations.is_empty() {
+        return;
+    }
+    xml.element("AdaptationSet")
+        .attr("id", id)
+        .attr("contentType", kind)
+        .attr("mimeType", format_args!("{kind}/mp4"))
+        .attr("segmentAlignment", true)
+        .attr("startWithSAP", 1)
+        .with(|xml| {
+            xml.element("Role").attr("schemeIdUri", "urn:mpeg:dash:role:2011").attr("value", "main").empty();
+            representations.iter().for_each(|it| representation(xml, it, segment_duration));
+        });
+}
+
+fn representation(xml: &mut Xml, it: &Representation<'_>, segment_duration: SegmentDuration) {
+    let picture = it.named.picture;
+    xml.element("Representation")
+        .attr("id", &it.named.name)
+        .attr("codecs", &it.named.codec)
+        .attr("bandwidth", it.named.bitrate)
+        .attr_if("width", picture.map(|picture| picture.width))
+        .attr_if("height", picture.map(|picture| picture.height))
+        .attr_if("frameRate", picture.map(|picture| picture.frame_rate))
+        .attr_if("sar", picture.map(|_| "1:1"))
+        .attr_if("audioSamplingRate", picture.is_none().then_some(crate::cmaf::AUDIO_TIMESCALE))
+        .with(|xml| {
+            if picture.is_none() {
+                xml.element("AudioChannelConfiguration")
+                    .attr("schemeIdUri", "urn:mpeg:dash:23003:3:audio_channel_configuration:2011")
+                    .attr("value", 2)
+                    .empty();
+            }
+            segments(xml, &it.stretch, segment_duration);
+        });
+}
+
+/// `presentationTimeOffset` is zero: a segment's decode time, counted from tick zero, is its time in the Period.
+fn segments(xml: &mut Xml, stretch: &Stretch, segment_duration: SegmentDuration) {
+    xml.element("SegmentTemplate")
+        .attr("timescale", TICKS_PER_SECOND)
+        .attr("presentationTimeOffset", 0)
+        .attr("startNumber", stretch.first())
+        .attr("initialization", format_args!("$RepresentationID$/init-{}.mp4", stretch.init()))
+        .attr("media", "$RepresentationID$/$Number$.m4s")
+        .with(|xml| {
+            xml.element("SegmentTimeline").with(|xml| {
+                let repeats = stretch.last().0 - stretch.first().0; // the last is not before the first
+                xml.element("S")
+                    .attr("t", stretch.first().start(segment_duration).0)
+                    .attr("d", segment_duration.ticks().0)
+                    .attr_if("r", (repeats > 0).then_some(repeats))
+                    .empty();
+            });
+        });
+}
+
+fn times(span: Ticks, n: u64) -> Ticks {
+    Ticks(span.0.saturating_mul(n))
+}
+
+/// A span as xs:duration (W3C XML Schema 2 §3.3.6), in seconds and whole milliseconds, rounded up: a duration must not cut media.
+struct Duration(Ticks);
+
+impl std::fmt::Display for Duration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let millis = self.0.0.div_ceil(TICKS_PER_SECOND / 1000);
+        match millis % 1000 {
+            0 => write!(f, "PT{}S", millis / 1000),
+            rest => write!(f, "PT{}.{rest:03}S", millis / 1000),
+        }
+    }
+}
+
+/// A time as xs:dateTime. An MPD must have it, so a time after the year 9999 becomes the last one that can be written.
+fn date(at: WallMillis) -> String {
+    let at = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    format!("{:.3}", at.unwrap_or(jiff::Timestamp::MAX))
+}

@@ -1,0 +1,181 @@
+//! MPDs: against golden files (`UPDATE_GOLDEN=1` writes them anew), and read back by another crate's parser.
+#![allow(clippy::unwrap_used)]
+
+use lectern_contract::ledger::{EndedRendition, Picture};
+use lectern_contract::{SegmentDuration, SegmentNumber, WallMillis};
+use lectern_media::dash::{Mpd, Representation, Stretch, mpd};
+use lectern_media::hls::{Entry, LiveWindow, Segment};
+use roxmltree::{Document, Node};
+
+const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
+const LIVE: Mpd = Mpd {
+    segment_duration: TWO,
+    window: 10,
+    anchor: WallMillis(1_700_000_000_250),
+    published: WallMillis(1_700_000_030_000),
+    ended: false,
+};
+
+fn segment(number: u64) -> Segment {
+    Segment { number: SegmentNumber(number), duration: TWO.ticks(), init: 0 }
+}
+
+fn window(segments: impl IntoIterator<Item = Segment>) -> LiveWindow {
+    let mut window = LiveWindow::new(10);
+    segments.into_iter().for_each(|segment| assert!(window.push(segment)));
+    window
+}
+
+fn stretch(segments: impl IntoIterator<Item = Segment>) -> Stretch {
+    Stretch::newest(&window(segments)).unwrap()
+}
+
+fn renditions() -> [EndedRendition; 3] {
+    let video = |name: &str, codec: &str, width, height, bitrate| EndedRendition {
+        name: name.into(),
+        codec: codec.into(),
+        bitrate,
+        picture: Some(Picture { width, height, frame_rate: 30 }),
+    };
+    let audio = EndedRendition { name: "audio".into(), codec: "mp4a.40.2".into(), bitrate: 128_000, picture: None };
+    [video("720p", "avc1.64001f", 1280, 720, 2_800_000), video("360p", "avc1.64001e", 640, 360, 800_000), audio]
+}
+
+/// The MPD of a run whose renditions end at the numbers given.
+fn text(of: &Mpd, stretches: [Stretch; 3]) -> String {
+    let all = renditions();
+    let representations: Vec<_> = all.iter().zip(stretches).map(|(named, stretch)| Representation { named, stretch }).collect();
+    mpd(of, &representations).unwrap()
+}
+
+fn golden(name: &str, text: &str) {
+    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{path}; UPDATE_GOLDEN=1 writes it anew");
+}
+
+fn all<'t>(document: &'t Document<'_>, name: &str) -> Vec<Node<'t, 't>> {
+    document.descendants().filter(|node| node.has_tag_name(("urn:mpeg:dash:schema:mpd:2011", name))).collect()
+}
+
+fn attributes<'t>(nodes: &[Node<'t, 't>], name: &str) -> Vec<Option<&'t str>> {
+    nodes.iter().map(|node| node.attribute(name)).collect()
+}
+
+/// Init section and segments of each Representation, as a player makes them of the templates (§5.3.9.4.4): its URL, its start in ticks.
+fn named(document: &Document<'_>) -> Vec<(String, Vec<(String, u64)>)> {
+    let number = |node: &Node<'_, '_>, name: &str| node.attribute(name).map(|value| value.parse::<u64>().unwrap());
+    let urls = |representation: Node<'_, '_>| {
+        let template = representation.children().find(|node| node.has_tag_name("SegmentTemplate")).unwrap();
+        let fill =
+            |attribute: &str| template.attribute(attribute).unwrap().replace("$RepresentationID$", representation.attribute("id").unwrap());
+        let (mut next, mut time, mut segments) = (number(&template, "startNumber").unwrap(), 0, Vec::new());
+        for series in template.descendants().filter(|node| node.has_tag_name("S")) {
+            time = number(&series, "t").unwrap_or(time);
+            for _ in 0..=number(&series, "r").unwrap_or(0) {
+                segments.push((fill("media").replace("$Number$", &next.to_string()), time));
+                next += 1;
+                time += number(&series, "d").unwrap();
+            }
+        }
+        (fill("initialization"), segments)
+    };
+    all(document, "Representation").into_iter().map(urls).collect()
+}
+
+#[test]
+fn a_live_mpd_names_what_there_is() {
+    let text = text(&LIVE, [stretch((5..15).map(segment)), stretch((5..14).map(segment)), stretch([segment(14)])]);
+    golden("live.mpd", &text);
+    let document = Document::parse(&text).unwrap();
+    let root = document.root_element();
+    assert_eq!((root.attribute("type"), root.attribute("availabilityStartTime")), (Some("dynamic"), Some("2023-11-14T22:13:20.250Z")));
+    assert_eq!(root.attribute("mediaPresentationDuration"), None);
+    assert_eq!((root.attribute("minimumUpdatePeriod"), root.attribute("timeShiftBufferDepth")), (Some("PT2S"), Some("PT20S")));
+    assert_eq!(attributes(&all(&document, "Period"), "start"), [Some("PT0S")]);
+    let representations = all(&document, "Representation");
+    assert_eq!(attributes(&representations, "codecs"), [Some("avc1.64001f"), Some("avc1.64001e"), Some("mp4a.40.2")]);
+    assert_eq!(attributes(&representations, "height"), [Some("720"), Some("360"), None]);
+    assert_eq!(attributes(&all(&document, "AdaptationSet"), "contentType"), [Some("video"), Some("audio")]);
+
+    let named = named(&document);
+    assert_eq!(named.iter().map(|(init, _)| init.as_str()).collect::<Vec<_>>(), ["720p/init-0.mp4", "360p/init-0.mp4", "audio/init-0.mp4"]);
+    let expected: Vec<_> = (5..15).map(|n| (format!("720p/{n}.m4s"), n * 180_000)).collect();
+    assert_eq!(named[0].1, expected);
+    assert_eq!(named[1].1.len(), 9);
+    assert_eq!(named[2].1, [("audio/14.m4s".to_owned(), 2_520_000)]);
+}
+
+#[test]
+fn an_ended_mpd_is_static_and_nothing_else_moves() {
+    let stretches = [stretch((5..15).map(segment)), stretch((5..15).map(segment)), stretch((5..14).map(segment))];
+    let ended = text(&Mpd { ended: true, ..LIVE }, stretches);
+    golden("ended.mpd", &ended);
+    let (live, ended) = (text(&LIVE, stretches), Document::parse(&ended).unwrap());
+    let live = Document::parse(&live).unwrap();
+    let root = ended.root_element();
+    assert_eq!((root.attribute("type"), root.attribute("mediaPresentationDuration")), (Some("static"), Some("PT30S")));
+    assert_eq!((root.attribute("minimumUpdatePeriod"), root.attribute("timeShiftBufferDepth")), (None, None));
+    assert!(all(&ended, "UTCTiming").is_empty());
+    assert_eq!(named(&live), named(&ended), "a player goes on where it is");
+    assert_eq!(attributes(&all(&live, "Period"), "id"), attributes(&all(&ended, "Period"), "id"));
+}
+
+#[test]
+fn after_a_hole_the_mpd_begins_anew_and_its_times_do_not() {
+    let after = stretch([7, 8, 12, 13].map(segment));
+    assert_eq!((after.first(), after.last()), (SegmentNumber(12), SegmentNumber(13)));
+    let text = text(&LIVE, [after, after, after]);
+    let named = named(&Document::parse(&text).unwrap());
+    assert_eq!(named[0].1, [("720p/12.m4s".to_owned(), 12 * 180_000), ("720p/13.m4s".to_owned(), 13 * 180_000)]);
+}
+
+#[test]
+fn another_init_section_begins_a_stretch() {
+    let after = stretch([segment(7), segment(8), Segment { init: 1, ..segment(9) }, Segment { init: 1, ..segment(10) }]);
+    assert_eq!((after.first(), after.last(), after.init()), (SegmentNumber(9), SegmentNumber(10), 1));
+    let text = text(&LIVE, [after, after, after]);
+    assert_eq!(named(&Document::parse(&text).unwrap())[1].0, "360p/init-1.mp4");
+}
+
+#[test]
+fn without_segments_there_is_no_mpd() {
+    assert_eq!(Stretch::newest(&LiveWindow::new(10)), None);
+    assert_eq!(mpd(&LIVE, &[]), None);
+}
+
+#[test]
+fn a_lecture_without_sound_has_one_set() {
+    let all_of_them = renditions();
+    let text = mpd(&LIVE, &[Representation { named: &all_of_them[0], stretch: stretch([segment(0)]) }]).unwrap();
+    let document = Document::parse(&text).unwrap();
+    assert_eq!(attributes(&all(&document, "AdaptationSet"), "contentType"), [Some("video")]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn an_mpd_names_only_what_the_playlist_names_to_its_end(
+        segments in proptest::collection::btree_map(0u64..60, 0u32..3, 1..40),
+        size in 1usize..12,
+        ended: bool,
+    ) {
+        let mut window = LiveWindow::new(size);
+        for (number, init) in segments {
+            window.push(Segment { init, ..segment(number) });
+        }
+        let stretch = Stretch::newest(&window).unwrap();
+        let text = text(&Mpd { ended, ..LIVE }, [stretch; 3]);
+        let document = Document::parse(&text).unwrap();
+        let playlist: Vec<Entry> = window.entries().collect();
+        for (init, urls) in named(&document) {
+            let tail = &playlist[playlist.len() - urls.len()..];
+            for (entry, (url, start)) in tail.iter().zip(&urls) {
+                let Entry::Segment(segment) = entry else { panic!("a gap is named: {url}") };
+                assert!(url.ends_with(&format!("/{}.m4s", segment.number)) && init.ends_with(&format!("/init-{}.mp4", segment.init)));
+                assert_eq!(*start, segment.number.start(TWO).0);
+            }
+        }
+    }
+}
