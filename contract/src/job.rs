@@ -1,6 +1,6 @@
 //! The message that sends a run to a transcoder, through SQS.
 
-use crate::{Ladder, RunId, SegmentDuration, StreamRef, WallMillis, keys::RunPrefix};
+use crate::{Ladder, PartCount, RunId, SegmentDuration, StreamRef, WallMillis, keys::RunPrefix};
 use serde::{Deserialize, Serialize};
 
 /// Work for a transcoder: take the run's feed, encode it, publish it. Delivered at least once; the head of the run
@@ -28,6 +28,9 @@ pub struct LiveJob {
     pub ladder: Ladder,
     /// The length of every segment.
     pub segment_duration: SegmentDuration,
+    /// Parts a segment, for players that want to be closer to the live edge than whole segments let them; `None`: none.
+    #[serde(default)]
+    pub parts: Option<PartCount>,
     /// Where the run's objects go.
     pub prefix: RunPrefix,
     /// How long the source may be silent before the job ends as idle, in milliseconds.

@@ -68,6 +68,8 @@ pub enum ObjectName {
     Init(String, u32),
     /// A media segment: `{rendition}/{segment}.m4s`.
     Segment(String, SegmentNumber),
+    /// A part of a media segment, counted from zero: `{rendition}/{segment}.{part}.m4s`. Origins only; S3 has whole segments.
+    Part(String, SegmentNumber, u32),
     /// What was confirmed in one minute of the run's timeline: `ledger/{minute}.ledger.json`.
     Ledger(u64),
     /// A piece of the original as the publisher sent it, by the time at which it starts, in ticks since the run's epoch:
@@ -90,6 +92,7 @@ impl fmt::Display for ObjectName {
             Self::MediaPlaylist(rendition) => write!(f, "{rendition}/live.m3u8"),
             Self::Init(rendition, n) => write!(f, "{rendition}/init-{n}.mp4"),
             Self::Segment(rendition, number) => write!(f, "{rendition}/{number}.m4s"),
+            Self::Part(rendition, number, part) => write!(f, "{rendition}/{number}.{part}.m4s"),
             Self::Ledger(minute) => write!(f, "ledger/{minute}.ledger.json"),
             // Padded, so that a listing is in the order of time: 14 digits last for 35 years.
             Self::Original(start) => write!(f, "original/{:014}.mp4", start.0),

@@ -16,4 +16,4 @@ pub mod time;
 
 pub use ids::{Epoch, KeyHash, Owner, RunId, ShardName, StreamRef};
 pub use ladder::{AudioRendition, Ladder, VideoCodec, VideoRendition};
-pub use time::{SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks, WallMillis};
+pub use time::{PartCount, SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks, WallMillis};

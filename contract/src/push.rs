@@ -12,6 +12,7 @@ const REQUEST: u8 = 1;
 const OBJECT: u8 = 2;
 const ENDED: u8 = 3;
 const REFUSED: u8 = 4;
+const JOINED: u8 = 5;
 
 /// What an origin asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,13 @@ pub enum PushFrame {
         name: String,
         /// Its bytes.
         body: Bytes,
+    },
+    /// A segment whose parts were all pushed: it is those, joined. Saves sending it twice.
+    Joined {
+        /// The segment's path below the run's prefix.
+        name: String,
+        /// How many parts it has; they were pushed as [`crate::keys::ObjectName::Part`] 0 to `parts` − 1.
+        parts: u32,
     },
     /// The run has ended: what was pushed is final.
     Ended,
@@ -60,6 +68,7 @@ impl PushFrame {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Object { name, body } => frame::put(out, OBJECT, &[&frame::text_field(name), body]),
+            Self::Joined { name, parts } => frame::put(out, JOINED, &[&frame::text_field(name), &parts.to_be_bytes()]),
             Self::Ended => frame::put(out, ENDED, &[]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
         }
@@ -71,6 +80,7 @@ impl PushFrame {
         let mut fields = Fields::new(kind, body);
         Ok(Some(match kind {
             OBJECT => Self::Object { name: fields.text("name")?, body: fields.rest() },
+            JOINED => Self::Joined { name: fields.text("name")?, parts: fields.u32("parts")? },
             ENDED => Self::Ended,
             REFUSED => Self::Refused { reason: fields.text("reason")? },
             other => return Err(FrameError::Kind(other)),
@@ -86,6 +96,7 @@ mod tests {
     fn every_frame_comes_back() {
         let frames = [
             PushFrame::Object { name: "360p/1.m4s".into(), body: Bytes::from_static(b"moof") },
+            PushFrame::Joined { name: "360p/1.m4s".into(), parts: 6 },
             PushFrame::Refused { reason: "moved".into() },
             PushFrame::Ended,
         ];

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::num::NonZeroU8;
 
 /// Ticks in a second (RFC 3551 §5's video clock; MPEG-TS and CMAF tracks of ours use it as their timescale).
 pub const TICKS_PER_SECOND: u64 = 90_000;
@@ -121,9 +122,49 @@ impl fmt::Display for SegmentNumber {
     }
 }
 
+/// Into how many parts of equal length every segment is cut (draft-pantos-hls-rfc8216bis §4.4.4.9). A function of time
+/// alone, like the number of a segment, so that all renditions and all transcoders cut at the same times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartCount(NonZeroU8);
+
+impl PartCount {
+    /// For `latency: Low`: a third of a second each.
+    pub const LOW_LATENCY: Self = Self(NonZeroU8::MIN.saturating_add(5));
+
+    /// How many.
+    pub const fn get(self) -> u8 {
+        self.0.get()
+    }
+
+    /// Which part of its segment holds `at`, counted from zero.
+    pub fn index(self, at: Ticks, duration: SegmentDuration) -> u64 {
+        let span = u128::from(duration.ticks().0);
+        let within = u128::from(at.0) % span;
+        (within * u128::from(self.get()) / span) as u64 // below get()
+    }
+
+    /// The length of a part, exactly: rounded up to a tick.
+    pub fn nominal(self, duration: SegmentDuration) -> Ticks {
+        Ticks(duration.ticks().0.div_ceil(u64::from(self.get())))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_a_function_of_time() {
+        let (two, six) = (SegmentDuration::LOW_LATENCY, PartCount::LOW_LATENCY);
+        let first_of = |part: u64| Ticks(180_000 * 7 + 30_000 * part);
+        for part in 0..6 {
+            assert_eq!((six.index(first_of(part), two), six.index(Ticks(first_of(part + 1).0 - 1), two)), (part, part));
+        }
+        assert_eq!(six.nominal(two), Ticks(30_000));
+        assert_eq!(serde_json::to_string(&six).unwrap(), "6");
+        assert!(serde_json::from_str::<PartCount>("0").is_err());
+    }
 
     #[test]
     fn a_boundary_belongs_to_the_segment_that_it_starts() {

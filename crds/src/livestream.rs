@@ -149,10 +149,10 @@ impl Default for LadderChoice {
 /// How the stream trades delay for steadiness.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Latency {
-    /// Segments of 2 s.
+    /// Segments of 2 s, in parts of a third of a second: students are two seconds or so behind.
     #[default]
     Low,
-    /// Segments of 4 s.
+    /// Segments of 4 s, without parts: students are twelve seconds or so behind, over lines that waver.
     Standard,
 }
 

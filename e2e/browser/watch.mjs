@@ -29,7 +29,22 @@ page.on('console', (message) => note(`console.${message.type()}`, message.text()
 page.on('pageerror', (error) => note('pageerror', error.stack ?? String(error)));
 page.on('requestfailed', (request) => note('requestfailed', `${request.url()} ${request.failure()?.errorText}`));
 page.on('response', (response) => { if (response.status() >= 400) note('response', `${response.status()} ${response.url()}`); });
+// What the page asked for, of late: each path with its query and the answer's status.
+const requests = [];
+page.on('response', (response) => {
+  const url = new URL(response.url());
+  requests.push([url.pathname + url.search, response.status()]);
+  if (requests.length > 5000) requests.shift();
+});
 await page.evaluateOnNewDocument(readFileSync(join(here, 'probe.js'), 'utf8'));
+
+// A page with a video element and a script of ours. It is in the place of a refusal by the source's own server: Chromium lets no page from
+// elsewhere (about:blank) fetch from a private address, and a refusal has no policy.
+async function bare(source, script, withinMs) {
+  await page.goto(new URL('/a-page-of-the-tests', source).href, { timeout: withinMs });
+  await page.setContent('<!doctype html><video id="video" muted playsinline style="width: 640px"></video>');
+  await page.addScriptTag({ path: join(here, script) });
+}
 
 const commands = {
   // Opens a page and waits for its `window.lectern`; `source` replaces what the page plays.
@@ -45,30 +60,47 @@ const commands = {
     if (source) await page.evaluate((from) => window.lectern.hls.loadSource(from), source);
     return { openedAt: opened };
   },
-  // Plays an MPD with shaka-player on a page that is written here; `window.lectern` has no hls then. The page is in the place of a refusal
-  // by the MPD's own server: Chromium lets no page from elsewhere (about:blank) fetch from a private address, and a refusal has no policy.
-  async openDash({ mpd, withinMs }) {
+  // Plays an MPD or a playlist with shaka-player on a page that is written here; `window.lectern` has no hls then.
+  async openShaka({ source, withinMs }) {
     const opened = Date.now();
-    await page.goto(new URL('/a-page-of-the-tests', mpd).href, { timeout: withinMs });
-    await page.setContent('<!doctype html><video id="video" muted playsinline style="width: 640px"></video>');
-    await page.addScriptTag({ path: join(here, 'node_modules/shaka-player/dist/shaka-player.compiled.js') });
-    const loaded = page.evaluate(async (source) => {
+    await bare(source, 'node_modules/shaka-player/dist/shaka-player.compiled.js', withinMs);
+    const loaded = page.evaluate(async (from) => {
       const video = document.getElementById('video');
-      const dash = new window.shaka.Player();
-      dash.addEventListener('error', ({ detail }) => console.error(`shaka-player: ${detail.code} ${JSON.stringify(detail.data)}`));
-      await dash.attach(video);
-      window.lectern = { hls: null, dash, video };
-      await dash.load(source).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });
-      return dash.getManifestType() + (dash.isLive() ? ', live' : '');
-    }, mpd);
-    const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`${mpd} is not loaded within ${withinMs} ms`)), withinMs).unref());
+      const shaka = new window.shaka.Player();
+      shaka.addEventListener('error', ({ detail }) => console.error(`shaka-player: ${detail.code} ${JSON.stringify(detail.data)}`));
+      await shaka.attach(video);
+      window.lectern = { hls: null, shaka, video };
+      await shaka.load(from).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });
+      return shaka.getManifestType() + (shaka.isLive() ? ', live' : '');
+    }, source);
+    const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`${source} is not loaded within ${withinMs} ms`)), withinMs).unref());
     return { openedAt: opened, kind: await Promise.race([loaded, late]) };
+  },
+  // Plays a playlist with hls.js as it comes, on a page that is written here: for the peers of benchmarks.
+  async openHls({ source, withinMs }) {
+    const opened = Date.now();
+    await bare(source, 'hls.min.js', withinMs);
+    await page.evaluate(async (from, until) => {
+      // hls.js itself gives up at a 404.
+      while (!(await fetch(from, { cache: 'no-store' })).ok) {
+        if (Date.now() > until) throw new Error(`${from} is not there`);
+        await new Promise((next) => setTimeout(next, 100));
+      }
+      const video = document.getElementById('video');
+      const hls = new window.Hls();
+      hls.loadSource(from);
+      hls.attachMedia(video);
+      window.lectern = { hls, video };
+    }, source, opened + withinMs);
+    return { openedAt: opened };
   },
   // What a student would press.
   async press({ selector, withinMs }) {
     const found = await page.waitForSelector(selector, { visible: true, timeout: withinMs });
     await found.click();
   },
+  // The requests whose path and query match, and what they were answered.
+  requests: async ({ pattern }) => requests.filter(([path]) => new RegExp(pattern).test(path)),
   // Every command that is not here is a function of probe.js, run in the page.
   async screenshot({ path }) {
     await page.screenshot({ path });

@@ -198,11 +198,16 @@ impl Browser {
         self.ask::<Value>(json!({"do": "open", "url": url, "source": source, "withinMs": millis(within)}), within).await.map(drop)
     }
 
-    /// Plays an MPD with shaka-player instead; selecting and listening are hls.js's and do not work then. What kind of presentation it is:
-    /// `DASH, live` or `DASH`.
-    pub async fn open_dash(&mut self, mpd: &str, within: Duration) -> Result<String> {
-        let opened: Value = self.ask(json!({"do": "openDash", "mpd": mpd, "withinMs": millis(within)}), within).await?;
+    /// Plays an MPD or a playlist with shaka-player instead; selecting and listening are hls.js's and do not work then. What kind of
+    /// presentation it is: `DASH, live`, `HLS` and so on.
+    pub async fn open_shaka(&mut self, source: &str, within: Duration) -> Result<String> {
+        let opened: Value = self.ask(json!({"do": "openShaka", "source": source, "withinMs": millis(within)}), within).await?;
         Ok(opened["kind"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Plays a playlist with hls.js and its defaults, on a page of its own.
+    pub async fn open_hls(&mut self, source: &str, within: Duration) -> Result<()> {
+        self.ask::<Value>(json!({"do": "openHls", "source": source, "withinMs": millis(within)}), within).await.map(drop)
     }
 
     /// Waits for the first frame with a counter.
@@ -229,6 +234,11 @@ impl Browser {
     pub async fn playlist(&mut self) -> Result<String> {
         let state: Value = self.ask(json!({"do": "state"}), Duration::ZERO).await?;
         Ok(state["url"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The requests of the page whose path and query match `pattern`, a JavaScript regular expression: each with its answer's status.
+    pub async fn requests(&mut self, pattern: &str) -> Result<Vec<(String, u16)>> {
+        self.ask(json!({"do": "requests", "pattern": pattern}), Duration::ZERO).await
     }
 
     /// What can be selected.

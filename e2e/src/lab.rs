@@ -251,9 +251,14 @@ impl Lab {
 
     /// The text at a URL of the platform.
     pub async fn http(&self, url: &str) -> Result<String> {
+        String::from_utf8(self.http_bytes(url).await?).with_context(|| url.to_owned())
+    }
+
+    /// The same for what is no text.
+    pub async fn http_bytes(&self, url: &str) -> Result<Vec<u8>> {
         let response = reqwest::get(url).await.with_context(|| url.to_owned())?;
         ensure!(response.status().is_success(), "{url} answers {}", response.status());
-        Ok(response.text().await?)
+        Ok(response.bytes().await?.into())
     }
 }
 

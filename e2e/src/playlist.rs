@@ -11,6 +11,18 @@ pub struct Media {
     pub ended: bool,
     /// EXT-X-MEDIA-SEQUENCE.
     pub sequence: u64,
+    /// URIs of EXT-X-PART, in order.
+    pub parts: Vec<String>,
+    /// URI of EXT-X-PRELOAD-HINT.
+    pub hint: Option<String>,
+}
+
+impl Media {
+    /// The URIs of a segment's parts, in order.
+    pub fn parts_of(&self, segment: &Segment) -> Vec<&str> {
+        let of = |uri: &str| uri.split('.').next().and_then(|number| number.parse().ok());
+        self.parts.iter().map(String::as_str).filter(|uri| segment.number().is_some() && of(uri) == segment.number()).collect()
+    }
 }
 
 /// A segment in a playlist.
@@ -41,6 +53,8 @@ pub fn media(text: &str) -> Media {
             ("#EXT-X-DISCONTINUITY", _) => discontinuity = true,
             ("#EXT-X-GAP", _) => gap = true,
             ("#EXT-X-MEDIA-SEQUENCE", number) => playlist.sequence = number.parse().unwrap_or_default(),
+            ("#EXT-X-PART", attributes) => playlist.parts.extend(uri(attributes)),
+            ("#EXT-X-PRELOAD-HINT", attributes) => playlist.hint = uri(attributes),
             ("#EXT-X-MAP", attributes) => playlist.maps.extend(uri(attributes)),
             (tag, _) if tag.starts_with('#') => {}
             _ => {
@@ -79,6 +93,16 @@ mod tests {
         );
         assert_eq!(read.segments.iter().map(|s| (s.number(), s.discontinuity)).collect::<Vec<_>>(), [(Some(7), false), (Some(9), true)]);
         assert_eq!((read.ended, read.sequence, read.maps), (true, 7, vec!["init-1.mp4".to_owned()]));
+    }
+
+    #[test]
+    fn parts_belong_to_the_segment_of_their_number() {
+        let read = media(
+            "#EXT-X-PART:DURATION=0.3,URI=\"8.0.m4s\",INDEPENDENT=YES\n#EXTINF:2,\n8.m4s\n#EXT-X-PART:DURATION=0.3,URI=\"9.0.m4s\"\n\
+             #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"9.1.m4s\"\n",
+        );
+        assert_eq!(read.parts_of(&read.segments[0]), ["8.0.m4s"]);
+        assert_eq!((read.parts.len(), read.hint.as_deref()), (2, Some("9.1.m4s")));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A lecturer: pictures drawn here, coded and sent by an ffmpeg of its own, in real time.
 
+use crate::browser::Frame;
 use crate::coding::Coding;
 use crate::pattern::{self, FRAME_RATE, Size};
 use anyhow::{Context as _, Result, bail};
@@ -7,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -48,6 +49,7 @@ pub struct Publisher {
     pictures: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     next: Arc<AtomicU32>,
+    started: Arc<OnceLock<SystemTime>>,
     shot: Shot,
     accepted: mpsc::Receiver<SystemTime>,
     /// Where ffmpeg's words are.
@@ -82,9 +84,10 @@ impl Publisher {
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU32::new(shot.first));
         let stdin = child.stdin.take().context("ffmpeg's input")?;
+        let started = Arc::new(OnceLock::new());
         let pictures = {
-            let (stop, next, shot) = (stop.clone(), next.clone(), shot.clone());
-            std::thread::spawn(move || draw_all(stdin, &shot, &next, &stop))
+            let (stop, next, shot, started) = (stop.clone(), next.clone(), shot.clone(), started.clone());
+            std::thread::spawn(move || draw_all(stdin, &shot, &next, &started, &stop))
         };
         let words = BufReader::new(child.stderr.take().context("ffmpeg's words")?);
         let mut file = std::fs::File::create(&log)?;
@@ -98,7 +101,7 @@ impl Publisher {
                 file.write_all(&line).and_then(|()| file.write_all(b"\n")).ok();
             }
         });
-        Ok(Self { child, pictures: Some(pictures), stop, next, shot, accepted, log })
+        Ok(Self { child, pictures: Some(pictures), stop, next, started, shot, accepted, log })
     }
 
     /// When the server accepted the publish command, as ffmpeg noticed; at most `within` from now.
@@ -111,6 +114,12 @@ impl Publisher {
     /// The counters drawn so far.
     pub fn published(&self) -> std::ops::Range<u32> {
         self.shot.first..self.next.load(Ordering::Acquire)
+    }
+
+    /// How long after a picture was due (and drawn, if the machine kept up) it was shown, in seconds; `None` where that cannot be read.
+    pub fn behind(&self, shown: &Frame) -> Option<f64> {
+        let due = *self.started.get()? + due(shown.counter?.checked_sub(self.shot.first)?);
+        Some(shown.at / 1000.0 - due.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64())
     }
 
     /// True until ffmpeg has ended.
@@ -180,16 +189,16 @@ impl Drop for Publisher {
 }
 
 /// Draws picture after picture, each at its time, until `stop`, the shot's end, or ffmpeg's.
-fn draw_all(mut ffmpeg: ChildStdin, shot: &Shot, next: &AtomicU32, stop: &AtomicBool) {
+fn draw_all(mut ffmpeg: ChildStdin, shot: &Shot, next: &AtomicU32, started: &OnceLock<SystemTime>, stop: &AtomicBool) {
     let start = Instant::now();
+    let _ = started.set(SystemTime::now()); // only here
     let mut picture = Vec::new();
     for index in 0..shot.frames.unwrap_or(u32::MAX - shot.first) {
         if stop.load(Ordering::Acquire) {
             return;
         }
         if !shot.hurry {
-            let due = start + Duration::from_nanos(u64::from(index) * 1_000_000_000 / u64::from(FRAME_RATE));
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            std::thread::sleep((start + due(index)).saturating_duration_since(Instant::now()));
         }
         pattern::draw(shot.first + index, shot.size, &mut picture);
         // Counted before it is written, so that nobody can see a picture that does not count as published.
@@ -198,4 +207,9 @@ fn draw_all(mut ffmpeg: ChildStdin, shot: &Shot, next: &AtomicU32, stop: &Atomic
             return;
         }
     }
+}
+
+/// From the first picture to number `index`.
+fn due(index: u32) -> Duration {
+    Duration::from_nanos(u64::from(index) * 1_000_000_000 / u64::from(FRAME_RATE))
 }

@@ -28,12 +28,12 @@ impl Table {
 
     /// The spread of a step's values, if it has any.
     pub fn spread(&self, step: &str) -> Option<Spread> {
-        spread(self.0.get(step)?.clone())
+        spread(self.0.get(step)?.iter().copied())
     }
 
     /// Ours over the peer's, round by round: a machine that drifts between rounds drifts for both.
     pub fn ratio(&self, peer: &Self, step: &str) -> Option<Spread> {
-        spread(self.0.get(step)?.iter().zip(peer.0.get(step)?).map(|(ours, theirs)| ours / theirs).collect())
+        spread(self.0.get(step)?.iter().zip(peer.0.get(step)?).map(|(ours, theirs)| ours / theirs))
     }
 
     /// Medians as ` key=value`, for the result line.
@@ -45,7 +45,9 @@ impl Table {
     }
 }
 
-fn spread(mut values: Vec<f64>) -> Option<Spread> {
+/// The spread of `values`, if there is any.
+pub fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+    let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     Some(Spread { min: *values.first()?, median: values[values.len() / 2], max: *values.last()? })
 }

@@ -19,7 +19,7 @@ async fn lecture_plays_over_dash() -> Result<()> {
         let mut browser = lab.browser().await?;
         eventually("the MPD", STEP, async || Ok(lab.http(&mpd).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), Look::Found)))
             .await?;
-        assert_eq!(browser.open_dash(&mpd, STEP).await?, "DASH, live");
+        assert_eq!(browser.open_shaka(&mpd, STEP).await?, "DASH, live");
         browser.playing(STEP).await?;
         browser.first_frame(STEP).await?; // the lecture is so young that the player may have to wait for its second segment
         let sample = browser.sample(20).await?;

@@ -130,12 +130,26 @@ fn init(timescale: u32, handler: &[u8; 4], name: &str, entry: Codec, minf: Minf,
 /// # Errors
 /// [`CmafError::Empty`], [`CmafError::TooLarge`], or [`CmafError::Boxes`].
 pub fn segment(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
-    let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
-    let mut out = Vec::with_capacity(256 + samples.len() * 16 + payload);
+    let mut out = with_room(samples);
     let brands = [b"msdh", b"cmfs", b"iso6"].map(Into::into).to_vec();
     Styp { major_brand: b"msdh".into(), minor_version: 0, compatible_brands: brands }.encode(&mut out)?;
     fragment(&mut out, TRACK_ID, sequence, start, samples)?;
     Ok(out.into())
+}
+
+/// A part of a media segment that is not its first (which is written by [`segment`]): one fragment, a CMAF chunk (ISO/IEC
+/// 23000-19 §7.3.3.2). The parts of a segment, joined, are the segment.
+///
+/// # Errors
+/// As [`segment`].
+pub fn chunk(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
+    let mut out = with_room(samples);
+    fragment(&mut out, TRACK_ID, sequence, start, samples)?;
+    Ok(out.into())
+}
+
+fn with_room(samples: &[Sample]) -> Vec<u8> {
+    Vec::with_capacity(256 + samples.iter().map(|sample| 16 + sample.data.len()).sum::<usize>())
 }
 
 /// Appends a movie fragment of one track: `moof` and `mdat`. `sequence`, `start` and the errors are [`segment`]'s.

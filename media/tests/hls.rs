@@ -3,7 +3,10 @@
 
 use lectern_contract::ledger::{EndedRendition, Picture};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
-use lectern_media::hls::{Entry, Kind, LiveWindow, MediaPlaylist, Multivariant, Segment, common_numbers, media_playlist, multivariant};
+use lectern_media::hls::{
+    Entry, Kind, LiveWindow, LowLatency, MediaPlaylist, Multivariant, Part, PartWindow, Report, Segment, common_numbers, delta_update,
+    media_playlist, multivariant,
+};
 use quick_m3u8::tag::{KnownTag, hls};
 use quick_m3u8::{HlsLine, Reader, config::ParsingOptionsBuilder};
 
@@ -13,8 +16,8 @@ fn segment(number: u64) -> Segment {
     Segment { number: SegmentNumber(number), duration: TWO.ticks(), init: 0 }
 }
 
-fn playlist(kind: Kind, entries: Vec<Entry>, ended: bool) -> MediaPlaylist {
-    MediaPlaylist { kind, segment_duration: TWO, anchor: WallMillis(1_700_000_000_000), entries, ended }
+fn playlist(kind: Kind, entries: Vec<Entry>, ended: bool) -> MediaPlaylist<'static> {
+    MediaPlaylist { kind, segment_duration: TWO, anchor: WallMillis(1_700_000_000_000), entries, ended, low_latency: None }
 }
 
 fn golden(name: &str, text: &str) {
@@ -57,6 +60,75 @@ fn a_live_playlist_counts_gaps_and_names_its_init_sections() {
     assert_eq!(durations, [2.0, 2.0, 2.0, 2.0, 1.0]);
     assert_eq!(tags.iter().filter(|tag| matches!(tag, hls::Tag::Map(_))).count(), 2);
     assert_eq!(tags.iter().filter(|tag| matches!(tag, hls::Tag::Gap(_))).count(), 1);
+}
+
+/// Ten whole segments and two parts of the next.
+fn low_latency() -> String {
+    let (mut window, mut parts) = (LiveWindow::new(10), PartWindow::default());
+    for number in 7..18 {
+        for part in 0..if number < 17 { 6 } else { 2 } {
+            parts.push(SegmentNumber(number), 0, Part { duration: Ticks(30_000), independent: part == 0 });
+        }
+        if number < 17 {
+            window.push(segment(number));
+        }
+    }
+    let reports = [Report { rendition: "audio".into(), number: SegmentNumber(17), part: 1 }];
+    let low_latency = LowLatency { parts: &parts, target: Ticks(30_000), reports: &reports };
+    media_playlist(&MediaPlaylist { low_latency: Some(low_latency), ..playlist(Kind::Live, window.entries().collect(), false) })
+}
+
+#[test]
+fn a_low_latency_playlist_names_its_parts_and_what_comes_next() {
+    let text = low_latency();
+    golden("live-low.m3u8", &text);
+    let (tags, uris) = tags(&text);
+    assert_eq!((uris.len(), uris[9].as_str()), (10, "16.m4s"));
+    let parts: Vec<(String, f64, bool)> = tags
+        .iter()
+        .filter_map(|tag| if let hls::Tag::Part(part) = tag { Some((part.uri().to_string(), part.duration(), part.independent())) } else { None })
+        .collect();
+    assert_eq!(parts.len(), 3 * 6 + 2, "three whole segments and the open one");
+    assert_eq!((parts[0].0.as_str(), parts[19].0.as_str()), ("14.0.m4s", "17.1.m4s"));
+    let target = tags.iter().find_map(|tag| if let hls::Tag::PartInf(inf) = tag { Some(inf.part_target()) } else { None }).unwrap();
+    assert!(parts.iter().all(|(_, duration, _)| *duration <= target && *duration >= 0.85 * target), "{parts:?}");
+    assert_eq!(parts.iter().filter(|(_, _, independent)| *independent).count(), 4);
+    let control = tags.iter().find_map(|tag| if let hls::Tag::ServerControl(control) = tag { Some(control.clone()) } else { None }).unwrap();
+    assert!(control.can_block_reload() && control.part_hold_back().unwrap() >= 2.0 * target && control.can_skip_until().unwrap() >= 12.0);
+    let hint = tags.iter().find_map(|tag| if let hls::Tag::PreloadHint(hint) = tag { Some(hint.uri().to_string()) } else { None });
+    assert_eq!(hint.as_deref(), Some("17.2.m4s"));
+    assert!(tags.iter().any(|tag| matches!(tag, hls::Tag::RenditionReport(report) if report.uri() == "../audio/live.m3u8")));
+}
+
+#[test]
+fn a_low_latency_playlist_that_ends_is_an_ordinary_one() {
+    let parts = PartWindow::default();
+    let low_latency = Some(LowLatency { parts: &parts, target: Ticks(30_000), reports: &[] });
+    let text = media_playlist(&MediaPlaylist { low_latency, ..playlist(Kind::Live, vec![Entry::Segment(segment(3))], true) });
+    assert!(!text.contains("PART") && !text.contains("SERVER-CONTROL") && text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+}
+
+#[test]
+fn parts_that_need_another_init_section_say_so() {
+    let mut parts = PartWindow::default();
+    parts.push(SegmentNumber(4), 1, Part { duration: Ticks(30_000), independent: true });
+    let low_latency = Some(LowLatency { parts: &parts, target: Ticks(30_000), reports: &[] });
+    let text = media_playlist(&MediaPlaylist { low_latency, ..playlist(Kind::Live, vec![Entry::Segment(segment(3))], false) });
+    let open = text.split("3.m4s\n").nth(1).unwrap();
+    assert!(open.starts_with("#EXT-X-MAP:URI=\"init-1.mp4\"\n#EXT-X-PART:"), "{text}");
+}
+
+#[test]
+fn a_delta_update_leaves_out_what_is_old() {
+    let full = low_latency();
+    let delta = delta_update(&full).unwrap();
+    golden("live-low-delta.m3u8", &delta);
+    let (tags, uris) = tags(&delta);
+    let skipped = tags.iter().find_map(|tag| if let hls::Tag::Skip(skip) = tag { Some(skip.skipped_segments()) } else { None });
+    // 20.67 s in all, 12 of which must stay.
+    assert_eq!((skipped, uris[0].as_str(), uris.len()), (Some(4), "11.m4s", 6));
+    assert_eq!(full.split("11.m4s").nth(1), delta.split("11.m4s").nth(1));
+    assert_eq!(delta_update(&media_playlist(&playlist(Kind::Live, vec![Entry::Segment(segment(3))], false))), None);
 }
 
 #[test]

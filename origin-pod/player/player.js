@@ -151,12 +151,11 @@
       });
       hls = new Hls({
         startPosition,
-        liveSyncDurationCount: 3,
-        liveMaxLatencyDurationCount: 12,
-        maxLiveSyncPlaybackRate: 1.05, // catches up after a stall, too little to be heard
+        // How far behind the end to play is the playlist's to say: three parts, or three segments.
+        maxLiveSyncPlaybackRate: 1.03, // catches up after a stall, too little to be heard
         backBufferLength: 60,
         manifestLoadPolicy: patient(5000),
-        playlistLoadPolicy: patient(5000),
+        playlistLoadPolicy: patient(8000), // a playlist is held back until it has something new, for six seconds at most
         fragLoadPolicy: patient(8000),
       });
       window.lectern.hls = hls;

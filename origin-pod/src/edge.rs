@@ -1,13 +1,24 @@
 //! How far a live playlist reaches.
 
+/// A place in a media playlist, as a request names it: a segment, or (`part`, from zero) a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The segment's media sequence number, which is its number.
+    pub msn: u64,
+    /// `None`: the whole segment.
+    pub part: Option<u64>,
+}
+
 /// How far a live playlist reaches, for playlists of one name. A successor's first playlists may end before its predecessor's last one,
 /// whose segments are here all the same; and S3's lag behind the pushed ones. Players must never see a playlist go back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
     /// An end is final.
     closed: bool,
     /// The newest segment's number.
     newest: Option<u64>,
+    /// Parts of the segment after it.
+    parts: u64,
     /// The newest segments' numbers of all Representations of an MPD together: one that knows less of the others is the older.
     sum: u64,
 }
@@ -20,9 +31,32 @@ impl Edge {
     }
 
     fn of_playlist(text: &str) -> Self {
-        let mut lines = text.lines().rev();
-        let closed = lines.clone().any(|line| line == "#EXT-X-ENDLIST");
-        Self { closed, newest: lines.find_map(|line| line.strip_suffix(".m4s")?.parse().ok()), sum: 0 }
+        let closed = text.lines().any(|line| line == "#EXT-X-ENDLIST");
+        let newest = text.lines().rev().find_map(|line| line.strip_suffix(".m4s")?.parse().ok());
+        let next = newest.map(|newest: u64| newest.saturating_add(1));
+        let part_of_next = |line: &str| {
+            let uri = line.strip_prefix("#EXT-X-PART:")?.split("URI=\"").nth(1)?;
+            let (number, part) = uri.split_once(".m4s\"")?.0.split_once('.')?;
+            part.parse::<u64>().ok().filter(|_| number.parse().ok() == next)
+        };
+        let parts = text.lines().rev().find_map(part_of_next).map_or(0, |part| part.saturating_add(1));
+        Self { closed, newest, parts, sum: 0 }
+    }
+
+    /// Whether nothing will be added.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether `wanted` stands in the playlist, or will never.
+    pub fn reaches(&self, wanted: Position) -> bool {
+        let of_next = |newest: u64| wanted.msn == newest.saturating_add(1) && wanted.part.is_some_and(|part| part < self.parts);
+        self.closed || self.newest.is_some_and(|newest| wanted.msn <= newest || of_next(newest))
+    }
+
+    /// Whether `wanted` is more than `segments` after the newest whole one.
+    pub fn is_short_of(&self, wanted: Position, segments: u64) -> bool {
+        self.newest.is_none_or(|newest| wanted.msn > newest.saturating_add(segments))
     }
 
     /// Not a parser of XML: it reads what `media::dash` writes, and what is not that reaches nowhere.
@@ -38,7 +72,7 @@ impl Edge {
             number(template)?.saturating_add(segments).checked_sub(1)
         });
         let (newest, sum) = newest.fold((None, 0u64), |(most, sum), n| (most.max(Some(n)), sum.saturating_add(n)));
-        Self { closed: text.contains(" type=\"static\""), newest, sum }
+        Self { closed: text.contains(" type=\"static\""), newest, parts: 0, sum }
     }
 }
 
@@ -73,6 +107,26 @@ mod tests {
             mpd("static", &[(0, 3), (0, 3)]),
         ];
         assert!(in_order.is_sorted() && in_order.windows(2).all(|pair| pair[0] != pair[1]), "{in_order:?}");
+    }
+
+    #[test]
+    fn parts_of_the_next_segment_count() {
+        let edge = Edge::of(
+            "360p/live.m3u8",
+            b"#EXTM3U\n#EXT-X-PART:DURATION=0.3,URI=\"8.5.m4s\"\n#EXTINF:2,\n8.m4s\n#EXT-X-PART:DURATION=0.3,URI=\"9.0.m4s\",INDEPENDENT=YES\n\
+              #EXT-X-PART:DURATION=0.3,URI=\"9.1.m4s\"\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"9.2.m4s\"\n",
+        );
+        assert_eq!((edge.newest, edge.parts), (Some(8), 2));
+        let at = |msn, part| Position { msn, part };
+        for wanted in [at(8, None), at(8, Some(9)), at(9, Some(0)), at(9, Some(1)), at(3, Some(0))] {
+            assert!(edge.reaches(wanted), "{wanted:?}");
+        }
+        for wanted in [at(9, None), at(9, Some(2)), at(10, Some(0))] {
+            assert!(!edge.reaches(wanted), "{wanted:?}");
+        }
+        assert!(edge.is_short_of(at(11, None), 2) && !edge.is_short_of(at(10, None), 2));
+        let whole = Edge::of("360p/live.m3u8", b"#EXT-X-PART:DURATION=0.3,URI=\"8.5.m4s\"\n#EXTINF:2,\n8.m4s\n");
+        assert_eq!((whole.parts, whole < edge), (0, true));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The HTTP side: paths in, objects out.
 
+use crate::directives::Directives;
 use crate::metrics::{Kind, Metrics, Outcome};
 use crate::pages::{self, Pages};
 use crate::public::Public;
@@ -47,7 +48,7 @@ pub fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> 
 /// A run's objects, at the paths that they have in S3.
 async fn media(State(origin): State<Origin>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let mut response = match method {
-        Method::GET | Method::HEAD => object(&origin, &method, uri.path(), &headers).await,
+        Method::GET | Method::HEAD => object(&origin, &method, &uri, &headers).await,
         Method::OPTIONS => (
             StatusCode::NO_CONTENT,
             [(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"), (ACCESS_CONTROL_ALLOW_HEADERS, "range"), (ACCESS_CONTROL_MAX_AGE, "86400")],
@@ -63,20 +64,33 @@ async fn media(State(origin): State<Origin>, method: Method, uri: Uri, headers: 
     response
 }
 
-async fn object(origin: &Origin, method: &Method, path: &str, headers: &HeaderMap) -> Response {
+async fn object(origin: &Origin, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
     // The path is taken as it came: no name that is served needs an escape, so that nothing can hide behind one.
-    let named = path.strip_prefix('/').and_then(RunPrefix::of_key).and_then(|(prefix, rest)| Some((prefix, rest, Public::of(rest)?)));
+    let named = uri.path().strip_prefix('/').and_then(RunPrefix::of_key).and_then(|(prefix, rest)| Some((prefix, rest, Public::of(rest)?)));
     let Some((prefix, rest, what)) = named else {
         origin.metrics.request(Kind::Refused, Outcome::Missing);
         return refusal(StatusCode::NOT_FOUND, "there is nothing at this path");
     };
-    let (body, outcome) = match origin.runs.get(&prefix, rest, what).await {
+    let bad = |reason| {
+        origin.metrics.request(what.kind(), Outcome::Bad);
+        refusal(StatusCode::BAD_REQUEST, reason)
+    };
+    let directives = match Directives::parse(uri.query()) {
+        Ok(directives) => directives,
+        Err(reason) => return bad(reason),
+    };
+    let (body, outcome) = match origin.runs.get(&prefix, rest, what, directives).await {
         Ok(Found::Memory(body)) => (body, Outcome::Memory),
         Ok(Found::Storage(body)) => (body, Outcome::Storage),
         Ok(Found::Nowhere(reason)) => {
             origin.metrics.request(what.kind(), Outcome::Missing);
             return refusal(StatusCode::NOT_FOUND, reason);
         }
+        Ok(Found::Late(reason)) => {
+            origin.metrics.request(what.kind(), Outcome::Late);
+            return refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
+        }
+        Ok(Found::Bad(reason)) => return bad(reason),
         Err(error) => {
             let (outcome, response) = failure(&error);
             origin.metrics.request(what.kind(), outcome);

@@ -7,11 +7,13 @@
 
 pub mod args;
 pub mod cache;
-mod edge;
+pub mod directives;
+pub mod edge;
 pub mod http;
 pub mod memory;
 pub mod metrics;
 pub mod pages;
+pub mod playlist;
 pub mod public;
 mod range;
 pub mod runs;

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub pushed: Counter,
     /// Runs that somebody asked for lately.
     pub runs: Gauge,
+    /// Requests that wait for what will be pushed next.
+    pub waiting: Gauge,
 }
 
 /// Labels of a request.
@@ -43,6 +45,8 @@ pub enum Kind {
     Init,
     /// A media segment.
     Segment,
+    /// A part of one.
+    Part,
     /// Something that players must not see, or that is nothing.
     Refused,
 }
@@ -56,6 +60,10 @@ pub enum Outcome {
     Storage,
     /// There is no such object.
     Missing,
+    /// What it waited for did not come.
+    Late,
+    /// The request makes no sense: directives that are none, or that ask for what is far off.
+    Bad,
     /// S3 could not be reached.
     Unavailable,
     /// S3 refused.
@@ -94,6 +102,7 @@ impl Metrics {
         registry.register("subscribed", "Connections to packagers opened", metrics.subscribed.clone());
         registry.register("pushed_objects", "Objects that packagers pushed", metrics.pushed.clone());
         registry.register("runs", "Runs asked for lately", metrics.runs.clone());
+        registry.register("waiting_requests", "Requests that wait for what is pushed next", metrics.waiting.clone());
         metrics
     }
 
@@ -113,5 +122,23 @@ impl Metrics {
             .into_iter()
             .map(|result| self.fetches.get_or_create(&FetchLabels { result }).get())
             .sum()
+    }
+}
+
+/// Counts something in a gauge for as long as it lives, however it ends.
+#[derive(Debug)]
+pub struct During<'a>(&'a Gauge);
+
+impl<'a> During<'a> {
+    /// One more, until this is dropped.
+    pub fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for During<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -1,6 +1,7 @@
 //! Which objects of a run players may have. What is not listed here does not exist for them: `head.json`, ledgers,
 //! `ended.json`, the original.
 
+use crate::edge::Position;
 use crate::metrics::Kind;
 
 /// An object that players may have, by its path below the run's prefix.
@@ -14,6 +15,8 @@ pub enum Public {
     Init,
     /// `{rendition}/{number}.m4s`: never changes.
     Segment,
+    /// `{rendition}/{number}.{part}.m4s`: never changes, and is gone soon.
+    Part(Position),
 }
 
 impl Public {
@@ -31,6 +34,7 @@ impl Public {
             "live.mpd" if !in_rendition => Some(Self::LivePlaylist),
             _ if !in_rendition => None,
             _ if is_number(file.strip_suffix(".m4s")) => Some(Self::Segment),
+            _ if file.ends_with(".m4s") => part(file).map(Self::Part),
             _ if is_number(file.strip_prefix("init-").and_then(|rest| rest.strip_suffix(".mp4"))) => Some(Self::Init),
             _ => None,
         }
@@ -38,7 +42,7 @@ impl Public {
 
     /// Whether the object is the same for ever.
     pub const fn is_immutable(self) -> bool {
-        matches!(self, Self::Init | Self::Segment)
+        matches!(self, Self::Init | Self::Segment | Self::Part(_))
     }
 
     /// As metrics call it.
@@ -47,8 +51,15 @@ impl Public {
             Self::LivePlaylist | Self::VodPlaylist => Kind::Playlist,
             Self::Init => Kind::Init,
             Self::Segment => Kind::Segment,
+            Self::Part(_) => Kind::Part,
         }
     }
+}
+
+fn part(file: &str) -> Option<Position> {
+    let (number, part) = file.strip_suffix(".m4s")?.split_once('.')?;
+    let digits = is_number(Some(number)) && is_number(Some(part));
+    digits.then(|| Some(Position { msn: number.parse().ok()?, part: Some(part.parse().ok()?) })).flatten()
 }
 
 fn is_label(text: &str) -> bool {
@@ -73,6 +84,7 @@ mod tests {
             ("audio/vod.m3u8", Public::VodPlaylist),
             ("360p/init-0.mp4", Public::Init),
             ("360p/17.m4s", Public::Segment),
+            ("360p/17.3.m4s", Public::Part(Position { msn: 17, part: Some(3) })),
         ] {
             assert_eq!(Public::of(path), Some(what), "{path}");
         }
@@ -96,6 +108,11 @@ mod tests {
             "360P/live.m3u8",
             "360p/-1.m4s",
             "360p/.m4s",
+            "360p/17..m4s",
+            "360p/17.3.4.m4s",
+            "360p/+17.3.m4s",
+            "360p/99999999999999999999.3.m4s",
+            "17.3.m4s",
             "%2e%2e/live.m3u8",
             "",
         ] {

@@ -1,8 +1,11 @@
 //! The runs that somebody asks for, each with what was pushed of it and one subscription.
 
 use crate::cache::ByteCache;
+use crate::directives::Directives;
+use crate::edge::Position;
 use crate::memory::Memory;
-use crate::metrics::Metrics;
+use crate::metrics::{During, Metrics};
+use crate::playlist::Playlist;
 use crate::public::Public;
 use crate::store::Store;
 use crate::subscription;
@@ -15,7 +18,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep, timeout_at};
+use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 
 /// A run that nobody asked for this long is let go.
 const IDLE: Duration = Duration::from_secs(120);
@@ -29,6 +32,9 @@ const ABSENT_HOLDS: Duration = Duration::from_secs(1);
 /// Playlists of a lost packager are given this long before S3 is asked whether it knows later ones: longer than a
 /// reconnect, shorter than a player's buffer.
 const STALE_AFTER: Duration = Duration::from_secs(6);
+
+/// A request for what is more than this many segments away is a mistake (draft-pantos-hls-rfc8216bis §6.2.5.2).
+const FURTHEST: u64 = 2;
 
 /// How a run's subscription stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +71,17 @@ pub enum Found {
     Storage(Bytes),
     /// Nobody has it; the reason is for people.
     Nowhere(&'static str),
+    /// It did not come while the request waited.
+    Late(&'static str),
+    /// The request asks for what makes no sense.
+    Bad(&'static str),
+}
+
+impl Found {
+    fn playlist(playlist: Playlist, directives: Directives) -> Self {
+        let delta = playlist.delta.filter(|_| directives.skip);
+        Self::Memory(delta.unwrap_or(playlist.body))
+    }
 }
 
 /// All runs that somebody asks for. Cheap to clone.
@@ -86,35 +103,72 @@ impl Runs {
         Self(Arc::new(Inner { store, segments, metrics, map: Mutex::default() }))
     }
 
-    /// The object at `path` below `prefix`, which is a `what`: from memory, else from S3.
-    pub async fn get(&self, prefix: &RunPrefix, path: &str, what: Public) -> Result<Found, Arc<StorageError>> {
+    /// The object at `path` below `prefix`, which is a `what`: from memory, else from S3. Live playlists heed `directives`.
+    pub async fn get(&self, prefix: &RunPrefix, path: &str, what: Public, directives: Directives) -> Result<Found, Arc<StorageError>> {
         let key = format!("{prefix}/{path}");
-        if what == Public::VodPlaylist {
-            return Ok(stored(self.0.store.get(&key, what).await?, "there is no recording yet"));
+        match what {
+            Public::VodPlaylist => Ok(stored(self.0.store.get(&key, what).await?, "there is no recording yet")),
+            Public::LivePlaylist => self.live_playlist(&self.asked_for(prefix), path, &key, directives).await,
+            Public::Part(at) => Ok(self.part(&self.asked_for(prefix), path, at).await),
+            Public::Init | Public::Segment => {
+                let run = self.asked_for(prefix);
+                if let Some(body) = run.settled(path, what).await {
+                    return Ok(Found::Memory(body));
+                }
+                let answer = self.0.store.get(&key, what).await;
+                if let (Ok(None), Some(pushed)) = (&answer, run.memory.get(path, what)) {
+                    return Ok(Found::Memory(pushed)); // it came while S3 was asked
+                }
+                Ok(stored(answer?, "there is no such object"))
+            }
         }
-        let run = self.asked_for(prefix);
-        let held = run.settled(path, what).await;
-        if let Some(body) = held
-            && !(what == Public::LivePlaylist && run.may_be_stale())
-        {
-            return Ok(Found::Memory(body));
-        }
-        let answer = self.0.store.get(&key, what).await;
-        // Whichever of the two playlists goes further is the one that players have seen already or shall see next.
-        if let (Public::LivePlaylist, Some(held)) = (what, run.memory.get(path, what)) {
+    }
+
+    async fn live_playlist(&self, run: &Run, path: &str, key: &str, directives: Directives) -> Result<Found, Arc<StorageError>> {
+        let what = Public::LivePlaylist;
+        if run.settled(path, what).await.is_none() || run.may_be_stale() {
+            let answer = self.0.store.get(key, what).await;
+            if run.memory.get(path, what).is_none() {
+                return Ok(stored(answer?, "the lecture has not begun, or there is none here"));
+            }
+            // Whichever of the two goes further is the one that players have seen already or shall see next.
             if let Ok(Some(stored)) = &answer {
                 run.memory.put(path, stored);
             }
-            return Ok(Found::Memory(run.memory.get(path, what).unwrap_or(held)));
         }
-        if let (Ok(None), Some(pushed)) = (&answer, run.memory.get(path, what)) {
-            return Ok(Found::Memory(pushed)); // it came while S3 was asked
+        let Some(mut held) = run.memory.follow(path) else { return Ok(Found::Nowhere("there is no such playlist")) };
+        let now = held.borrow_and_update().clone();
+        let (Some(until), Some(hold)) = (directives.until, now.hold) else { return Ok(Found::playlist(now, directives)) };
+        if !now.edge.is_closed() && now.edge.is_short_of(until, FURTHEST) {
+            return Ok(Found::Bad("the playlist is further than two segments from that"));
         }
-        let reason = match what {
-            Public::LivePlaylist => "the lecture has not begun, or there is none here",
-            _ => "there is no such object",
+        let _waiting = During::new(&self.0.metrics.waiting);
+        match timeout(hold, held.wait_for(|playlist| playlist.edge.reaches(until))).await {
+            Ok(Ok(reached)) => Ok(Found::playlist(reached.clone(), directives)),
+            Ok(Err(_)) | Err(_) => Ok(Found::Late("nothing new came in time")),
+        }
+    }
+
+    /// A part that was pushed, or that will be soon: players ask for the next one before it is there.
+    async fn part(&self, run: &Run, path: &str, at: Position) -> Found {
+        let what = Public::Part(at);
+        let nowhere = Found::Nowhere("there is no such part, or it is too old: its segment is there for longer");
+        if let Some(body) = run.memory.get(path, what) {
+            return Found::Memory(body);
+        }
+        let playlist = format!("{}/live.m3u8", path.split('/').next().unwrap_or_default());
+        if run.settled(&playlist, Public::LivePlaylist).await.is_none() {
+            return nowhere;
+        }
+        let Some(mut held) = run.memory.follow(&playlist) else { return nowhere };
+        let now = held.borrow_and_update().clone();
+        let Some(hold) = now.hold.filter(|_| !now.edge.reaches(at) && !now.edge.is_short_of(at, 1)) else {
+            return run.memory.get(path, what).map_or(nowhere, Found::Memory); // it may have come in between
         };
-        Ok(stored(answer?, reason))
+        let _waiting = During::new(&self.0.metrics.waiting);
+        // A part comes before the playlist that names it.
+        let _ = timeout(hold, held.wait_for(|playlist| playlist.edge.reaches(at))).await;
+        run.memory.get(path, what).map_or(nowhere, Found::Memory)
     }
 
     fn asked_for(&self, prefix: &RunPrefix) -> Arc<Run> {
@@ -187,6 +241,11 @@ impl Run {
             }
             news
         });
+    }
+
+    pub(crate) fn joined(&self, path: &str, parts: u32) {
+        self.memory.join(path, parts);
+        self.phase.send_modify(|_| {});
     }
 
     pub(crate) fn pushed(&self, path: &str, body: &Bytes) {

@@ -1,13 +1,12 @@
 //! The one connection to a run's packager: found through the head, kept up until the run ends or nobody asks.
 
-use crate::metrics::Metrics;
+use crate::metrics::{During, Metrics};
 use crate::runs::{Backoff, Phase, Run};
 use crate::store::Store;
 use bytes::BytesMut;
 use lectern_contract::frame::FrameError;
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_podkit::CancellationToken;
-use prometheus_client::metrics::gauge::Gauge;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -75,7 +74,7 @@ async fn listen(run: &Run, address: &str, store: &Store, metrics: &Metrics, back
     input.clear();
     run.set(Phase::Connected { since: Instant::now() });
     metrics.subscribed.inc();
-    let _open = Open::new(&metrics.subscriptions);
+    let _open = During::new(&metrics.subscriptions);
     tracing::info!(run = %run.prefix, address, "subscribed");
     loop {
         while let Some(frame) = PushFrame::decode(&mut input)? {
@@ -85,6 +84,7 @@ async fn listen(run: &Run, address: &str, store: &Store, metrics: &Metrics, back
                     run.pushed(&name, &body);
                     *backoff = Backoff::new();
                 }
+                PushFrame::Joined { name, parts } => run.joined(&name, parts),
                 PushFrame::Ended => return Ok(()),
                 PushFrame::Refused { reason } => return Err(Lost::Refused(reason)),
             }
@@ -100,21 +100,5 @@ async fn listen(run: &Run, address: &str, store: &Store, metrics: &Metrics, back
                 Err(error) => tracing::debug!(run = %run.prefix, %error, "silence, and the head cannot be read"),
             },
         }
-    }
-}
-
-/// Counts a connection for as long as it lives, however it ends.
-struct Open<'a>(&'a Gauge);
-
-impl<'a> Open<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -1,8 +1,8 @@
-//! Cuts one rendition's samples into segments. Pure: samples in, bytes out.
+//! Cuts one rendition's samples into segments, and those into parts. Pure: samples in, bytes out.
 
 use crate::engine::Encoded;
 use bytes::Bytes;
-use lectern_contract::{SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
+use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
 use lectern_media::cmaf::{self, CmafError, Sample};
 
 /// A finished segment.
@@ -16,6 +16,34 @@ pub struct Segment {
     pub init: u32,
     /// The file.
     pub body: Bytes,
+    /// How many parts, joined, are the file; zero where it was not cut into parts.
+    pub parts: u32,
+}
+
+/// A finished part of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its segment's number.
+    pub number: SegmentNumber,
+    /// Its place in the segment, from zero.
+    pub index: u32,
+    /// Which init section it needs.
+    pub init: u32,
+    /// From its first sample's start to its last one's end, in ticks.
+    pub duration: Ticks,
+    /// Decoding can start with it.
+    pub independent: bool,
+    /// The file.
+    pub body: Bytes,
+}
+
+/// What a packager has finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// The next part of the open segment.
+    Part(Part),
+    /// The open segment, after its last part.
+    Segment(Segment),
 }
 
 impl Segment {
@@ -25,11 +53,12 @@ impl Segment {
     }
 }
 
-/// Collects samples until their segment is complete.
+/// Collects samples until their part and their segment are complete.
 #[derive(Debug)]
 pub struct Packager {
     timescale: u32,
     segment_duration: SegmentDuration,
+    parts: Option<PartCount>,
     init: u32,
     open: Option<Open>,
     /// The newest number that was cut: nothing at or before it is made again.
@@ -37,76 +66,148 @@ pub struct Packager {
     late: u64,
 }
 
+/// A segment under way. Times are in the track's timescale.
 #[derive(Debug)]
 struct Open {
     number: SegmentNumber,
     start: u64,
+    /// Where the newest sample ends.
     end: u64,
+    /// The part under way; without parts, the whole segment.
+    part: OpenPart,
+    /// The finished parts, joined, and how many they are.
+    body: Vec<u8>,
+    finished: u32,
+}
+
+#[derive(Debug, Default)]
+struct OpenPart {
+    start: u64,
     samples: Vec<Sample>,
+}
+
+impl Open {
+    /// Lets the newest sample last until `start`, if its part is not finished.
+    fn bridge(&mut self, start: u64) {
+        let hole = u32::try_from(start.saturating_sub(self.end)).unwrap_or(u32::MAX);
+        if let Some(newest) = self.part.samples.last_mut().filter(|_| hole > 0) {
+            newest.duration = newest.duration.saturating_add(hole);
+            self.end = start;
+        }
+    }
 }
 
 impl Packager {
     /// A packager for a track of `timescale` units a second, whose newest segment so far is `last`.
-    pub fn new(timescale: u32, segment_duration: SegmentDuration, last: Option<SegmentNumber>) -> Self {
-        Self { timescale, segment_duration, init: 0, open: None, last, late: 0 }
+    pub fn new(timescale: u32, segment_duration: SegmentDuration, parts: Option<PartCount>, last: Option<SegmentNumber>) -> Self {
+        Self { timescale, segment_duration, parts, init: 0, open: None, last, late: 0 }
     }
 
     /// From here on segments need init section `init`. The open segment is complete: it needs the one before.
     ///
     /// # Errors
     /// As [`cmaf::segment`].
-    pub fn set_init(&mut self, init: u32) -> Result<Option<Segment>, CmafError> {
-        let done = self.cut()?;
+    pub fn set_init(&mut self, init: u32) -> Result<Vec<Made>, CmafError> {
+        let made = self.cut()?;
         self.init = init;
-        Ok(done)
+        Ok(made)
     }
 
-    /// Adds a sample; the segment that it completes by belonging to a later one.
+    /// Adds a sample; what is complete with it, in the order in which it must be published.
     ///
-    /// A hole within a segment is bridged by the sample before it. Samples that come after their segment was cut (the
-    /// silence was taken for its end) are dropped and counted.
+    /// A part, or a segment, is complete with the sample that reaches its end, else with the first of a later one. A hole
+    /// within a part is bridged by the sample before it. Samples that come after their segment was cut (the silence was
+    /// taken for its end) are dropped and counted.
     ///
     /// # Errors
     /// As [`cmaf::segment`].
-    pub fn push(&mut self, encoded: Encoded) -> Result<Option<Segment>, CmafError> {
+    pub fn push(&mut self, encoded: Encoded) -> Result<Vec<Made>, CmafError> {
         let number = SegmentNumber::of(self.ticks(encoded.start), self.segment_duration);
         if self.last.is_some_and(|last| number <= last) {
             self.late += 1;
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let done = if self.open.as_ref().is_some_and(|open| open.number != number) { self.cut()? } else { None };
-        let end = encoded.start + u64::from(encoded.duration);
-        let sample = Sample { data: encoded.data, duration: encoded.duration, composition_offset: 0, sync: encoded.sync };
-        match &mut self.open {
-            None if !sample.sync => self.late += 1, // nothing decodes before a keyframe
-            None => self.open = Some(Open { number, start: encoded.start, end, samples: vec![sample] }),
-            Some(open) => {
-                let hole = encoded.start.saturating_sub(open.end);
-                if let Some(before) = open.samples.last_mut() {
-                    before.duration = before.duration.saturating_add(u32::try_from(hole).unwrap_or(u32::MAX));
-                }
-                open.end = end;
-                open.samples.push(sample);
-            }
+        let mut made = if self.open.as_ref().is_some_and(|open| open.number != number) { self.cut()? } else { Vec::new() };
+        if self.open.is_none() && !encoded.sync {
+            self.late += 1; // nothing decodes before a keyframe
+            return Ok(made);
         }
-        Ok(done)
+        let (start, end) = (encoded.start, encoded.start + u64::from(encoded.duration));
+        if let Some(open) = &mut self.open {
+            open.bridge(start);
+        }
+        if self.open.as_ref().is_some_and(|open| self.part_of(open.part.start) != self.part_of(start)) {
+            made.extend(self.cut_part()?);
+        }
+        let open = self.open.get_or_insert_with(|| Open {
+            number,
+            start,
+            end: start,
+            part: OpenPart { start, samples: Vec::new() },
+            body: Vec::new(),
+            finished: 0,
+        });
+        if open.part.samples.is_empty() {
+            open.part.start = start;
+        }
+        open.part.samples.push(Sample { data: encoded.data, duration: encoded.duration, composition_offset: 0, sync: encoded.sync });
+        open.end = end;
+        if SegmentNumber::of(self.ticks(end), self.segment_duration) != number {
+            made.extend(self.cut()?);
+        } else if self.part_of(start) != self.part_of(end) {
+            made.extend(self.cut_part()?);
+        }
+        Ok(made)
     }
 
-    /// Ends the open segment, if there is one.
+    /// Ends the open part and segment, if there is one.
     ///
     /// # Errors
     /// As [`cmaf::segment`].
-    pub fn cut(&mut self) -> Result<Option<Segment>, CmafError> {
-        let Some(open) = self.open.take() else { return Ok(None) };
-        let sequence = open.number.0 as u32; // mfhd's field has 32 bits and need only grow (ISO/IEC 14496-12 §8.8.5)
-        let body = cmaf::segment(sequence, open.start, &open.samples)?;
+    pub fn cut(&mut self) -> Result<Vec<Made>, CmafError> {
+        let mut made = Vec::new();
+        made.extend(self.cut_part()?);
+        let Some(open) = self.open.take() else { return Ok(made) };
         self.last = Some(open.number);
-        Ok(Some(Segment { number: open.number, duration: self.ticks(open.end - open.start), init: self.init, body }))
+        made.push(Made::Segment(Segment {
+            number: open.number,
+            duration: self.ticks(open.end - open.start),
+            init: self.init,
+            body: open.body.into(),
+            parts: if self.parts.is_some() { open.finished } else { 0 },
+        }));
+        Ok(made)
+    }
+
+    /// Ends the open part; says so where parts are wanted.
+    fn cut_part(&mut self) -> Result<Option<Made>, CmafError> {
+        let Some(open) = self.open.as_mut().filter(|open| !open.part.samples.is_empty()) else { return Ok(None) };
+        let OpenPart { start, samples } = std::mem::take(&mut open.part);
+        // mfhd's field has 32 bits and need only grow (ISO/IEC 14496-12 §8.8.5).
+        let most = self.parts.map_or(1, |parts| u64::from(parts.get()));
+        let sequence = open.number.0.wrapping_mul(most).wrapping_add(open.finished.into()) as u32;
+        let body = if open.finished == 0 { cmaf::segment(sequence, start, &samples)? } else { cmaf::chunk(sequence, start, &samples)? };
+        let index = open.finished;
+        open.finished += 1;
+        let (number, end) = (open.number, open.end);
+        if self.parts.is_none() {
+            open.body = body.into();
+            return Ok(None);
+        }
+        open.body.extend_from_slice(&body);
+        let independent = samples.first().is_some_and(|sample| sample.sync);
+        let duration = self.ticks(end - start);
+        Ok(Some(Made::Part(Part { number, index, init: self.init, duration, independent, body })))
     }
 
     /// Samples that came too late for their segment, or before any keyframe.
     pub fn late(&self) -> u64 {
         self.late
+    }
+
+    /// Which part of its segment a time is in; always the same one where there are no parts.
+    fn part_of(&self, units: u64) -> u64 {
+        self.parts.map_or(0, |parts| parts.index(self.ticks(units), self.segment_duration))
     }
 
     fn ticks(&self, units: u64) -> Ticks {
@@ -126,53 +227,117 @@ mod tests {
         Encoded { start: slot * 3000, duration: 3000, sync: slot.is_multiple_of(60), data: Bytes::from_static(b"nal") }
     }
 
-    fn packager() -> Packager {
-        Packager::new(90_000, TWO, None)
+    fn sound(frame: u64) -> Encoded {
+        Encoded { start: frame * 1024, duration: 1024, sync: true, data: Bytes::from_static(b"aac") }
     }
 
-    fn push_all(packager: &mut Packager, slots: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
-        let done = slots.into_iter().filter_map(|slot| packager.push(picture(slot)).unwrap());
-        done.map(|segment| (segment.number.0, segment.duration.0)).collect()
+    fn packager() -> Packager {
+        Packager::new(90_000, TWO, None, None)
+    }
+
+    fn in_parts(timescale: u32) -> Packager {
+        Packager::new(timescale, TWO, Some(PartCount::LOW_LATENCY), None)
+    }
+
+    fn push_all(packager: &mut Packager, samples: impl IntoIterator<Item = Encoded>) -> Vec<Made> {
+        samples.into_iter().flat_map(|sample| packager.push(sample).unwrap()).collect()
+    }
+
+    /// Numbers and durations of the segments that `slots` complete.
+    fn segments(packager: &mut Packager, slots: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+        let made = push_all(packager, slots.into_iter().map(picture));
+        made.iter().map(|made| if let Made::Segment(segment) = made { (segment.number.0, segment.duration.0) } else { panic!("{made:?}") }).collect()
+    }
+
+    fn parts(made: &[Made]) -> Vec<(u64, u32, u64, bool)> {
+        let part = |made: &Made| match made {
+            Made::Part(part) => Some((part.number.0, part.index, part.duration.0, part.independent)),
+            Made::Segment(_) => None,
+        };
+        made.iter().filter_map(part).collect()
     }
 
     #[test]
-    fn a_segment_is_complete_when_the_next_one_begins() {
+    fn a_segment_is_complete_with_its_last_sample() {
         let mut packager = packager();
-        assert_eq!(push_all(&mut packager, 60..181), [(1, 180_000), (2, 180_000)]);
-        let rest = packager.cut().unwrap().unwrap();
-        assert_eq!((rest.number.0, rest.duration.0), (3, 3000));
+        assert_eq!(segments(&mut packager, 60..119), []);
+        assert_eq!(segments(&mut packager, 119..181), [(1, 180_000), (2, 180_000)]);
+        let rest = packager.cut().unwrap();
+        assert!(matches!(&rest[..], [Made::Segment(Segment { number: SegmentNumber(3), duration: Ticks(3000), parts: 0, .. })]), "{rest:?}");
     }
 
     #[test]
     fn a_hole_within_a_segment_is_bridged() {
         let mut packager = packager();
-        assert_eq!(push_all(&mut packager, (0..10).chain(50..61)), [(0, 180_000)]);
+        assert_eq!(segments(&mut packager, (0..10).chain(50..60)), [(0, 180_000)]);
     }
 
     #[test]
     fn a_number_is_never_made_twice() {
         let mut packager = packager();
-        push_all(&mut packager, 0..30);
-        assert!(packager.cut().unwrap().is_some());
-        assert_eq!(push_all(&mut packager, 30..60), []);
+        segments(&mut packager, 0..30);
+        assert_eq!(packager.cut().unwrap().len(), 1);
+        assert_eq!(segments(&mut packager, 30..60), []);
         assert_eq!(packager.late(), 30);
-        assert_eq!(push_all(&mut packager, 60..121), [(1, 180_000)]);
+        assert_eq!(segments(&mut packager, 60..121), [(1, 180_000)]);
     }
 
     #[test]
     fn a_segment_opens_with_a_keyframe() {
         let mut packager = packager();
-        assert_eq!(push_all(&mut packager, 30..121), [(1, 180_000)]);
+        assert_eq!(segments(&mut packager, 30..121), [(1, 180_000)]);
         assert_eq!(packager.late(), 30);
     }
 
     #[test]
     fn a_new_init_section_starts_a_new_segment() {
         let mut packager = packager();
-        push_all(&mut packager, 0..30);
-        let done = packager.set_init(1).unwrap().unwrap();
-        assert_eq!(done.init, 0);
-        assert_eq!(push_all(&mut packager, 60..121).len(), 1);
-        assert_eq!(packager.cut().unwrap().unwrap().init, 1);
+        segments(&mut packager, 0..30);
+        let made = packager.set_init(1).unwrap();
+        assert!(matches!(&made[..], [Made::Segment(Segment { init: 0, .. })]), "{made:?}");
+        let made = push_all(&mut packager, (60..120).map(picture));
+        assert!(matches!(&made[..], [Made::Segment(Segment { init: 1, .. })]), "{made:?}");
+    }
+
+    #[test]
+    fn parts_are_made_at_once_and_joined_are_their_segment() {
+        let mut packager = in_parts(90_000);
+        assert_eq!(parts(&push_all(&mut packager, (60..69).map(picture))), []);
+        let mut made = push_all(&mut packager, (69..70).map(picture));
+        assert_eq!(parts(&made), [(1, 0, 30_000, true)]);
+        made.extend(push_all(&mut packager, (70..120).map(picture)));
+        assert_eq!(parts(&made)[1..], [1, 2, 3, 4, 5].map(|part| (1, part, 30_000, false)));
+        let joined: Vec<u8> = made.iter().filter_map(|made| if let Made::Part(part) = made { Some(&part.body[..]) } else { None }).collect::<Vec<_>>().concat();
+        let Some(Made::Segment(segment)) = made.last() else { panic!("{made:?}") };
+        assert_eq!((segment.number.0, segment.parts, segment.duration.0, &segment.body[..]), (1, 6, 180_000, &joined[..]));
+    }
+
+    #[test]
+    fn sound_is_cut_at_the_same_times_to_a_frame() {
+        let made = push_all(&mut in_parts(48_000), (0..200).map(sound));
+        let parts = parts(&made);
+        assert_eq!(parts.iter().filter(|(number, ..)| *number == 1).count(), 6);
+        let frame = 1920;
+        assert!(parts.iter().all(|(.., duration, independent)| *independent && (30_000 - frame..=30_000 + frame).contains(duration)), "{parts:?}");
+        for segment in 0..2 {
+            let whole: u64 = parts.iter().filter(|(number, ..)| *number == segment).map(|(.., duration, _)| duration).sum();
+            assert!((180_000 - frame..=180_000 + frame).contains(&whole), "{whole}");
+        }
+    }
+
+    #[test]
+    fn a_hole_within_a_part_is_bridged_and_parts_count_on() {
+        let made = push_all(&mut in_parts(90_000), (0..15).chain(45..60).map(picture));
+        assert_eq!(parts(&made), [(0, 0, 30_000, true), (0, 1, 105_000, false), (0, 2, 15_000, false), (0, 3, 30_000, false)]);
+        assert!(matches!(made.last(), Some(Made::Segment(Segment { duration: Ticks(180_000), parts: 4, .. }))));
+    }
+
+    #[test]
+    fn a_part_that_is_cut_off_is_published() {
+        let mut packager = in_parts(90_000);
+        push_all(&mut packager, (0..13).map(picture));
+        let made = packager.cut().unwrap();
+        assert_eq!(parts(&made), [(0, 1, 9_000, false)]);
+        assert!(matches!(made.last(), Some(Made::Segment(Segment { parts: 2, .. }))));
     }
 }

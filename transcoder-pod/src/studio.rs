@@ -2,16 +2,16 @@
 //! Nothing here waits.
 
 use crate::engine::{Encoded, Output};
-use crate::packager::{Packager, Segment};
+use crate::packager::{Made, Packager, Part, Segment};
 use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist};
 use crate::status::Status;
 use bytes::Bytes;
-use lectern_contract::SegmentNumber;
+use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::EndedRendition;
 use lectern_media::cmaf::{self, CmafError};
-use lectern_media::hls::{self, Kind, LiveWindow, Multivariant, multivariant};
+use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, multivariant};
 use lectern_media::{aac, avc};
 use tokio::sync::mpsc;
 
@@ -37,6 +37,7 @@ struct Rendition {
     named: EndedRendition,
     packager: Packager,
     window: LiveWindow,
+    parts: PartWindow,
     /// The init section in use: this child's, or a predecessor's that S3 already has.
     init: Option<(u32, Bytes)>,
     begun: bool,
@@ -80,8 +81,9 @@ impl Studio {
             let codec = restored.inits.get(&named.name).and_then(|(_, init)| cmaf::codec_of_init(init));
             named.codec = codec.unwrap_or_default();
             Rendition {
-                packager: Packager::new(timescale, job.segment_duration, last),
+                packager: Packager::new(timescale, job.segment_duration, job.parts, last),
                 window: restored.windows.get(&named.name).cloned().unwrap_or_else(empty_window),
+                parts: PartWindow::default(),
                 init: restored.inits.get(&named.name).cloned(),
                 begun: false,
                 made: 0,
@@ -106,8 +108,8 @@ impl Studio {
             Output::Config { rendition, config } => self.configure(rendition, &config),
             Output::Sample { rendition, sample } => self.sample(rendition, sample),
             Output::Cut { rendition } | Output::End { rendition } => {
-                let done = self.rendition(rendition)?.packager.cut()?;
-                self.publish(rendition, done);
+                let made = self.rendition(rendition)?.packager.cut()?;
+                self.publish(rendition, made);
                 Ok(())
             }
         }
@@ -140,7 +142,7 @@ impl Studio {
             Some((number, _)) => (number + 1, false),
             None => (0, false),
         };
-        let done = rendition.packager.set_init(number)?;
+        let made = rendition.packager.set_init(number)?;
         rendition.begun = true;
         rendition.init = Some((number, body.clone()));
         if !stored {
@@ -150,35 +152,66 @@ impl Studio {
         self.live.put(ObjectName::Init(named.name.clone(), number), body);
         // The keeper is gone only when the run is lost; the child notices by itself.
         let _ = self.keeper.send(Event::Rendition { rendition: at, named });
-        self.publish(at, done);
+        self.publish(at, made);
         Ok(())
     }
 
     fn sample(&mut self, at: usize, sample: Encoded) -> Result<(), StudioError> {
         let rendition = self.rendition(at)?;
         let late = rendition.packager.late();
-        let done = rendition.packager.push(sample)?;
+        let made = rendition.packager.push(sample)?;
         let now_late = rendition.packager.late();
         if now_late != late && now_late.is_power_of_two() {
             tracing::debug!(rendition = rendition.named.name, late = now_late, "samples belong to segments that were made before");
         }
-        self.publish(at, done);
+        self.publish(at, made);
         Ok(())
     }
 
-    fn publish(&mut self, at: usize, done: Option<Segment>) {
-        let (Some(segment), Some(rendition)) = (done, self.renditions.get_mut(at)) else { return };
-        let Segment { number, duration, init, .. } = segment;
+    /// Media first, then the playlist that names it, then what names the playlist.
+    fn publish(&mut self, at: usize, made: Vec<Made>) {
+        let news = !made.is_empty();
+        let mut whole = false;
+        for made in made {
+            match made {
+                Made::Part(part) => self.part(at, part),
+                Made::Segment(segment) => whole |= self.segment(at, segment),
+            }
+        }
+        if news {
+            self.put_playlist(at);
+        }
+        if whole {
+            self.name_renditions();
+            if self.named > 0 {
+                let made = self.renditions.iter().filter(|rendition| rendition.made > 0);
+                self.put_mpd(made, false);
+            }
+        }
+    }
+
+    fn part(&mut self, at: usize, part: Part) {
+        let Some(rendition) = self.renditions.get_mut(at) else { return };
+        let Part { number, index, init, duration, independent, body } = part;
+        rendition.parts.push(number, init, hls::Part { duration, independent });
+        self.live.put(ObjectName::Part(rendition.named.name.clone(), number, index), body);
+    }
+
+    /// `false` where that number has been published before.
+    fn segment(&mut self, at: usize, segment: Segment) -> bool {
+        let Some(rendition) = self.renditions.get_mut(at) else { return false };
+        let Segment { number, duration, init, parts, .. } = segment;
         if !rendition.window.push(hls::Segment { number, duration, init }) {
-            return; // the packager never makes a number twice; a window that was restored further decides
+            return false; // the packager never makes a number twice; a window that was restored further decides
         }
         rendition.made += 1;
         let name = rendition.named.name.clone();
-        self.live.put(ObjectName::Segment(name.clone(), number), segment.body.clone());
-        let playlist = live_playlist(&rendition.window, self.job.segment_duration, self.job.anchor, false);
-        self.live.put(ObjectName::MediaPlaylist(name.clone()), playlist);
-        let window = &rendition.window;
-        self.live.retain_segments(&name, |number| window.entries().any(|entry| entry.number() == number));
+        match parts {
+            0 => self.live.put(ObjectName::Segment(name.clone(), number), segment.body.clone()),
+            parts => self.live.put_joined(&name, number, parts, segment.body.clone()),
+        }
+        let (window, parts) = (&rendition.window, &rendition.parts);
+        self.live.retain(&name, |number| window.entries().any(|entry| entry.number() == number), |number| parts.lists(number));
         self.status.segment(at, number, segment.end(self.job.segment_duration), duration, segment.body.len());
         if let Some(number) = rendition.backlog.push(Item::Segment(segment)) {
             self.given_up += 1;
@@ -186,11 +219,27 @@ impl Studio {
             self.status.trouble("given up", Some(format!("{} segments were given up because S3 was away", self.given_up)));
             let _ = self.keeper.send(Event::GivenUp { rendition: at, number });
         }
-        self.name_renditions();
-        if self.named > 0 {
-            let made = self.renditions.iter().filter(|rendition| rendition.made > 0);
-            self.put_mpd(made, false);
-        }
+        true
+    }
+
+    /// A rendition's playlist as it is now; from its first whole segment on, because a player that is told of a rendition
+    /// without one gives up.
+    fn put_playlist(&self, at: usize) {
+        let Some(rendition) = self.renditions.get(at).filter(|rendition| rendition.window.last().is_some()) else { return };
+        let others = self.renditions.iter().enumerate().filter(|(other, known)| *other != at && known.window.last().is_some());
+        let reports: Vec<Report> = others
+            .filter_map(|(_, other)| {
+                let (number, part) = other.parts.newest()?;
+                Some(Report { rendition: other.named.name.clone(), number, part })
+            })
+            .collect();
+        let low_latency = self.job.parts.map(|parts| LowLatency {
+            parts: &rendition.parts,
+            target: longest_part(&rendition.named, parts.nominal(self.job.segment_duration)),
+            reports: &reports,
+        });
+        let playlist = live_playlist(&rendition.window, &self.job, low_latency, false);
+        self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
     }
 
     fn put_mpd<'a>(&self, renditions: impl Iterator<Item = &'a Rendition>, ended: bool) {
@@ -220,7 +269,7 @@ impl Studio {
     pub fn close(self, ended: bool) {
         for rendition in &self.renditions {
             if ended && rendition.window.last().is_some() {
-                let playlist = live_playlist(&rendition.window, self.job.segment_duration, self.job.anchor, true);
+                let playlist = live_playlist(&rendition.window, &self.job, None, true);
                 self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
             }
             rendition.backlog.push(Item::Last(ended));
@@ -228,6 +277,36 @@ impl Studio {
         if ended {
             // Also what only a predecessor has made: its MPD must be closed.
             self.put_mpd(self.renditions.iter().filter(|rendition| !rendition.named.codec.is_empty()), true);
+        }
+    }
+}
+
+/// The longest that a part of `nominal` length can be: parts end with a whole picture or sound frame.
+fn longest_part(rendition: &EndedRendition, nominal: Ticks) -> Ticks {
+    // Frames last `long` / `per` seconds.
+    let (long, per) = match rendition.picture {
+        Some(picture) => (1, u64::from(picture.frame_rate.max(1))),
+        None => (1024, u64::from(cmaf::AUDIO_TIMESCALE)),
+    };
+    let frames = (nominal.0 * per).div_ceil(long * TICKS_PER_SECOND);
+    Ticks((frames * long * TICKS_PER_SECOND).div_ceil(per))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lectern_contract::ledger::Picture;
+
+    #[test]
+    fn the_longest_part_holds_whole_frames() {
+        let rendition = |frame_rate: Option<u32>| EndedRendition {
+            name: String::new(),
+            codec: String::new(),
+            bitrate: 0,
+            picture: frame_rate.map(|frame_rate| Picture { width: 320, height: 180, frame_rate }),
+        };
+        for (rate, wanted) in [(Some(30), 30_000), (Some(25), 32_400), (Some(10), 36_000), (Some(1), 90_000), (None, 30_720)] {
+            assert_eq!(longest_part(&rendition(rate), Ticks(30_000)), Ticks(wanted), "{rate:?}");
         }
     }
 }

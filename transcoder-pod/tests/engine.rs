@@ -7,10 +7,10 @@ use bytes::Bytes;
 use common::lift::{encoded, original};
 use common::{folder, ladder, lecture, tool};
 use lectern_contract::feed::{Codec, FeedFrame, Track};
-use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
+use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, Ticks};
 use lectern_media::{aac::AacConfig, cmaf};
 use lectern_transcoder_pod::engine::{Engine, Input, Libav, Order, Output};
-use lectern_transcoder_pod::packager::{Packager, Segment};
+use lectern_transcoder_pod::packager::{self, Packager, Segment};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -51,7 +51,7 @@ fn transcode(frames: Vec<FeedFrame>, from: Ticks) -> BTreeMap<usize, Made> {
             }
         };
         let timescale = if rendition < 2 { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
-        let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, None));
+        let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, Some(PartCount::LOW_LATENCY), None));
         let made = made.entry(rendition).or_default();
         match output {
             Output::Config { config, .. } => made.init.push(match shapes.video.get(rendition) {
@@ -63,17 +63,21 @@ fn transcode(frames: Vec<FeedFrame>, from: Ticks) -> BTreeMap<usize, Made> {
             }),
             Output::Sample { sample, .. } => {
                 made.samples.push((sample.start, sample.duration, sample.sync));
-                made.segments.extend(packager.push(sample).unwrap());
+                made.segments.extend(segments(packager.push(sample).unwrap()));
             }
-            Output::Cut { .. } => made.segments.extend(packager.cut().unwrap()),
+            Output::Cut { .. } => made.segments.extend(segments(packager.cut().unwrap())),
             Output::End { .. } => {
-                made.segments.extend(packager.cut().unwrap());
+                made.segments.extend(segments(packager.cut().unwrap()));
                 made.ended = true;
             }
         }
     }
     feeder.join().unwrap();
     made
+}
+
+fn segments(made: Vec<packager::Made>) -> impl Iterator<Item = Segment> {
+    made.into_iter().filter_map(|made| if let packager::Made::Segment(segment) = made { Some(segment) } else { None })
 }
 
 fn write(folder: &Path, name: &str, init: &Bytes, segments: &[Segment]) -> String {

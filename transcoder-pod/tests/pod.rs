@@ -3,7 +3,7 @@
 
 mod common;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use common::{folder, ladder, lecture, shard, tool};
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{Objects, Queue};
@@ -13,7 +13,7 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, Ledger};
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{Epoch, SegmentDuration, StreamRef, Ticks, WallMillis};
+use lectern_contract::{Epoch, PartCount, SegmentDuration, SegmentNumber, StreamRef, Ticks, WallMillis};
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -75,6 +75,7 @@ impl Stage {
             any_feed: None,
             ladder: ladder(),
             segment_duration: SegmentDuration::LOW_LATENCY,
+            parts: Some(PartCount::LOW_LATENCY),
             prefix: RunPrefix::of(&stream, &"r1".into()),
             idle_after_ms: 20_000,
             stream,
@@ -175,7 +176,7 @@ async fn a_lecture_is_taken_published_and_closed() {
     let stage = Stage::set(lecture("pod", 6, Ticks(90_000), &[])).await;
     let _pod = Pod::start("pod-a", &stage.backend);
     let head = stage.until("an address", Duration::from_secs(20), |head| head.address.is_some()).await;
-    let pushed = pushed(head.address.as_deref().unwrap()).await;
+    let (pushed, held) = pushed(head.address.as_deref().unwrap()).await;
     assert!(pushed.ends_with(&["Ended".to_owned()]), "{pushed:?}");
     let at = |name: &str| pushed.iter().position(|pushed| pushed == name).unwrap_or_else(|| panic!("{name} was not pushed: {pushed:?}"));
     for name in ["360p", "180p", "audio"] {
@@ -186,27 +187,61 @@ async fn a_lecture_is_taken_published_and_closed() {
     stage.until("the end", Duration::from_secs(20), |head| head.ended).await;
     for (rendition, numbers) in stage.numbers().await {
         assert_eq!(numbers, [0, 1, 2, 3], "{rendition}");
+        // An origin joins parts to the same segments that S3 has; the first and the last are shorter.
+        for number in 0..4 {
+            let stored = stage.get(&ObjectName::Segment(rendition.clone(), SegmentNumber(number))).await.unwrap();
+            assert_eq!(held[&format!("{rendition}/{number}.m4s")], stored, "{rendition}/{number}");
+        }
+        let parts = (0..8).filter(|part| pushed.contains(&format!("{rendition}/1.{part}.m4s")));
+        assert_eq!(parts.count(), 6, "{pushed:?}");
     }
+    let stored = stage.get(&ObjectName::MediaPlaylist("360p".into())).await.unwrap();
+    assert!(!String::from_utf8_lossy(&stored).contains("PART"), "parts are not in S3");
     stage.play("pod-play").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(stage.queue.receive_within(Duration::from_secs(6), Duration::from_secs(7)).await.unwrap(), None, "the message is gone");
 }
 
-async fn pushed(address: &str) -> Vec<String> {
+/// All that a packager pushes, by path in the order pushed, as an origin holds it at the end. What a playlist names was
+/// pushed before it.
+async fn pushed(address: &str) -> (Vec<String>, BTreeMap<String, Bytes>) {
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut bytes = BytesMut::new();
     PushRequest { run: "r1".into() }.encode(&mut bytes);
     socket.write_all(&bytes).await.unwrap();
-    let (mut input, mut names) = (BytesMut::new(), Vec::new());
+    let (mut input, mut names, mut held) = (BytesMut::new(), Vec::new(), BTreeMap::new());
     while socket.read_buf(&mut input).await.unwrap() > 0 {
         while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
-            names.push(match frame {
-                PushFrame::Object { name, .. } => name,
+            let name = match frame {
+                PushFrame::Object { name, body } => {
+                    if let Some((folder, "live.m3u8")) = name.split_once('/') {
+                        for uri in named(std::str::from_utf8(&body).unwrap()) {
+                            assert!(held.contains_key(&format!("{folder}/{uri}")), "{name} names {uri} before it was pushed");
+                        }
+                    }
+                    held.insert(name.clone(), body);
+                    name
+                }
+                PushFrame::Joined { name, parts } => {
+                    let stem = name.strip_suffix(".m4s").unwrap();
+                    let whole: Vec<u8> = (0..parts).flat_map(|part| held[&format!("{stem}.{part}.m4s")].to_vec()).collect();
+                    held.insert(name.clone(), whole.into());
+                    name
+                }
                 other => format!("{other:?}"),
-            });
+            };
+            names.push(name);
         }
     }
-    names
+    (names, held)
+}
+
+/// The files that a media playlist says are there.
+fn named(playlist: &str) -> impl Iterator<Item = &str> {
+    playlist.lines().filter_map(|line| match line.split_once(':') {
+        Some(("#EXT-X-PART" | "#EXT-X-MAP", attributes)) => attributes.split("URI=\"").nth(1)?.split('"').next(),
+        _ => (!line.starts_with('#')).then_some(line),
+    })
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Media playlists.
 
+use super::parts::{self, LowLatency};
 use super::Kind;
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
 use std::fmt::Write;
@@ -16,7 +17,7 @@ use std::fmt::Write;
 /// Discontinuities must match between renditions, so list in each rendition only the numbers that **every** rendition
 /// has: [`common_numbers`](super::common_numbers).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MediaPlaylist {
+pub struct MediaPlaylist<'a> {
     /// Live or VOD.
     pub kind: Kind,
     /// The ladder's segment duration.
@@ -27,6 +28,8 @@ pub struct MediaPlaylist {
     pub entries: Vec<Entry>,
     /// Nothing will be added: writes `EXT-X-ENDLIST`.
     pub ended: bool,
+    /// The parts, where segments have some and the playlist is not ended.
+    pub low_latency: Option<LowLatency<'a>>,
 }
 
 /// One number of a media playlist.
@@ -61,9 +64,13 @@ impl Entry {
 
 /// The text of `playlist`, to be served as `{rendition}/live.m3u8` or `{rendition}/vod.m3u8`: its URIs are relative to
 /// the rendition's folder.
-pub fn media_playlist(playlist: &MediaPlaylist) -> String {
-    let mut out = String::with_capacity(256 + playlist.entries.len() * 40);
+pub fn media_playlist(playlist: &MediaPlaylist<'_>) -> String {
+    let low_latency = playlist.low_latency.filter(|_| !playlist.ended);
+    let mut out = String::with_capacity(256 + playlist.entries.len() * 40 + low_latency.map_or(0, |_| 2048));
     header(&mut out, playlist);
+    if let Some(low_latency) = &low_latency {
+        parts::header(&mut out, low_latency, target_duration(playlist));
+    }
     let (mut init, mut expected, mut dated) = (None, None, false);
     for entry in &playlist.entries {
         let number = entry.number();
@@ -80,6 +87,9 @@ pub fn media_playlist(playlist: &MediaPlaylist) -> String {
             date(&mut out, playlist, number);
             dated = true;
         }
+        if let (Some(low_latency), Entry::Segment(_)) = (&low_latency, entry) {
+            parts::of_segment(&mut out, low_latency, number);
+        }
         match entry {
             Entry::Segment(segment) => line(&mut out, format_args!("#EXTINF:{:.5},", segment.duration.as_secs_f64())),
             Entry::Gap(_) => {
@@ -91,22 +101,29 @@ pub fn media_playlist(playlist: &MediaPlaylist) -> String {
         line(&mut out, format_args!("{number}.m4s"));
         expected = Some(number.next());
     }
+    if let (Some(low_latency), Some(next)) = (&low_latency, expected) {
+        parts::open(&mut out, low_latency, next, init);
+    }
     if playlist.ended {
         line(&mut out, format_args!("#EXT-X-ENDLIST"));
     }
     out
 }
 
-fn header(out: &mut String, playlist: &MediaPlaylist) {
-    let longest = playlist.entries.iter().map(|entry| match entry {
-        // RFC 8216 §4.3.3.1: EXTINF, rounded to the nearest integer, must not exceed the target duration.
+/// In whole seconds. RFC 8216 §4.3.3.1: EXTINF, rounded to the nearest integer, must not exceed it.
+fn target_duration(playlist: &MediaPlaylist<'_>) -> u64 {
+    let rounded = playlist.entries.iter().map(|entry| match entry {
         Entry::Segment(segment) => segment.duration.as_millis().saturating_add(500) / 1000,
         Entry::Gap(_) => 0,
     });
-    let nominal = u64::from(playlist.segment_duration.millis().div_ceil(1000));
+    rounded.fold(u64::from(playlist.segment_duration.millis().div_ceil(1000)), u64::max)
+}
+
+fn header(out: &mut String, playlist: &MediaPlaylist<'_>) {
     line(out, format_args!("#EXTM3U"));
-    line(out, format_args!("#EXT-X-VERSION:8"));
-    line(out, format_args!("#EXT-X-TARGETDURATION:{}", longest.fold(nominal, u64::max)));
+    // 9, because a delta update of it may be asked for (draft-pantos-hls-rfc8216bis §7).
+    line(out, format_args!("#EXT-X-VERSION:{}", if playlist.low_latency.is_some() { 9 } else { 8 }));
+    line(out, format_args!("#EXT-X-TARGETDURATION:{}", target_duration(playlist)));
     if playlist.kind == Kind::Vod {
         line(out, format_args!("#EXT-X-PLAYLIST-TYPE:VOD"));
     } else {
@@ -116,7 +133,7 @@ fn header(out: &mut String, playlist: &MediaPlaylist) {
     line(out, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
 }
 
-fn date(out: &mut String, playlist: &MediaPlaylist, number: SegmentNumber) {
+fn date(out: &mut String, playlist: &MediaPlaylist<'_>, number: SegmentNumber) {
     let millis = playlist.anchor.0.saturating_add(number.start(playlist.segment_duration).as_millis());
     // Outside jiff's years (to 9999) there is no date to write, and the tag is optional.
     if let Some(at) = i64::try_from(millis).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok()) {

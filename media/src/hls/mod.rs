@@ -1,14 +1,18 @@
 //! HLS playlists (RFC 8216 and draft-pantos-hls-rfc8216bis): values in, text out. One writer serves live and VOD.
 
 mod common;
+mod delta;
 mod live_window;
 mod media;
 mod multivariant;
+mod parts;
 
 pub use common::common_numbers;
+pub use delta::delta_update;
 pub use live_window::LiveWindow;
 pub use media::{Entry, MediaPlaylist, Segment, media_playlist};
 pub use multivariant::{Multivariant, multivariant};
+pub use parts::{LowLatency, Part, PartWindow, Report};
 
 /// Which of a run's two sets of playlists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -207,6 +207,7 @@ fn job(
         any_feed: Some(format!("{service}.{}.svc:7000", seen.namespace)),
         ladder: wanted.ladder.clone(),
         segment_duration: wanted.segment_duration,
+        parts: wanted.parts,
         prefix: prefix.clone(),
         idle_after_ms: wanted.idle_after_ms,
     }

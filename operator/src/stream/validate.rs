@@ -1,7 +1,7 @@
 //! From what a LiveStream says and names to what can be carried out, or a refusal that says how to mend it.
 
 use super::observe::Seen;
-use lectern_contract::{Ladder, SegmentDuration};
+use lectern_contract::{Ladder, PartCount, SegmentDuration};
 use lectern_crds::{EncodingLadderSpec, Latency, LiveStream, StreamPoolSpec};
 
 /// What the stream asks for, everything resolved.
@@ -15,6 +15,8 @@ pub struct Wanted {
     pub ladder: Ladder,
     /// How long segments are.
     pub segment_duration: SegmentDuration,
+    /// Into how many parts they are cut.
+    pub parts: Option<PartCount>,
     /// How long a transcoder waits for a silent source, in milliseconds.
     pub idle_after_ms: u64,
 }
@@ -67,14 +69,16 @@ pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
         );
         return Err(Refusal { reason: RefusalReason::UnknownPool, message });
     };
+    let (segment_duration, parts) = match spec.latency {
+        Latency::Low => (SegmentDuration::LOW_LATENCY, Some(PartCount::LOW_LATENCY)),
+        Latency::Standard => (SegmentDuration::STANDARD, None),
+    };
     Ok(Wanted {
         pool_name: spec.pool_name.clone(),
         pool,
         ladder: ladder(stream, seen)?,
-        segment_duration: match spec.latency {
-            Latency::Low => SegmentDuration::LOW_LATENCY,
-            Latency::Standard => SegmentDuration::STANDARD,
-        },
+        segment_duration,
+        parts,
         idle_after_ms: u64::try_from(spec.reconnect.grace_seconds).unwrap_or(0).max(1) * 1000,
     })
 }

@@ -1,5 +1,7 @@
 //! An origin as it runs, with MiniStack as its S3 and a packager that speaks the push.
 
+#![allow(dead_code)] // each test binary uses its part
+
 use bytes::{Bytes, BytesMut};
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{Objects, Precondition};
@@ -131,6 +133,10 @@ impl Packager {
 
     pub fn push(&self, name: &str, body: &str) {
         self.send(PushFrame::Object { name: name.into(), body: bytes(body) });
+    }
+
+    pub fn join(&self, name: &str, parts: u32) {
+        self.send(PushFrame::Joined { name: name.into(), parts });
     }
 
     pub fn end(&self) {

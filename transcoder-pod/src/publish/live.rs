@@ -1,7 +1,7 @@
 //! What origins get: the objects that a player needs now, held in memory, and who wants to hear of new ones.
 
 use bytes::{Bytes, BytesMut};
-use lectern_contract::RunId;
+use lectern_contract::{RunId, SegmentNumber};
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::PushFrame;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,20 +37,23 @@ impl Live {
     pub fn put(&self, name: ObjectName, body: Bytes) {
         let mut inner = self.lock();
         inner.tell(&PushFrame::Object { name: name.to_string(), body: body.clone() });
-        match inner.objects.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = body,
-            None => {
-                let rank = rank(&name);
-                let at = inner.objects.partition_point(|(known, _)| self::rank(known) <= rank);
-                inner.objects.insert(at, (name, body));
-            }
-        }
+        inner.keep(name, body);
     }
 
-    /// Lets go of the segments of `rendition` that `keep` does not want: later subscribers find them in S3.
-    pub fn retain_segments(&self, rendition: &str, keep: impl Fn(lectern_contract::SegmentNumber) -> bool) {
+    /// Publishes segment `number` of `rendition`, whose `parts` were published before it: who got those joins them.
+    pub fn put_joined(&self, rendition: &str, number: SegmentNumber, parts: u32, body: Bytes) {
+        let name = ObjectName::Segment(rendition.to_owned(), number);
+        let mut inner = self.lock();
+        inner.tell(&PushFrame::Joined { name: name.to_string(), parts });
+        inner.keep(name, body);
+    }
+
+    /// Lets go of the segments of `rendition`, and of the parts, that `segments` and `parts` do not want: later subscribers
+    /// find segments in S3.
+    pub fn retain(&self, rendition: &str, segments: impl Fn(SegmentNumber) -> bool, parts: impl Fn(SegmentNumber) -> bool) {
         self.lock().objects.retain(|(name, _)| match name {
-            ObjectName::Segment(of, number) if of == rendition => keep(*number),
+            ObjectName::Segment(of, number) if of == rendition => segments(*number),
+            ObjectName::Part(of, number, _) if of == rendition => parts(*number),
             _ => true,
         });
     }
@@ -85,6 +88,17 @@ impl Live {
 }
 
 impl Inner {
+    fn keep(&mut self, name: ObjectName, body: Bytes) {
+        match self.objects.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = body,
+            None => {
+                let rank = rank(&name);
+                let at = self.objects.partition_point(|(known, _)| self::rank(known) <= rank);
+                self.objects.insert(at, (name, body));
+            }
+        }
+    }
+
     fn tell(&mut self, frame: &PushFrame) {
         if self.subscribers.is_empty() {
             return;
@@ -99,7 +113,7 @@ impl Inner {
 fn rank(name: &ObjectName) -> u8 {
     match name {
         ObjectName::Init(..) => 0,
-        ObjectName::Segment(..) => 1,
+        ObjectName::Segment(..) | ObjectName::Part(..) => 1,
         ObjectName::MediaPlaylist(_) => 2,
         _ => 3,
     }
@@ -109,7 +123,6 @@ fn rank(name: &ObjectName) -> u8 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use lectern_contract::SegmentNumber;
 
     fn names(bytes: Bytes) -> Vec<String> {
         let mut input = BytesMut::from(&bytes[..]);
@@ -117,6 +130,7 @@ mod tests {
         while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
             names.push(match frame {
                 PushFrame::Object { name, .. } => name,
+                PushFrame::Joined { name, parts } => format!("{name} = {parts}"),
                 other => format!("{other:?}"),
             });
         }
@@ -135,7 +149,7 @@ mod tests {
         {
             live.put(name, Bytes::from_static(b"x"));
         }
-        live.retain_segments("a", |number| number.0 > 1);
+        live.retain("a", |number| number.0 > 1, |_| false);
         let (now, later) = live.subscribe(&"r".into());
         assert_eq!(names(now), ["a/init-0.mp4", "a/2.m4s", "a/live.m3u8", "live.m3u8"]);
         let mut later = later.unwrap();
@@ -144,6 +158,23 @@ mod tests {
         assert_eq!(names(later.try_recv().unwrap()), ["a/3.m4s"]);
         assert_eq!(names(later.try_recv().unwrap()), ["Ended"]);
         assert!(live.subscribe(&"r".into()).1.is_none());
+    }
+
+    #[test]
+    fn a_segment_is_sent_once_to_who_got_its_parts() {
+        let live = Live::new("r".into());
+        let (_, early) = live.subscribe(&"r".into());
+        for part in 0..2 {
+            live.put(ObjectName::Part("a".into(), SegmentNumber(1), part), Bytes::from_static(b"x"));
+        }
+        live.put_joined("a", SegmentNumber(1), 2, Bytes::from_static(b"xx"));
+        let mut early = early.unwrap();
+        let heard: Vec<String> = std::iter::from_fn(|| early.try_recv().ok()).flat_map(names).collect();
+        assert_eq!(heard, ["a/1.0.m4s", "a/1.1.m4s", "a/1.m4s = 2"]);
+        // Who comes later gets it whole, and the parts for as long as playlists name them.
+        assert_eq!(names(live.subscribe(&"r".into()).0), ["a/1.0.m4s", "a/1.1.m4s", "a/1.m4s"]);
+        live.retain("a", |_| true, |_| false);
+        assert_eq!(names(live.subscribe(&"r".into()).0), ["a/1.m4s"]);
     }
 
     #[test]

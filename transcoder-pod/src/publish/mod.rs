@@ -15,17 +15,16 @@ pub use uploader::{Backlog, Item, Uploader, empty_window};
 use bytes::Bytes;
 use lectern_contract::job::LiveJob;
 use lectern_contract::ledger::EndedRendition;
-use lectern_contract::{SegmentDuration, WallMillis};
 use lectern_media::dash::{Mpd, Representation, Stretch, mpd};
-use lectern_media::hls::{Kind, LiveWindow, MediaPlaylist, media_playlist};
+use lectern_media::hls::{Kind, LiveWindow, LowLatency, MediaPlaylist, media_playlist};
 
 /// Segments that a live playlist lists.
 pub const WINDOW: usize = 10;
 
 /// A rendition's live playlist.
-pub fn live_playlist(window: &LiveWindow, segment_duration: SegmentDuration, anchor: WallMillis, ended: bool) -> Bytes {
-    let entries = window.entries().collect();
-    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, entries, ended }).into()
+pub fn live_playlist(window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>, ended: bool) -> Bytes {
+    let LiveJob { segment_duration, anchor, .. } = *job;
+    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, entries: window.entries().collect(), ended, low_latency }).into()
 }
 
 /// The run's live MPD, made now; `None` where no rendition has a segment.

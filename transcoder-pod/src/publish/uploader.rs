@@ -7,9 +7,10 @@ use crate::retry::Backoff;
 use crate::status::Status;
 use bytes::Bytes;
 use lectern_cloud::{Objects, StorageError};
-use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::SegmentNumber;
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::LedgerSegment;
-use lectern_contract::{SegmentDuration, SegmentNumber, WallMillis};
 use lectern_media::hls::{self, LiveWindow};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,12 +78,8 @@ pub struct Uploader {
     pub name: String,
     /// The bucket.
     pub objects: Objects,
-    /// The run's folder.
-    pub prefix: RunPrefix,
-    /// The ladder's segment duration.
-    pub segment_duration: SegmentDuration,
-    /// Wall-clock time of tick zero.
-    pub anchor: WallMillis,
+    /// What the run is, and its folder.
+    pub job: LiveJob,
     /// What waits.
     pub backlog: Backlog,
     /// What S3 has confirmed: the playlist there names nothing else.
@@ -111,7 +108,7 @@ impl Uploader {
     }
 
     async fn segment(&mut self, segment: Segment) {
-        let Segment { number, duration, init, body } = segment;
+        let Segment { number, duration, init, body, .. } = segment;
         let bytes = body.len() as u64;
         self.put(&ObjectName::Segment(self.name.clone(), number), body).await;
         self.window.push(hls::Segment { number, duration, init });
@@ -121,12 +118,12 @@ impl Uploader {
     }
 
     async fn playlist(&self, ended: bool) {
-        let text = live_playlist(&self.window, self.segment_duration, self.anchor, ended);
+        let text = live_playlist(&self.window, &self.job, None, ended);
         self.put(&ObjectName::MediaPlaylist(self.name.clone()), text).await;
     }
 
     async fn put(&self, name: &ObjectName, body: Bytes) {
-        let key = self.prefix.key(name);
+        let key = self.job.prefix.key(name);
         let mut backoff = Backoff::default();
         loop {
             match self.objects.put(&key, body.clone()).await {
@@ -165,7 +162,7 @@ mod tests {
     fn a_full_backlog_gives_up_its_oldest_segment_and_no_init_section() {
         let backlog = Backlog::default();
         backlog.push(Item::Init(0, Bytes::new()));
-        let segment = |n| Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body: Bytes::new() });
+        let segment = |n| Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body: Bytes::new(), parts: 0 });
         for n in 0..BACKLOG as u64 {
             assert_eq!(backlog.push(segment(n)), None);
         }

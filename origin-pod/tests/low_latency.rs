@@ -1,0 +1,140 @@
+//! Low-Latency HLS at the origin: requests that wait, parts, delta updates.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Lab, Packager};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// A playlist of segments of a second whose newest is `newest`, with `parts` of the next.
+fn playlist(newest: u64, parts: u64) -> String {
+    let mut text = String::from(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.0,CAN-SKIP-UNTIL=6.0\n#EXT-X-MAP:URI=\"init-0.mp4\"\n",
+    );
+    for number in newest.saturating_sub(9)..=newest {
+        text += &format!("#EXTINF:1.00000,\n{number}.m4s\n");
+    }
+    for part in 0..parts {
+        text += &format!("#EXT-X-PART:DURATION=0.33333,URI=\"{}.{part}.m4s\"\n", newest + 1);
+    }
+    text + &format!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}.{parts}.m4s\"\n", newest + 1)
+}
+
+async fn lecture(lab: &Lab) -> Packager {
+    let packager = Packager::start().await;
+    packager.push("360p/12.m4s", "segment twelve");
+    packager.push("360p/13.0.m4s", "part nought ");
+    packager.push("360p/live.m3u8", &playlist(12, 1));
+    lab.owned_by(Some(&packager.address), 1, false).await;
+    assert_eq!(lab.get("360p/live.m3u8").await, (200, playlist(12, 1)));
+    packager
+}
+
+/// A request under way.
+fn ask(lab: &Lab, path: &str) -> JoinHandle<(u16, String)> {
+    let request = lab.client.get(lab.url(path)).send();
+    tokio::spawn(async move {
+        let answer = request.await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    })
+}
+
+/// Waits until `n` requests wait.
+async fn waiting(lab: &Lab, n: i64) {
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while lab.metrics.waiting.get() != n {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{} requests wait, not {n}", lab.metrics.waiting.get()));
+}
+
+#[tokio::test]
+async fn a_reload_waits_for_the_part_that_it_asks_for() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    assert_eq!(lab.get("360p/live.m3u8?_HLS_msn=13&_HLS_part=0").await, (200, playlist(12, 1)), "it is there");
+    let (part, segment) = (ask(&lab, "360p/live.m3u8?_HLS_msn=13&_HLS_part=1"), ask(&lab, "360p/live.m3u8?_HLS_msn=13"));
+    waiting(&lab, 2).await;
+    packager.push("360p/13.1.m4s", "part one");
+    packager.push("360p/live.m3u8", &playlist(12, 2));
+    assert_eq!(part.await.unwrap(), (200, playlist(12, 2)));
+    waiting(&lab, 1).await;
+    packager.join("360p/13.m4s", 2);
+    packager.push("360p/live.m3u8", &playlist(13, 0));
+    assert_eq!(segment.await.unwrap(), (200, playlist(13, 0)));
+    assert_eq!(lab.get("360p/13.m4s").await, (200, "part nought part one".into()), "the segment is its parts");
+    assert_eq!(lab.get("360p/13.1.m4s").await, (200, "part one".into()));
+    assert_eq!(lab.metrics.all_fetches(), 0);
+}
+
+#[tokio::test]
+async fn a_part_can_be_asked_for_before_it_is_there() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    let hinted: Vec<_> = (0..20).map(|_| ask(&lab, "360p/13.1.m4s")).collect();
+    waiting(&lab, 20).await;
+    packager.push("360p/13.1.m4s", "part one");
+    packager.push("360p/live.m3u8", &playlist(12, 2));
+    for asked in hinted {
+        assert_eq!(asked.await.unwrap(), (200, "part one".into()));
+    }
+    // What is past or far off is not waited for.
+    for path in ["360p/12.0.m4s", "360p/14.0.m4s", "360p/99.0.m4s", "720p/13.0.m4s"] {
+        assert_eq!(lab.get(path).await.0, 404, "{path}");
+    }
+    assert_eq!(lab.metrics.waiting.get(), 0);
+}
+
+#[tokio::test]
+async fn a_reload_that_gets_nothing_new_says_so_and_an_end_ends_the_wait() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    assert_eq!(lab.get("360p/live.m3u8?_HLS_msn=13&_HLS_part=1").await.0, 503, "after three target durations");
+    let last = ask(&lab, "360p/live.m3u8?_HLS_msn=14");
+    waiting(&lab, 1).await;
+    let closed = format!("{}#EXT-X-ENDLIST\n", playlist(12, 0));
+    packager.push("360p/live.m3u8", &closed);
+    assert_eq!(last.await.unwrap(), (200, closed.clone()));
+    assert_eq!(lab.get("360p/live.m3u8?_HLS_msn=99").await, (200, closed));
+}
+
+#[tokio::test]
+async fn directives_that_make_no_sense_are_refused() {
+    let lab = Lab::start().await;
+    let _packager = lecture(&lab).await;
+    for query in ["_HLS_part=1", "_HLS_msn=x", "_HLS_msn=15", "_HLS_msn=18446744073709551615&_HLS_part=18446744073709551615"] {
+        assert_eq!(lab.get(&format!("360p/live.m3u8?{query}")).await.0, 400, "{query}");
+    }
+    assert_eq!(lab.get("360p/12.m4s?_HLS_msn=4").await.0, 200, "directives are for playlists");
+}
+
+#[tokio::test]
+async fn a_player_that_knows_the_rest_gets_the_end() {
+    let lab = Lab::start().await;
+    let _packager = lecture(&lab).await;
+    let (status, delta) = lab.get("360p/live.m3u8?_HLS_msn=13&_HLS_part=0&_HLS_skip=YES").await;
+    assert_eq!(status, 200);
+    assert!(delta.contains("#EXT-X-SKIP:SKIPPED-SEGMENTS=4\n#EXTINF:1.00000,\n7.m4s\n"), "{delta}");
+    assert_eq!(delta.split("7.m4s").nth(1), playlist(12, 1).split("7.m4s").nth(1));
+    assert_eq!(lab.get("live.m3u8?_HLS_skip=YES").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_successor_is_waited_for() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    let next = ask(&lab, "360p/live.m3u8?_HLS_msn=13&_HLS_part=1");
+    waiting(&lab, 1).await;
+    packager.kill();
+    let successor = Packager::start().await;
+    successor.push("360p/13.0.m4s", "anew nought ");
+    successor.push("360p/live.m3u8", &playlist(12, 1)); // as far as the one before: nobody is told
+    successor.push("360p/13.1.m4s", "anew one");
+    successor.push("360p/live.m3u8", &playlist(12, 2));
+    lab.owned_by(Some(&successor.address), 2, false).await;
+    assert_eq!(next.await.unwrap(), (200, playlist(12, 2)));
+    assert_eq!(lab.get("360p/13.1.m4s").await, (200, "anew one".into()));
+}
