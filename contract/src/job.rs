@@ -31,6 +31,9 @@ pub struct LiveJob {
     /// Parts a segment, for players that want to be closer to the live edge than whole segments let them; `None`: none.
     #[serde(default)]
     pub parts: Option<PartCount>,
+    /// What stands below the title while nothing comes from the lecturer; `None`: the run has a hole then.
+    #[serde(default)]
+    pub slate: Option<String>,
     /// Where the run's objects go.
     pub prefix: RunPrefix,
     /// How long the source may be silent before the job ends as idle, in milliseconds.

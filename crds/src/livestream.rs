@@ -170,11 +170,31 @@ pub struct Reconnect {
     /// Makes a second key, `backupKey` in the stream's Secret: its publisher stands by, and takes over at its next keyframe
     /// when the lecturer's is gone.
     pub backup: bool,
+    /// What students see meanwhile.
+    pub slate: Slate,
 }
 
 impl Default for Reconnect {
     fn default() -> Self {
-        Self { grace_seconds: 300, takeover: Takeover::default(), backup: false }
+        Self { grace_seconds: 300, takeover: Takeover::default(), backup: false, slate: Slate::default() }
+    }
+}
+
+/// A card with the stream's title that is shown, in silence, when nothing has come for a second, until the publisher's next
+/// keyframe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Slate {
+    /// Without it the stream has a hole, and players stand still until it goes on.
+    pub enabled: bool,
+    /// What stands below the title, in the students' language. There are no glyphs for Chinese, Japanese and Korean.
+    #[schemars(length(max = 100))]
+    pub text: String,
+}
+
+impl Default for Slate {
+    fn default() -> Self {
+        Self { enabled: true, text: "Back soon".to_owned() }
     }
 }
 
@@ -235,7 +255,7 @@ mod tests {
     #[test]
     fn a_stream_that_says_nothing_has_one_key_that_the_newest_publisher_may_use() {
         let spec = stream(json!({}));
-        assert_eq!(spec.reconnect, Reconnect { grace_seconds: 300, takeover: Takeover::NewestWins, backup: false });
+        assert_eq!(spec.reconnect, Reconnect { grace_seconds: 300, takeover: Takeover::NewestWins, backup: false, slate: Slate::default() });
         assert_eq!(spec.stream_key, StreamKey { rotation: 0, overlap_seconds: 600 });
         assert_eq!(spec.record, Record { retention: Retention::Retain, original: false });
         let camera = stream(json!({ "source": { "rtsp": { "url": "rtsp://camera/1" } } })).source.rtsp.unwrap();
@@ -246,7 +266,7 @@ mod tests {
     fn the_api_server_fills_in_the_same_defaults() {
         let of = |part: &str| schema(&format!("/properties/spec/properties/{part}/default"));
         assert_eq!(of("streamKey"), json!({ "rotation": 0, "overlapSeconds": 600 }));
-        assert_eq!(of("reconnect"), json!({ "graceSeconds": 300, "takeover": "NewestWins", "backup": false }));
+        assert_eq!(of("reconnect"), json!({ "graceSeconds": 300, "takeover": "NewestWins", "backup": false, "slate": { "enabled": true, "text": "Back soon" } }));
         assert_eq!(of("record"), json!({ "retention": "Retain", "original": false }));
         assert_eq!(of("source/properties/rtsp/properties/transport"), json!("Tcp"));
     }

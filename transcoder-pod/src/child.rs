@@ -1,6 +1,6 @@
 //! One job in a process of its own: claims the run, encodes its feed, publishes, and says how it goes.
 
-use crate::engine::{Engine, EngineError, Input, Libav, Order, Output};
+use crate::engine::{Card, Engine, EngineError, Input, Libav, Order, Output};
 use crate::feed::{Feed, FeedEnd};
 use crate::head::{Claim, HeadError, Ownership};
 use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, empty_window, restore, serve_push};
@@ -263,7 +263,8 @@ async fn work(
 
     let (inputs, taken) = mpsc::channel(INPUTS);
     let (put, mut outputs) = mpsc::channel(OUTPUTS);
-    let order = Order { ladder: job.ladder.clone(), segment_duration: job.segment_duration, from: from.unwrap_or(Ticks(0)) };
+    let card = Card { title: job.title.clone(), text: job.slate.clone().unwrap_or_default() };
+    let order = Order { ladder: job.ladder.clone(), segment_duration: job.segment_duration, from: from.unwrap_or(Ticks(0)), card };
     let abandoned = CancellationToken::new();
     let abandon = abandoned.clone();
     let engine = std::thread::Builder::new()

@@ -3,6 +3,7 @@
 use crate::engine::Input;
 use crate::retry::Backoff;
 use crate::shards::Shards;
+use crate::silence::{PATIENCE, Silence, WITHOUT_SHARD};
 use crate::status::Status;
 use bytes::BytesMut;
 use lectern_contract::feed::{FeedFrame, FeedRequest, Track};
@@ -17,6 +18,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// How often silence is looked for, and filled.
+const FILL_EVERY: Duration = Duration::from_millis(100);
 
 /// Why the feed is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +72,12 @@ pub struct Feed {
     abandoned: CancellationToken,
     newest: [Option<Ticks>; 2],
     last_media: Instant,
-    /// The publisher has left, and when the open segments are given up for it.
+    /// The publisher has left, and when the open segments are given up for it; only where nothing fills them.
     gap: Option<Instant>,
+    /// What was heard of late, and when it is looked at next; `None`: a silent source leaves a hole.
+    silence: Option<(Silence, Instant)>,
+    /// The shard serves the run just now.
+    served: bool,
 }
 
 impl Feed {
@@ -101,6 +108,8 @@ impl Feed {
             newest: [None, None],
             last_media: Instant::now(),
             gap: None,
+            silence: job.slate.is_some().then(|| (Silence::default(), Instant::now())),
+            served: false,
         }
     }
 
@@ -117,7 +126,9 @@ impl Feed {
         let mut backoff = Backoff::default();
         loop {
             let seen = self.last_media;
-            match self.connection().await {
+            let broken = self.connection().await;
+            self.served = false;
+            match broken {
                 Ok(never) => match never {},
                 Err(Broken::Over(end)) => {
                     self.status.trouble("feed", None);
@@ -182,6 +193,7 @@ impl Feed {
         loop {
             let idle = self.last_media + self.idle_after;
             let cut = self.gap.unwrap_or(far);
+            let fill = self.silence.as_ref().map_or(far, |(_, next)| *next);
             tokio::select! {
                 () = self.stop.cancelled() => return Err(Broken::Over(FeedEnd::Stopped)),
                 done = &mut work => return Ok(Some(done)),
@@ -191,8 +203,19 @@ impl Feed {
                     self.gap = None;
                     self.give(Input::Cut).await?;
                 }
+                () = sleep_until(fill) => self.fill().await?,
             }
         }
+    }
+
+    async fn fill(&mut self) -> Result<(), Broken> {
+        let Some((silence, next)) = &mut self.silence else { return Ok(()) };
+        let now = Instant::now();
+        *next = now + FILL_EVERY;
+        for (track, until) in silence.fill(now, if self.served { PATIENCE } else { WITHOUT_SHARD }) {
+            self.give(Input::Fill(track, until)).await?;
+        }
+        Ok(())
     }
 
     async fn frame(&mut self, frame: FeedFrame) -> Result<(), Broken> {
@@ -206,6 +229,9 @@ impl Feed {
                 *newest = Some(unit.dts);
                 self.last_media = Instant::now();
                 self.gap = None;
+                if let Some((silence, _)) = &mut self.silence {
+                    silence.heard(unit.track, unit.dts, self.last_media);
+                }
                 self.status.input(unit.pts);
                 self.status.trouble("feed", None);
                 self.give(Input::Unit(unit)).await
@@ -213,12 +239,13 @@ impl Feed {
             FeedFrame::Gap { from, reason } => {
                 tracing::info!(%from, reason, "a gap in the feed");
                 self.status.trouble("feed", Some(format!("no media: {reason}")));
-                self.gap = Some(Instant::now() + self.cut_after);
+                self.gap = self.silence.is_none().then(|| Instant::now() + self.cut_after);
                 self.give(Input::Gap).await
             }
             FeedFrame::Serving { epoch } if epoch < self.epoch => Err(Broken::Outdated { serving: epoch, heard: self.epoch }),
             FeedFrame::Serving { epoch } => {
                 self.epoch = epoch;
+                self.served = true;
                 self.shards.served();
                 Ok(())
             }

@@ -9,6 +9,7 @@ pub mod packager;
 pub mod publish;
 pub mod retry;
 mod shards;
+pub mod silence;
 pub mod status;
 pub mod studio;
 pub mod supervise;

@@ -9,7 +9,7 @@ use common::{folder, ladder, lecture, tool};
 use lectern_contract::feed::{Codec, FeedFrame, Track};
 use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, Ticks};
 use lectern_media::{aac::AacConfig, cmaf};
-use lectern_transcoder_pod::engine::{Engine, Input, Libav, Order, Output};
+use lectern_transcoder_pod::engine::{Card, Engine, Input, Libav, Order, Output};
 use lectern_transcoder_pod::packager::{self, Packager, Segment};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,17 +28,25 @@ struct Made {
 }
 
 fn transcode(frames: Vec<FeedFrame>, from: Ticks) -> BTreeMap<usize, Made> {
+    transcode_inputs(inputs(frames), from)
+}
+
+fn inputs(frames: Vec<FeedFrame>) -> Vec<Input> {
+    let input = |frame| match frame {
+        FeedFrame::Config { track, codec, config } => Input::Config { track, codec, config },
+        FeedFrame::AccessUnit(unit) => Input::Unit(unit),
+        _ => Input::Gap,
+    };
+    frames.into_iter().map(input).collect()
+}
+
+fn transcode_inputs(inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
     let (out, mut outputs) = tokio::sync::mpsc::channel(64);
-    let order = Order { ladder: ladder(), segment_duration: TWO, from };
+    let card = Card { title: "Algebra I".into(), text: "Back soon".into() };
+    let order = Order { ladder: ladder(), segment_duration: TWO, from, card };
     let feeder = std::thread::spawn(move || {
         let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out).unwrap());
-        for frame in frames {
-            match frame {
-                FeedFrame::Config { track, codec, config } => engine.push(Input::Config { track, codec, config }).unwrap(),
-                FeedFrame::AccessUnit(unit) => engine.push(Input::Unit(unit)).unwrap(),
-                _ => engine.push(Input::Gap).unwrap(),
-            }
-        }
+        inputs.into_iter().for_each(|input| engine.push(input).unwrap());
         engine.finish().unwrap();
     });
     let mut made: BTreeMap<usize, Made> = BTreeMap::new();
@@ -206,6 +214,45 @@ fn a_hole_is_jumped_and_the_numbers_go_on() {
     for (rendition, made) in made {
         assert_eq!(numbers(&made), [0, 1, 10, 11, 12], "rendition {rendition}");
     }
+}
+
+#[test]
+fn the_slate_fills_what_nobody_sends_until_the_lecturer_is_back() {
+    let mut all = inputs(lecture("slate", 2, START, &[]));
+    all.push(Input::Gap);
+    for until in [3500, 4000, 5000, 6200].map(Ticks::from_millis) {
+        all.extend([Input::Fill(Track::Video, until), Input::Fill(Track::Audio, until)]);
+    }
+    all.extend(inputs(lecture("slate-after", 3, Ticks::from_millis(6_300), &[])));
+    let made = transcode_inputs(all, Ticks(0));
+    let folder = folder("slate-out");
+    for (rendition, made) in &made {
+        assert_eq!(numbers(made), [0, 1, 2, 3, 4], "rendition {rendition}: from 1 s to 9.3 s");
+        let step = if *rendition == 2 { 1024 } else { 3000 };
+        assert!(made.samples.windows(2).all(|pair| pair[0].0 + step == pair[1].0), "rendition {rendition} has a hole");
+        let path = write(&folder, &rendition.to_string(), &made.init[0], &made.segments);
+        let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
+        assert_eq!(complaints.trim(), "", "rendition {rendition}");
+    }
+    // The card is dark, and only where it belongs; the sound is silent there.
+    let measure = |rendition: usize, from: &str, filter: &str, name: &str| {
+        let path = folder.join(format!("{rendition}.mp4"));
+        let graph = format!("{filter},metadata=print");
+        let said = tool("ffmpeg", &["-v", "info", "-ss", from, "-i", path.to_str().unwrap(), "-t", "0.5", "-filter:v", &graph, "-f", "null", "-"]);
+        number_after(&said, name)
+    };
+    for rendition in [0, 1] {
+        let [before, card, after] = ["1", "4", "7"].map(|from| measure(rendition, from, "signalstats", "lavfi.signalstats.YAVG="));
+        assert!(before > 80.0 && after > 80.0 && (34.0..50.0).contains(&card), "rendition {rendition}: {before}, {card}, {after}");
+    }
+    let sound = folder.join("2.mp4");
+    let loud = |from: &str| {
+        let said = tool("ffmpeg", &["-v", "info", "-ss", from, "-t", "1", "-i", sound.to_str().unwrap(), "-af", "astats", "-f", "null", "-"]);
+        let (_, level) = said.rsplit_once("RMS level dB: ").unwrap();
+        level.split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(loud("4"), "-inf");
+    assert!(loud("7").parse::<f64>().is_ok_and(|level| level > -34.0), "{}", loud("7"));
 }
 
 #[test]

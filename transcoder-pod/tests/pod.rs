@@ -76,6 +76,7 @@ impl Stage {
             ladder: ladder(),
             segment_duration: SegmentDuration::LOW_LATENCY,
             parts: Some(PartCount::LOW_LATENCY),
+            slate: None,
             prefix: RunPrefix::of(&stream, &"r1".into()),
             idle_after_ms: 20_000,
             stream,

@@ -208,6 +208,7 @@ fn job(
         ladder: wanted.ladder.clone(),
         segment_duration: wanted.segment_duration,
         parts: wanted.parts,
+        slate: wanted.slate.clone(),
         prefix: prefix.clone(),
         idle_after_ms: wanted.idle_after_ms,
     }

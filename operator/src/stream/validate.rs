@@ -17,6 +17,8 @@ pub struct Wanted {
     pub segment_duration: SegmentDuration,
     /// Into how many parts they are cut.
     pub parts: Option<PartCount>,
+    /// What stands on the card while nothing comes.
+    pub slate: Option<String>,
     /// How long a transcoder waits for a silent source, in milliseconds.
     pub idle_after_ms: u64,
 }
@@ -79,6 +81,7 @@ pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
         ladder: ladder(stream, seen)?,
         segment_duration,
         parts,
+        slate: spec.reconnect.slate.enabled.then(|| spec.reconnect.slate.text.clone()),
         idle_after_ms: u64::try_from(spec.reconnect.grace_seconds).unwrap_or(0).max(1) * 1000,
     })
 }

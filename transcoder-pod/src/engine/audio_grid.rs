@@ -56,6 +56,15 @@ impl AudioGrid {
         self.whole()
     }
 
+    /// Goes on with silence until `until` (samples since the epoch), where nobody sent sound; the frames that became whole.
+    /// Nothing before the first sound.
+    pub fn fill(&mut self, until: u64) -> Vec<SoundFrame> {
+        let Some(start) = self.start else { return Vec::new() };
+        let missing = until.saturating_sub(start + self.pending[0].len() as u64) as usize; // callers fill second by second
+        self.pending.iter_mut().for_each(|pending| pending.resize(pending.len() + missing, 0.0));
+        self.whole()
+    }
+
     /// Starts at the first grid line from `at` on; how many samples lie before it.
     fn begin(&mut self, at: u64) -> usize {
         let start = at.next_multiple_of(FRAME as u64);
@@ -128,6 +137,20 @@ mod tests {
         assert_eq!(frames.len(), 11);
         assert!(frames[..10].iter().all(|frame| frame.channels[0].iter().all(|sample| *sample == 0.0)));
         assert_eq!(starts(&grid.push(1024 * 1000, [&sound, &sound])), [1024 * 1000]);
+    }
+
+    #[test]
+    fn what_nobody_sent_is_silent() {
+        let sound = vec![1.0; 1024];
+        let mut grid = AudioGrid::default();
+        assert_eq!(grid.fill(48_000), []);
+        grid.push(0, [&sound, &sound]);
+        assert_eq!(starts(&grid.fill(4000)), [1024, 2048]);
+        assert_eq!(grid.fill(4000), []);
+        let frames = grid.push(3500, [&sound, &sound]);
+        assert_eq!(starts(&frames), [3072]);
+        assert_eq!(frames[0].channels[0][..928], [0.0; 928]);
+        assert_eq!(frames[0].channels[0][928..], [1.0; 96]);
     }
 
     #[test]

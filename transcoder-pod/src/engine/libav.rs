@@ -1,7 +1,7 @@
 //! The engine on libav: one decoder for the picture, a thread with scaler and x264 per video rendition, sound alongside.
 
 use super::audio::{AudioEncoder, FORMAT};
-use super::audio_grid::AudioGrid;
+use super::audio_grid::{AudioGrid, SoundFrame};
 use super::video::{Picture, VideoEncoder};
 use super::{Engine, EngineError, Input, Order, Output, decode};
 use bytes::Bytes;
@@ -200,10 +200,15 @@ impl Libav {
                 continue;
             }
             let frames = self.grid.push(at.saturating_sub(delay), [sound.plane::<f32>(0), sound.plane::<f32>(1)]);
-            for frame in &frames {
-                for encoder in &mut self.sounds {
-                    encoder.take(frame)?;
-                }
+            self.hear(&frames)?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, frames: &[SoundFrame]) -> Result<(), EngineError> {
+        for frame in frames {
+            for encoder in &mut self.sounds {
+                encoder.take(frame)?;
             }
         }
         Ok(())
@@ -229,6 +234,14 @@ impl Engine for Libav {
             Input::Config { codec, config, .. } => self.configure(codec, config),
             Input::Unit(unit) => self.unit(&unit),
             Input::Gap => self.drain_video(),
+            Input::Fill(Track::Video, until) => {
+                self.drain_video()?; // what is held back belongs before the slate
+                self.show(&Picture::Slate(until))
+            }
+            Input::Fill(Track::Audio, until) => {
+                let frames = self.grid.fill(until.0 * u64::from(AUDIO_TIMESCALE) / TICKS_PER_SECOND);
+                self.hear(&frames)
+            }
             Input::Cut => {
                 for sound in &self.sounds {
                     sound.cut();

@@ -5,10 +5,12 @@ mod audio_grid;
 mod decode;
 mod ff;
 mod libav;
+mod slate;
 mod video;
 mod video_grid;
 
 pub use libav::Libav;
+pub use slate::Card;
 
 use bytes::Bytes;
 use lectern_contract::feed::{AccessUnit, Codec, Track};
@@ -51,6 +53,8 @@ pub enum Input {
     Gap,
     /// The silence has lasted for a segment: the open segments will not be completed.
     Cut,
+    /// Nothing came of a track for so long that its renditions go on without it until this time: the slate, or silence.
+    Fill(Track, Ticks),
 }
 
 /// What an engine is asked to make.
@@ -62,6 +66,8 @@ pub struct Order {
     pub segment_duration: SegmentDuration,
     /// Nothing that starts before this is put out: a predecessor did it.
     pub from: Ticks,
+    /// What [`Input::Fill`] shows.
+    pub card: Card,
 }
 
 /// What an engine puts out, in the order of time per rendition.

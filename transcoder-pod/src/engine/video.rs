@@ -19,6 +19,8 @@ pub enum Picture {
     Frame(Arc<frame::Video>, Ticks),
     /// The silence has lasted: see [`super::Input::Cut`].
     Cut,
+    /// The slate until this time: see [`super::Input::Fill`].
+    Slate(Ticks),
 }
 
 /// A rendition under way.
@@ -30,6 +32,8 @@ pub struct VideoEncoder {
     encoder: encoder::video::Encoder,
     scaler: Option<scaling::Context>,
     last: Option<frame::Video>,
+    /// Drawn when it is first needed.
+    slate: Option<frame::Video>,
     force: bool,
     out: mpsc::Sender<Output>,
 }
@@ -43,7 +47,7 @@ impl VideoEncoder {
         let grid = VideoGrid::new(rendition.frame_rate);
         // Nobody listens only when the job is being stopped; the first picture finds out.
         let _ = put(&out, Output::Config { rendition: at, config });
-        Ok(Self { at, order, rendition, grid, encoder, scaler: None, last: None, force: true, out })
+        Ok(Self { at, order, rendition, grid, encoder, scaler: None, last: None, slate: None, force: true, out })
     }
 
     /// Encodes until the decoder hangs up, then what is left.
@@ -51,6 +55,7 @@ impl VideoEncoder {
         for picture in pictures {
             let listening = match picture {
                 Picture::Frame(picture, pts) => self.take(&picture, pts)?,
+                Picture::Slate(until) => self.fill(until)?,
                 Picture::Cut => put(&self.out, Output::Cut { rendition: self.at }),
             };
             if !listening {
@@ -83,6 +88,22 @@ impl VideoEncoder {
         let listening = self.encode(&mut scaled, slot)?;
         self.last = Some(scaled);
         Ok(listening)
+    }
+
+    fn fill(&mut self, until: Ticks) -> Result<bool, EngineError> {
+        let mut slate = match self.slate.take() {
+            Some(slate) => slate,
+            None => self.order.card.draw(self.rendition.width, self.rendition.height)?,
+        };
+        for slot in self.grid.fill(until) {
+            if !self.encode(&mut slate, slot)? {
+                return Ok(false);
+            }
+        }
+        // The lecturer's next picture may come a little later: until then the slate stays.
+        self.last = Some(ff::share(&slate).map_err(self.failed("cannot share the slate"))?);
+        self.slate = Some(slate);
+        Ok(true)
     }
 
     fn encode(&mut self, picture: &mut frame::Video, slot: u64) -> Result<bool, EngineError> {

@@ -1,6 +1,7 @@
 //! Puts pictures on a rendition's absolute grid of frames: slot n starts at n / rate seconds after the run's epoch.
 
 use lectern_contract::{SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
+use std::ops::Range;
 
 /// Where a picture goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,15 @@ impl VideoGrid {
         Place::At { repeat_from: if after_hole { slot } else { next }, slot, after_hole }
     }
 
+    /// Takes the free slots that start before `until`, for pictures that nobody sent. None before the first picture.
+    pub fn fill(&mut self, until: Ticks) -> Range<u64> {
+        let Some(next) = self.next else { return 0..0 };
+        let end = (u128::from(until.0) * u128::from(self.rate)).div_ceil(u128::from(TICKS_PER_SECOND));
+        let end = u64::try_from(end).unwrap_or(u64::MAX).max(next);
+        self.next = Some(end);
+        next..end
+    }
+
     /// When `slot` starts.
     pub fn start(&self, slot: u64) -> Ticks {
         let ticks = u128::from(slot) * u128::from(TICKS_PER_SECOND) / u128::from(self.rate);
@@ -107,6 +117,18 @@ mod tests {
         grid.place(Ticks(0));
         assert_eq!(grid.place(Ticks(90_000)), Place::At { repeat_from: 1, slot: 30, after_hole: false });
         assert_eq!(grid.place(Ticks(900_000)), Place::At { repeat_from: 300, slot: 300, after_hole: true });
+    }
+
+    #[test]
+    fn what_nobody_sent_is_filled_and_what_comes_late_is_dropped() {
+        let mut grid = VideoGrid::new(30);
+        assert_eq!(grid.fill(Ticks(90_000)), 0..0, "there is nothing to go on from");
+        grid.place(Ticks(0));
+        assert_eq!(grid.fill(Ticks(90_000)), 1..30);
+        assert_eq!(grid.fill(Ticks(90_001)), 30..31);
+        assert_eq!(grid.fill(Ticks(0)), 31..31);
+        assert_eq!(grid.place(Ticks(60_000)), Place::Drop);
+        assert_eq!(grid.place(Ticks(96_000)), Place::At { repeat_from: 31, slot: 32, after_hole: false });
     }
 
     #[test]

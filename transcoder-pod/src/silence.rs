@@ -1,0 +1,133 @@
+//! When a track has been silent for too long, and until when its renditions go on without it. Pure: callers say what time it is.
+
+use lectern_contract::Ticks;
+use lectern_contract::feed::Track;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A track is missed after so long, while its shard is there to say that nothing comes.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+/// As long as the shard itself is away: it has what the lecturer sends meanwhile, and another takes over within this.
+pub const WITHOUT_SHARD: Duration = Duration::from_secs(5);
+/// A source of few pictures a second is missed after so many of them.
+const MISSED: u32 = 3;
+/// What is filled at once at most: sound is made of memory.
+const STEP: Ticks = Ticks::from_millis(1_000);
+/// A step of the stamps beyond this says nothing of how often something comes.
+const LONGEST_STEP: Duration = Duration::from_secs(10);
+
+/// What was heard of a run's tracks.
+#[derive(Debug, Default)]
+pub struct Silence {
+    video: Option<Heard>,
+    audio: Option<Heard>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    /// The newest stamp, and when it came.
+    dts: Ticks,
+    at: Instant,
+    /// How far stamps are apart, on average.
+    step: Duration,
+    /// Until when the renditions have gone on without it.
+    filled: Ticks,
+}
+
+impl Silence {
+    /// An access unit came.
+    pub fn heard(&mut self, track: Track, dts: Ticks, at: Instant) {
+        let slot = match track {
+            Track::Video => &mut self.video,
+            Track::Audio => &mut self.audio,
+        };
+        let step = match slot {
+            Some(before) => (before.step * 7 + Duration::from_millis(dts.since(before.dts).as_millis()).min(LONGEST_STEP)) / 8,
+            None => Duration::ZERO,
+        };
+        let filled = slot.map_or(Ticks(0), |before| before.filled);
+        *slot = Some(Heard { dts, at, step, filled });
+    }
+
+    /// What is to be filled `now`, in order: a track, and until when. Each is told once.
+    ///
+    /// The run's time goes on with the clock on the wall, from where the newest unit of either track left it.
+    pub fn fill(&mut self, now: Instant, patience: Duration) -> Vec<(Track, Ticks)> {
+        let time = |heard: &Heard| heard.dts.plus(Ticks::from_millis(now.duration_since(heard.at).as_millis() as u64)); // not 500 million years
+        let clock = self.video.iter().chain(&self.audio).map(time).max().unwrap_or_default();
+        let mut due = Vec::new();
+        for (track, slot) in [(Track::Video, &mut self.video), (Track::Audio, &mut self.audio)] {
+            let Some(heard) = slot else { continue };
+            if now.duration_since(heard.at) < patience.max(heard.step * MISSED) {
+                continue;
+            }
+            let mut until = heard.filled.max(heard.dts);
+            while until < clock {
+                until = until.plus(STEP).min(clock);
+                due.push((track, until));
+            }
+            heard.filled = until;
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    /// A second of both tracks, ending at `dts` and `start`.
+    fn lecture(start: Instant, step: u64) -> Silence {
+        let mut silence = Silence::default();
+        for n in 0..=1000 / step {
+            silence.heard(Track::Video, Ticks::from_millis(5000 + n * step), start - millis(1000 - n * step));
+            silence.heard(Track::Audio, Ticks::from_millis(5000 + n * step), start - millis(1000 - n * step));
+        }
+        silence
+    }
+
+    #[test]
+    fn silence_is_filled_after_a_second_and_then_as_time_goes() {
+        let start = Instant::now() + millis(10_000);
+        let mut silence = lecture(start, 40);
+        assert_eq!(silence.fill(start + millis(999), PATIENCE), []);
+        let both = |until: u64| [(Track::Video, Ticks::from_millis(until)), (Track::Audio, Ticks::from_millis(until))];
+        assert_eq!(silence.fill(start + millis(1000), PATIENCE), both(7000));
+        assert_eq!(silence.fill(start + millis(1000), PATIENCE), []);
+        assert_eq!(silence.fill(start + millis(1100), PATIENCE), both(7100));
+        // It comes back, where the clock is by now: nothing is filled until it is away again.
+        silence.heard(Track::Video, Ticks::from_millis(7200), start + millis(1200));
+        assert_eq!(silence.fill(start + millis(1250), PATIENCE), both(7250)[1..]);
+        silence.heard(Track::Audio, Ticks::from_millis(7200), start + millis(1250));
+        assert_eq!(silence.fill(start + millis(2199), PATIENCE), []);
+    }
+
+    #[test]
+    fn one_track_is_filled_beside_the_other() {
+        let start = Instant::now() + millis(10_000);
+        let mut silence = lecture(start, 40);
+        silence.heard(Track::Audio, Ticks::from_millis(7000), start + millis(1000));
+        assert_eq!(silence.fill(start + millis(1000), PATIENCE), [(Track::Video, Ticks::from_millis(7000))]);
+    }
+
+    #[test]
+    fn a_source_of_few_pictures_is_given_time() {
+        let start = Instant::now() + millis(10_000);
+        let mut silence = Silence::default();
+        for n in 0..20 {
+            silence.heard(Track::Video, Ticks::from_millis(n * 1000), start + millis(n * 1000));
+        }
+        let last = start + millis(19_000);
+        assert_eq!(silence.fill(last + millis(1500), PATIENCE), []);
+        assert_eq!(silence.fill(last + millis(3000), PATIENCE).len(), 3, "in steps of a second");
+    }
+
+    #[test]
+    fn what_was_never_heard_is_not_missed() {
+        assert_eq!(Silence::default().fill(Instant::now(), PATIENCE), []);
+    }
+}
