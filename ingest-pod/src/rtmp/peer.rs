@@ -88,9 +88,11 @@ impl Peer {
 
     fn hear(&mut self, mut bytes: &[u8], on: &mut impl FnMut(Event) -> Result<Option<Event>, End>) -> Result<Option<Event>, End> {
         while let Some(event) = self.session.input(&mut bytes)? {
-            if let Some(event) = on(event)? {
+            let stopped = on(event);
+            if !matches!(stopped, Ok(None)) {
+                // Also where it is an error: a stream that moves ends this way of its media, and not the connection.
                 self.early = bytes.to_vec();
-                return Ok(Some(event));
+                return stopped;
             }
         }
         Ok(None)
@@ -106,5 +108,50 @@ impl Peer {
             return Err(End::Deaf);
         }
         Ok(self.wire.flush(socket)?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::session;
+    use super::*;
+
+    /// A publisher whose stream moves while a read brought several messages: the rest of them is still there for whoever
+    /// reads next. What was forgotten here once left the peer in the middle of a chunk, and cost it its connection.
+    #[test]
+    fn what_was_read_and_not_taken_is_heard_later() {
+        let capture = include_bytes!("../../tests/captures/ffmpeg5-h264-aac.rtmp");
+        let mut peer = Peer {
+            remote: "192.0.2.1:9".parse().unwrap(),
+            wire: Wire::new(None).unwrap(),
+            session: Session::new(session::Limits::default()),
+            early: Vec::new(),
+        };
+        let publish = peer.hear(capture, &mut |event| Ok(Some(event))).unwrap();
+        assert!(matches!(publish, Some(Event::Publish { .. })), "{publish:?}");
+        peer.session.accept_publish();
+        let (mut heard, mut moves) = (0, 0);
+        loop {
+            let early = std::mem::take(&mut peer.early);
+            let outcome = peer.hear(&early, &mut |event| match event {
+                Event::Media { .. } if heard % 7 == 3 => {
+                    heard += 1;
+                    Err(End::Idle)
+                }
+                Event::Media { .. } => {
+                    heard += 1;
+                    Ok(None)
+                }
+                other => Ok(Some(other)),
+            });
+            match outcome {
+                Err(End::Idle) => moves += 1,
+                Err(other) => panic!("after {heard} tags: {other}"),
+                Ok(_) if peer.early.is_empty() => break,
+                Ok(_) => {}
+            }
+        }
+        assert!(heard > 50 && moves > 5, "{heard} tags, {moves} moves");
     }
 }
