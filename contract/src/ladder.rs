@@ -54,4 +54,8 @@ pub struct AudioRendition {
 pub enum VideoCodec {
     /// ITU-T H.264.
     H264,
+    /// ITU-T H.265.
+    Hevc,
+    /// AOMedia AV1.
+    Av1,
 }

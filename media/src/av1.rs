@@ -2,7 +2,7 @@
 //! far as picture size, keyframes and temporal delimiters need them.
 
 use crate::bits::{Bits, OutOfBits};
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// OBU types (AV1 §6.2.2).
 const SEQUENCE_HEADER: u8 = 1;
@@ -71,6 +71,23 @@ impl Av1Config {
         let tier = if self.high_tier { 'H' } else { 'M' };
         format!("av01.{}.{:02}{tier}.{:02}", self.profile, self.level, self.depth)
     }
+}
+
+/// The AV1CodecConfigurationRecord of the sequence header OBU that an encoder of 4:2:0 pictures with 8 bits a sample begins with.
+///
+/// # Errors
+/// `units` does not begin with a whole sequence header.
+pub fn av1c_from_sequence_header(units: &[u8]) -> Result<Bytes, Av1Error> {
+    let header = units_of(units).next().filter(|unit| unit.kind == SEQUENCE_HEADER).ok_or(Av1Error::Short("sequence header"))?;
+    let bits = &mut Bits::new(header.payload);
+    let profile = bits.take(3)? as u8;
+    bits.skip(1)?; // still_picture
+    let point = if bits.bit()? { Point { level: bits.take(5)? as u8, high_tier: false } } else { operating_points(bits)? };
+    let mut record = BytesMut::with_capacity(4 + header.end);
+    // Version 1; 4:2:0 (both subsampling flags), 8 bits, where chroma lies unknown; no presentation delay.
+    record.put_slice(&[0x81, profile << 5 | point.level, u8::from(point.high_tier) << 7 | 0b1100, 0]);
+    record.put_slice(&units[..header.end]); // units_of saw that they are there
+    Ok(record.freeze())
 }
 
 /// What can be seen of a temporal unit without decoding it.
@@ -170,7 +187,15 @@ fn picture_size(header: &[u8]) -> Result<(u32, u32), Av1Error> {
     Ok((bits.take(width_bits)? + 1, bits.take(height_bits)? + 1)) // 16 bits at most
 }
 
-fn operating_points(bits: &mut Bits<'_>) -> Result<(), Av1Error> {
+/// An operating point's seq_level_idx and seq_tier.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    level: u8,
+    high_tier: bool,
+}
+
+/// Passes over the operating points; the first is the one that players choose.
+fn operating_points(bits: &mut Bits<'_>) -> Result<Point, Av1Error> {
     let mut delay_bits = None;
     if bits.bit()? {
         bits.skip(32 + 32)?; // num_units_in_display_tick, time_scale
@@ -183,11 +208,12 @@ fn operating_points(bits: &mut Bits<'_>) -> Result<(), Av1Error> {
         }
     }
     let display_delay = bits.bit()?;
+    let mut first = None;
     for _ in 0..=bits.take(5)? {
         bits.skip(12)?; // operating_point_idc
-        if bits.take(5)? > 7 {
-            bits.skip(1)?; // seq_tier
-        }
+        let level = bits.take(5)? as u8;
+        let high_tier = level > 7 && bits.bit()?;
+        first.get_or_insert(Point { level, high_tier });
         if let Some(delay_bits) = delay_bits
             && bits.bit()?
         {
@@ -197,7 +223,7 @@ fn operating_points(bits: &mut Bits<'_>) -> Result<(), Av1Error> {
             bits.skip(4)?;
         }
     }
-    Ok(())
+    first.ok_or(Av1Error::Short("sequence header"))
 }
 
 #[cfg(test)]

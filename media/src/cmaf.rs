@@ -1,10 +1,13 @@
 //! CMAF (ISO/IEC 23000-19): headers ("init sections") and segments of one track each, in ISO/IEC 14496-12 boxes.
 
 use crate::aac::AacConfig;
+use crate::av1::Av1Config;
 use crate::avc::AvcConfig;
+use crate::hevc::HevcConfig;
 use bytes::Bytes;
+use lectern_contract::VideoCodec;
 use mp4_atom::{
-    Any, Atom, Audio, Avc1, Avcc, Codec, Decode, Dinf, Dref, Encode, Esds, Ftyp, Hdlr, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex,
+    Any, Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec, Decode, Dinf, Dref, Encode, Esds, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex,
     Mvhd, Smhd, Stbl, Stco, Stsd, Styp, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd, esds,
 };
 
@@ -46,13 +49,13 @@ pub struct Sample {
     pub sync: bool,
 }
 
-/// The init section of an H.264 track: `avc1` with its parameter sets in `avcC`, timescale [`VIDEO_TIMESCALE`].
+/// The init section of a video track: `avc1`, `hvc1` or `av01` with its parameter sets, timescale [`VIDEO_TIMESCALE`].
 ///
-/// `avcc` is an AVCDecoderConfigurationRecord; width and height are in pixels.
+/// `record` is the AVC-, HEVC- or AV1CodecConfigurationRecord; width and height are in pixels.
 ///
 /// # Errors
-/// [`CmafError::Boxes`] where `avcc` does not parse.
-pub fn video_init(width: u16, height: u16, avcc: &[u8]) -> Result<Bytes, CmafError> {
+/// [`CmafError::Boxes`] where `record` does not parse.
+pub fn video_init(codec: VideoCodec, width: u16, height: u16, record: &[u8]) -> Result<Bytes, CmafError> {
     let visual = Visual {
         data_reference_index: 1,
         width,
@@ -63,11 +66,18 @@ pub fn video_init(width: u16, height: u16, avcc: &[u8]) -> Result<Bytes, CmafErr
         compressor: "".into(),
         depth: 24,
     };
-    let avcc = Avcc::decode_body(&mut &avcc[..])?;
-    let entry = Avc1 { visual, avcc, ..Default::default() };
+    let record = &mut &record[..];
+    let entry: Codec = match codec {
+        VideoCodec::H264 => Avc1 { visual, avcc: Avcc::decode_body(record)?, ..Default::default() }.into(),
+        VideoCodec::Hevc => Hvc1 { visual, hvcc: Hvcc::decode_body(record)?, ..Default::default() }.into(),
+        VideoCodec::Av1 => {
+            let av1c = Av1c::decode_body(record)?;
+            Av01 { visual, av1c, btrt: None, ccst: None, colr: None, pasp: None, taic: None, spatial: None }.into()
+        }
+    };
     let minf = Minf { vmhd: Some(Vmhd::default()), ..Default::default() };
     let tkhd = Tkhd { width: width.into(), height: height.into(), ..Default::default() };
-    init(VIDEO_TIMESCALE, b"vide", "video", entry.into(), minf, tkhd)
+    init(VIDEO_TIMESCALE, b"vide", "video", entry, minf, tkhd)
 }
 
 /// The init section of an AAC track: `mp4a` with `config`, an AudioSpecificConfig, timescale [`AUDIO_TIMESCALE`].
@@ -201,6 +211,16 @@ pub fn codec_of_init(init: &[u8]) -> Option<String> {
                 avc1.avcc.encode_body(&mut record).ok()?;
                 AvcConfig::parse(&record).ok().map(|config| config.codec())
             }
+            Codec::Hvc1(hvc1) => {
+                let mut record = Vec::new();
+                hvc1.hvcc.encode_body(&mut record).ok()?;
+                HevcConfig::parse(&record).ok().map(|config| config.codec())
+            }
+            Codec::Av01(av01) => {
+                let mut record = Vec::new();
+                av01.av1c.encode_body(&mut record).ok()?;
+                Av1Config::parse(&record).ok().map(|config| config.codec())
+            }
             Codec::Mp4a(mp4a) => {
                 let specific = mp4a.esds.es_desc.dec_config.dec_specific.as_ref()?;
                 AacConfig::parse(&specific.raw).ok().map(|config| config.codec())
@@ -249,7 +269,7 @@ mod tests {
 
     #[test]
     fn init_sections_name_their_codecs() {
-        let video = video_init(320, 240, AVCC).unwrap();
+        let video = video_init(VideoCodec::H264, 320, 240, AVCC).unwrap();
         assert_eq!(codec_of_init(&video).as_deref(), Some("avc1.64000d"));
         let audio = audio_init(&[0x11, 0x90], 2, 128_000).unwrap();
         assert_eq!(codec_of_init(&audio).as_deref(), Some("mp4a.40.2"));

@@ -1,13 +1,15 @@
 //! HEVC outside of its pictures: HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 §8.3.3.1), and the sequence parameter set
 //! (ITU-T H.265 §7.3.2.2) as far as picture size needs it.
 
-use crate::avc::{nal_units, without_emulation_prevention};
+use crate::avc::{annexb_nals, nal_units, without_emulation_prevention};
 use crate::bits::{Bits, OutOfBits};
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt::Write;
 
-/// NAL unit type of a sequence parameter set (H.265 table 7-1).
+/// NAL unit types of parameter sets (H.265 table 7-1).
+const NAL_VPS: u8 = 32;
 const NAL_SPS: u8 = 33;
+const NAL_PPS: u8 = 34;
 /// Pixels a side that are believed; level 6.2 ends at 16,888.
 const MAX_SIDE: u32 = 16_888;
 /// Where the record's lengthSizeMinusOne is, in the lowest two bits.
@@ -100,6 +102,37 @@ impl HevcConfig {
         }
         name
     }
+}
+
+/// The HEVCDecoderConfigurationRecord (with lengths of 4 bytes) of the parameter sets that an encoder of 4:2:0 pictures with 8 bits a
+/// sample puts out in the Annex B byte stream format.
+///
+/// # Errors
+/// [`HevcError::MissingSps`], [`HevcError::Short`].
+pub fn hvcc_from_annexb_extradata(extradata: &[u8]) -> Result<Bytes, HevcError> {
+    let of = |kind: u8| annexb_nals(extradata).filter(move |nal| nal.first().is_some_and(|head| head >> 1 & 0x3f == kind));
+    let sps = of(NAL_SPS).next().ok_or(HevcError::MissingSps)?;
+    // sps_video_parameter_set_id, sps_max_sub_layers_minus1 and sps_temporal_id_nesting_flag in one byte, then the profile in twelve.
+    let rbsp = without_emulation_prevention(sps.get(2..).unwrap_or_default());
+    let (&[layers, ref profile @ ..], _) = rbsp.split_first_chunk::<13>().ok_or(HevcError::Short("sequence parameter set"))?;
+    let (sub_layers, nested) = ((layers >> 1 & 7) + 1, layers & 1);
+    let mut record = BytesMut::with_capacity(64 + extradata.len());
+    record.put_u8(1);
+    record.put_slice(profile);
+    record.put_slice(&[0xf0, 0, 0xfc]); // no spatial segmentation, parallelism unknown
+    record.put_slice(&[0xfd, 0xf8, 0xf8]); // 4:2:0, 8 bits twice
+    record.put_slice(&[0, 0, sub_layers << 3 | nested << 2 | 3]);
+    record.put_u8(3);
+    for kind in [NAL_VPS, NAL_SPS, NAL_PPS] {
+        let sets: Vec<&[u8]> = of(kind).collect();
+        record.put_u8(0x80 | kind); // all of them are here
+        record.put_u16(u16::try_from(sets.len()).map_err(|_| HevcError::Impossible("number of parameter sets"))?);
+        for set in sets {
+            record.put_u16(u16::try_from(set.len()).map_err(|_| HevcError::Impossible("length of a parameter set"))?);
+            record.put_slice(set);
+        }
+    }
+    Ok(record.freeze())
 }
 
 /// The record with length fields of 4 bytes; a record that has them is not copied.

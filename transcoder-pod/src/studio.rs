@@ -6,13 +6,16 @@ use crate::packager::{Made, Packager, Part, Segment};
 use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist};
 use crate::status::Status;
 use bytes::Bytes;
-use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks};
+use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks, VideoCodec};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::EndedRendition;
 use lectern_media::cmaf::{self, CmafError};
+use lectern_media::hevc::HevcConfig;
 use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, multivariant};
-use lectern_media::{aac, avc};
+use lectern_media::aac;
+use lectern_media::av1::Av1Config;
+use lectern_media::avc::AvcConfig;
 use tokio::sync::mpsc;
 
 /// Segments that a rendition may make before the multivariant playlist stops waiting for the other track's parameters.
@@ -120,15 +123,16 @@ impl Studio {
     }
 
     fn configure(&mut self, at: usize, config: &[u8]) -> Result<(), StudioError> {
+        let coded = self.job.ladder.video.get(at).map(|video| video.codec);
         let rendition = self.rendition(at)?;
         let named = &mut rendition.named;
         let unusable = |rendition: &str, what: String| StudioError::Parameters { rendition: rendition.to_owned(), what };
-        let body = match named.picture {
-            Some(picture) => {
+        let body = match named.picture.zip(coded) {
+            Some((picture, coded)) => {
                 let side = |pixels: u32| u16::try_from(pixels).map_err(|error| unusable(&named.name, error.to_string()));
-                let avc = avc::AvcConfig::parse(config).map_err(|error| unusable(&named.name, error.to_string()))?;
-                let init = cmaf::video_init(side(picture.width)?, side(picture.height)?, config)?;
-                named.codec = avc.codec();
+                let codec = codec_string(coded, config).map_err(|what| unusable(&named.name, what))?;
+                let init = cmaf::video_init(coded, side(picture.width)?, side(picture.height)?, config)?;
+                named.codec = codec;
                 init
             }
             None => {
@@ -278,6 +282,15 @@ impl Studio {
             // Also what only a predecessor has made: its MPD must be closed.
             self.put_mpd(self.renditions.iter().filter(|rendition| !rendition.named.codec.is_empty()), true);
         }
+    }
+}
+
+/// The RFC 6381 name of what an encoder says that it makes.
+fn codec_string(codec: VideoCodec, record: &[u8]) -> Result<String, String> {
+    match codec {
+        VideoCodec::H264 => AvcConfig::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
+        VideoCodec::Hevc => HevcConfig::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
+        VideoCodec::Av1 => Av1Config::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use common::lift::{encoded, original};
 use common::{folder, ladder, lecture, tool};
 use lectern_contract::feed::{Codec, FeedFrame, Track};
-use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, Ticks};
+use lectern_contract::{Ladder, PartCount, SegmentDuration, SegmentNumber, Ticks, VideoCodec, VideoRendition};
 use lectern_media::{aac::AacConfig, cmaf};
 use lectern_transcoder_pod::engine::{Card, Engine, Input, Libav, Order, Output};
 use lectern_transcoder_pod::packager::{self, Packager, Segment};
@@ -28,7 +28,13 @@ struct Made {
 }
 
 fn transcode(frames: Vec<FeedFrame>, from: Ticks) -> BTreeMap<usize, Made> {
-    transcode_inputs(inputs(frames), from)
+    transcode_inputs(ladder(), inputs(frames), from)
+}
+
+/// A rendition of each codec, and sound.
+fn every_codec() -> Ladder {
+    let of = |codec| VideoRendition { name: format!("{codec:?}").to_lowercase(), codec, ..ladder().video[1].clone() };
+    Ladder { video: [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1].map(of).to_vec(), ..ladder() }
 }
 
 fn inputs(frames: Vec<FeedFrame>) -> Vec<Input> {
@@ -40,10 +46,11 @@ fn inputs(frames: Vec<FeedFrame>) -> Vec<Input> {
     frames.into_iter().map(input).collect()
 }
 
-fn transcode_inputs(inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
+fn transcode_inputs(ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
     let (out, mut outputs) = tokio::sync::mpsc::channel(64);
     let card = Card { title: "Algebra I".into(), text: "Back soon".into() };
-    let order = Order { ladder: ladder(), segment_duration: TWO, from, card };
+    let shapes = ladder.clone();
+    let order = Order { ladder, segment_duration: TWO, from, card };
     let feeder = std::thread::spawn(move || {
         let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out).unwrap());
         inputs.into_iter().for_each(|input| engine.push(input).unwrap());
@@ -51,19 +58,18 @@ fn transcode_inputs(inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
     });
     let mut made: BTreeMap<usize, Made> = BTreeMap::new();
     let mut packagers: BTreeMap<usize, Packager> = BTreeMap::new();
-    let shapes = ladder();
     while let Some(output) = outputs.blocking_recv() {
         let rendition = match &output {
             Output::Config { rendition, .. } | Output::Sample { rendition, .. } | Output::Cut { rendition } | Output::End { rendition } => {
                 *rendition
             }
         };
-        let timescale = if rendition < 2 { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
+        let timescale = if rendition < shapes.video.len() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
         let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, Some(PartCount::LOW_LATENCY), None));
         let made = made.entry(rendition).or_default();
         match output {
             Output::Config { config, .. } => made.init.push(match shapes.video.get(rendition) {
-                Some(video) => cmaf::video_init(video.width as u16, video.height as u16, &config).unwrap(),
+                Some(video) => cmaf::video_init(video.codec, video.width as u16, video.height as u16, &config).unwrap(),
                 None => {
                     assert_eq!(AacConfig::parse(&config).unwrap().sample_rate, 48_000);
                     cmaf::audio_init(&config, 2, 96_000).unwrap()
@@ -161,9 +167,10 @@ fn an_engine_that_started_later_makes_interchangeable_segments() {
         .unwrap();
     let configs = frames[..key].iter().filter(|frame| matches!(frame, FeedFrame::Config { .. }));
     let late: Vec<FeedFrame> = configs.cloned().chain(frames[key..].iter().cloned()).collect();
-    let (first, second) = (transcode(frames, Ticks(0)), transcode(late, late_from));
+    let first = transcode_inputs(every_codec(), inputs(frames), Ticks(0));
+    let second = transcode_inputs(every_codec(), inputs(late), late_from);
     let folder = folder("two-out");
-    for rendition in [0, 1, 2] {
+    for rendition in 0..4 {
         let (a, b) = (&first[&rendition], &second[&rendition]);
         assert_eq!(a.init, b.init, "init sections of rendition {rendition}");
         assert_eq!(numbers(a), [0, 1, 2, 3, 4]);
@@ -174,6 +181,27 @@ fn an_engine_that_started_later_makes_interchangeable_segments() {
         let path = write(&folder, &rendition.to_string(), &a.init[0], &spliced);
         let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
         assert_eq!(complaints.trim(), "", "spliced rendition {rendition}");
+    }
+}
+
+#[test]
+fn a_rendition_of_every_codec_shows_what_was_sent() {
+    let folder = folder("codecs");
+    let made = transcode_inputs(every_codec(), inputs(encoded("codecs", Codec::H264, 6.0, START)), Ticks(0));
+    for (at, rendition) in every_codec().video.iter().enumerate() {
+        let (made, codec) = (&made[&at], rendition.codec);
+        let stamps: Vec<u64> = made.samples.iter().map(|sample| sample.0).collect();
+        assert_eq!(stamps, (0..180).map(|n| START.0 + n * 3000).collect::<Vec<_>>(), "{codec:?}: a picture is missing, doubled or moved");
+        let keys: Vec<u64> = made.samples.iter().filter(|sample| sample.2).map(|sample| sample.0).collect();
+        assert_eq!(keys, [START.0, 180_000, 360_000, 540_000], "{codec:?}: a keyframe at the start and on each boundary, and no others");
+        let name = cmaf::codec_of_init(&made.init[0]).unwrap();
+        let prefix = ["avc1.", "hvc1.1.6.L", "av01.0."][at];
+        assert!(name.starts_with(prefix), "{codec:?} is called {name}");
+        let path = write(&folder, &format!("{codec:?}"), &made.init[0], &made.segments);
+        let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
+        assert_eq!(complaints.trim(), "", "{codec:?}");
+        let likeness = likeness(&path, &original(Codec::H264, 6.0));
+        assert!(likeness > 27.0, "{codec:?}: {likeness} dB is not the picture that was sent");
     }
 }
 
@@ -224,7 +252,7 @@ fn the_slate_fills_what_nobody_sends_until_the_lecturer_is_back() {
         all.extend([Input::Fill(Track::Video, until), Input::Fill(Track::Audio, until)]);
     }
     all.extend(inputs(lecture("slate-after", 3, Ticks::from_millis(6_300), &[])));
-    let made = transcode_inputs(all, Ticks(0));
+    let made = transcode_inputs(ladder(), all, Ticks(0));
     let folder = folder("slate-out");
     for (rendition, made) in &made {
         assert_eq!(numbers(made), [0, 1, 2, 3, 4], "rendition {rendition}: from 1 s to 9.3 s");

@@ -61,7 +61,8 @@ pub struct Representation<'a> {
 
 /// The text of `mpd` for `representations`, to be served as `live.mpd` in the run's folder; `None` where there are none.
 ///
-/// Pictures make one AdaptationSet and sounds another, in the order that they have here.
+/// Pictures of one codec make an AdaptationSet, because players change between the Representations of a set without
+/// asking, and sounds another; in the order that they have here.
 pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> {
     let end = representations.iter().map(|representation| representation.stretch.end(mpd.segment_duration)).max()?;
     let segment = mpd.segment_duration.ticks();
@@ -85,8 +86,18 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
             }
             xml.element("Period").attr("id", 0).attr("start", "PT0S").with(|xml| {
                 let (video, audio): (Vec<_>, Vec<_>) = representations.iter().partition(|it| it.named.picture.is_some());
-                adaptation_set(xml, 1, "video", mpd.segment_duration, &video);
-                adaptation_set(xml, 2, "audio", mpd.segment_duration, &audio);
+                let mut sets: Vec<(&str, Vec<&Representation<'_>>)> = Vec::new();
+                for it in video {
+                    match sets.iter_mut().find(|(known, _)| *known == family(it)) {
+                        Some((_, set)) => set.push(it),
+                        None => sets.push((family(it), vec![it])),
+                    }
+                }
+                let mut id = 0;
+                for (kind, set) in sets.iter().map(|(_, set)| ("video", set)).chain((!audio.is_empty()).then_some(("audio", &audio))) {
+                    id += 1;
+                    adaptation_set(xml, id, kind, mpd.segment_duration, set);
+                }
             });
             if !mpd.ended {
                 // The `Date` of this very object, which every server sends and the origin's CORS headers expose: right to a second or
@@ -109,10 +120,12 @@ fn service(xml: &mut Xml, segment: Ticks) {
     });
 }
 
+/// The codec without its parameters: `avc1`.
+fn family<'a>(it: &Representation<'a>) -> &'a str {
+    it.named.codec.split('.').next().unwrap_or_default()
+}
+
 fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, segment_duration: SegmentDuration, representations: &[&Representation<'_>]) {
-    if representations.is_empty() {
-        return;
-    }
     xml.element("AdaptationSet")
         .attr("id", id)
         .attr("contentType", kind)

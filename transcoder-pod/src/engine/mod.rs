@@ -6,6 +6,7 @@ mod decode;
 mod ff;
 mod libav;
 mod slate;
+mod software;
 mod video;
 mod video_grid;
 
@@ -77,7 +78,7 @@ pub enum Output {
     Config {
         /// Place in [`Ladder::names`].
         rendition: usize,
-        /// An AVCDecoderConfigurationRecord or an AudioSpecificConfig.
+        /// An AVC-, HEVC- or AV1CodecConfigurationRecord, or an AudioSpecificConfig.
         config: Bytes,
     },
     /// One coded picture or sound frame.
@@ -109,7 +110,7 @@ pub struct Encoded {
     pub duration: u32,
     /// Decoding can start here.
     pub sync: bool,
-    /// H.264 as NAL units with lengths of 4 bytes, or a raw AAC frame.
+    /// H.264 and HEVC as NAL units with lengths of 4 bytes, AV1 as a temporal unit without delimiter, or a raw AAC frame.
     pub data: Bytes,
 }
 

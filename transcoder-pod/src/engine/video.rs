@@ -1,13 +1,13 @@
 //! One video rendition: pictures onto the grid, scaled, encoded. Runs on a thread of its own.
 
 use super::video_grid::{Place, VideoGrid};
-use super::{Encoded, EngineError, Order, Output, ff, put};
-use ffmpeg_next::codec::{Context, Flags as CodecFlags, encoder, threading};
+use super::software::Keyframes;
+use super::{Encoded, EngineError, Order, Output, ff, put, software};
+use ffmpeg_next::codec::encoder;
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling;
-use ffmpeg_next::{Dictionary, Packet, Rational, frame, picture};
+use ffmpeg_next::{Packet, frame, picture};
 use lectern_contract::{Ticks, VideoRendition};
-use lectern_media::avc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use tokio::sync::mpsc;
@@ -30,6 +30,9 @@ pub struct VideoEncoder {
     rendition: VideoRendition,
     grid: VideoGrid,
     encoder: encoder::video::Encoder,
+    keyframes: Keyframes,
+    /// Pictures that the open encoder was given.
+    given: u64,
     scaler: Option<scaling::Context>,
     last: Option<frame::Video>,
     /// Drawn when it is first needed.
@@ -41,13 +44,13 @@ pub struct VideoEncoder {
 impl VideoEncoder {
     /// Opens the encoder of `rendition`, which is number `at` of the ladder, and puts out its parameters.
     pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>) -> Result<Self, EngineError> {
-        let encoder = open_x264(&rendition).map_err(EngineError::libav(format!("x264 for {} cannot be opened", rendition.name)))?;
-        let config =
-            avc::avcc_from_annexb_extradata(&ff::extradata(&encoder)).map_err(|error| EngineError::Parameters(error.to_string()))?;
+        let keyframes = software::keyframes(&rendition, order.segment_duration);
+        let encoder = open(&rendition, keyframes)?;
+        let config = software::record(rendition.codec, &ff::extradata(&encoder)).map_err(EngineError::Parameters)?;
         let grid = VideoGrid::new(rendition.frame_rate);
         // Nobody listens only when the job is being stopped; the first picture finds out.
         let _ = put(&out, Output::Config { rendition: at, config });
-        Ok(Self { at, order, rendition, grid, encoder, scaler: None, last: None, slate: None, force: true, out })
+        Ok(Self { at, order, rendition, grid, encoder, keyframes, given: 0, scaler: None, last: None, slate: None, force: true, out })
     }
 
     /// Encodes until the decoder hangs up, then what is left.
@@ -111,7 +114,21 @@ impl VideoEncoder {
             return Ok(true);
         }
         let key = std::mem::take(&mut self.force) || self.grid.begins_segment(slot, self.order.segment_duration);
-        picture.set_kind(if key { picture::Type::I } else { picture::Type::None });
+        if let Keyframes::Every(pictures) = self.keyframes
+            && key
+            && !self.given.is_multiple_of(pictures)
+        {
+            // It would come at another time: what is left comes out, and a new one begins with a keyframe.
+            self.encoder.send_eof().map_err(self.failed("cannot be flushed"))?;
+            if !self.drain()? {
+                return Ok(false);
+            }
+            self.encoder = open(&self.rendition, self.keyframes)?;
+            self.given = 0;
+        }
+        self.given += 1;
+        let asked = key && self.keyframes == Keyframes::Asked;
+        picture.set_kind(if asked { picture::Type::I } else { picture::Type::None });
         picture.set_pts(Some(i64::try_from(slot).unwrap_or(i64::MAX)));
         self.encoder.send_frame(picture).map_err(self.failed("cannot be encoded"))?;
         self.drain()
@@ -126,7 +143,7 @@ impl VideoEncoder {
                 start,
                 duration: u32::try_from(self.grid.start(slot + 1).0 - start).unwrap_or(u32::MAX),
                 sync: packet.is_key(),
-                data: avc::annexb_to_length_prefixed(packet.data().unwrap_or_default()),
+                data: software::access_unit(self.rendition.codec, packet.data().unwrap_or_default()),
             };
             if !put(&self.out, Output::Sample { rendition: self.at, sample }) {
                 return Ok(false);
@@ -155,28 +172,7 @@ impl VideoEncoder {
     }
 }
 
-fn open_x264(rendition: &VideoRendition) -> Result<encoder::video::Encoder, ffmpeg_next::Error> {
-    let codec = encoder::find_by_name("libx264").ok_or(ffmpeg_next::Error::EncoderNotFound)?;
-    let rate = i32::try_from(rendition.frame_rate).map_err(|_| ffmpeg_next::Error::InvalidData)?;
-    let mut context = Context::new_with_codec(codec);
-    context.set_threading(threading::Config { kind: threading::Type::None, count: 1, ..Default::default() });
-    context.set_flags(CodecFlags::GLOBAL_HEADER); // parameter sets go to the init section, not before every keyframe
-    // One second of buffer: a segment cannot be more than half again its average, as BANDWIDTH in the playlist says.
-    ff::set_rate_control(&mut context, rendition.bitrate, rendition.bitrate);
-    let mut video = context.encoder().video()?;
-    video.set_width(rendition.width);
-    video.set_height(rendition.height);
-    video.set_format(Pixel::YUV420P);
-    video.set_time_base(Rational(1, rate));
-    video.set_frame_rate(Some(Rational(rate, 1)));
-    video.set_bit_rate(usize::try_from(rendition.bitrate).map_err(|_| ffmpeg_next::Error::InvalidData)?);
-    video.set_max_b_frames(0);
-    video.set_gop(1 << 20); // keyframes are where segments begin, and nowhere else
-    let mut options = Dictionary::new();
-    options.set("preset", "veryfast");
-    options.set("tune", "zerolatency");
-    options.set("forced-idr", "1");
-    // force-cfr=0: else the init section depends on when the encoder was started (facts/media.md).
-    options.set("x264-params", "force-cfr=0:scenecut=0:sliced-threads=0:open-gop=0");
-    video.open_with(options)
+fn open(rendition: &VideoRendition, keyframes: Keyframes) -> Result<encoder::video::Encoder, EngineError> {
+    let (name, codec) = (&rendition.name, software::encoder_of(rendition.codec));
+    software::open(rendition, keyframes).map_err(EngineError::libav(format!("{codec} for {name} cannot be opened")))
 }

@@ -165,6 +165,7 @@ impl Slots {
         };
         Command::new(std::env::current_exe()?)
             .args(["--log", &self.log.log, "--log-format", format, "child"])
+            .env("SVT_LOG", "1") // errors only: its banner is no line of a log
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
