@@ -63,16 +63,74 @@ pub fn first_composition_offset(segment: &[u8]) -> Result<i64> {
     Ok(i64::from(number(trun, 8 + fields(0x005) + fields(0x700), 4)? as u32 as i32)) // signed in version 1, small in version 0
 }
 
-/// True if a segment's first picture is an IDR picture (ITU-T H.264 §7.4.1: NAL unit type 5), parameter sets and SEI before it allowed.
-pub fn starts_with_idr(segment: &[u8]) -> Result<bool> {
-    let mut data = at(segment, "mdat")?;
+/// How a video track is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// `avc1`.
+    Avc,
+    /// `hvc1`.
+    Hevc,
+    /// `av01`.
+    Av1,
+}
+
+/// The coding that an init section's sample entry names (`stsd`).
+pub fn coding(init: &[u8]) -> Result<Coding> {
+    let entries = at(init, "moov/trak/mdia/minf/stbl/stsd")?.get(8..).context("an empty stsd")?;
+    match boxes(entries)?.first().map(|(kind, _)| kind) {
+        Some(b"avc1") => Ok(Coding::Avc),
+        Some(b"hvc1") => Ok(Coding::Hevc),
+        Some(b"av01") => Ok(Coding::Av1),
+        other => bail!("no coding that is known: {other:?}"),
+    }
+}
+
+/// True if decoding can start with a segment's first picture, parameter sets and SEI before it allowed.
+pub fn starts_with_keyframe(segment: &[u8], coding: Coding) -> Result<bool> {
+    let data = at(segment, "mdat")?;
+    match coding {
+        // ITU-T H.264 §7.4.1: a picture's NAL units have the types 1 to 5, 5 is IDR.
+        Coding::Avc => first_picture(data, |head| Some(head & 0x1f).filter(|kind| (1..=5).contains(kind)).map(|kind| kind == 5)),
+        // ITU-T H.265 table 7-1: up to 31, and 19 and 20 are IDR.
+        Coding::Hevc => first_picture(data, |head| Some(head >> 1 & 0x3f).filter(|kind| *kind < 32).map(|kind| matches!(kind, 19 | 20))),
+        Coding::Av1 => first_frame(data),
+    }
+}
+
+/// What `is_key` says of the first NAL unit that it says something of, by the first byte of its header.
+fn first_picture(mut data: &[u8], is_key: impl Fn(u8) -> Option<bool>) -> Result<bool> {
     while !data.is_empty() {
         let length = usize::try_from(number(data, 0, 4)?)?;
-        match data.get(4).context("an empty NAL unit")? & 0x1f {
-            5 => return Ok(true),
-            1..=4 => return Ok(false),
-            _ => data = data.get(4 + length..).context("a NAL unit is longer than its mdat")?,
+        if let Some(key) = is_key(*data.get(4).context("an empty NAL unit")?) {
+            return Ok(key);
         }
+        data = data.get(4 + length..).context("a NAL unit is longer than its mdat")?;
+    }
+    Ok(false)
+}
+
+/// Whether the first frame is a shown or hidden KEY_FRAME after a sequence header (AV1 §5.3, §5.9.2). Every unit has its size.
+fn first_frame(mut data: &[u8]) -> Result<bool> {
+    let mut sequence = false;
+    while let Some(header) = data.first() {
+        let mut at = 1 + usize::from(header >> 2 & 1);
+        let (mut size, mut shift) = (0usize, 0);
+        loop {
+            let byte = *data.get(at).context("an OBU is cut")?;
+            at += 1;
+            size |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 || shift > 28 {
+                break;
+            }
+        }
+        let payload = data.get(at..at + size).context("an OBU is longer than its mdat")?;
+        match header >> 3 & 0xf {
+            1 => sequence = true,
+            3 | 6 => return Ok(sequence && payload.first().is_some_and(|first| first & 0b1110_0000 == 0)),
+            _ => {}
+        }
+        data = &data[at + size..];
     }
     Ok(false)
 }
@@ -95,7 +153,19 @@ mod tests {
             let body: Vec<u8> = types.iter().flat_map(|kind| [0, 0, 0, 1, *kind]).collect();
             [&(8 + body.len() as u32).to_be_bytes()[..], b"mdat", &body].concat()
         };
-        assert!(starts_with_idr(&mdat(&[7, 8, 6, 0x65, 0x41])).unwrap());
-        assert!(!starts_with_idr(&mdat(&[7, 8, 0x41, 0x65])).unwrap());
+        assert!(starts_with_keyframe(&mdat(&[7, 8, 6, 0x65, 0x41]), Coding::Avc).unwrap());
+        assert!(!starts_with_keyframe(&mdat(&[7, 8, 0x41, 0x65]), Coding::Avc).unwrap());
+        assert!(starts_with_keyframe(&mdat(&[39 << 1, 20 << 1, 1 << 1]), Coding::Hevc).unwrap());
+        assert!(!starts_with_keyframe(&mdat(&[39 << 1, 1 << 1, 20 << 1]), Coding::Hevc).unwrap());
+    }
+
+    #[test]
+    fn an_av1_segment_starts_with_its_sequence_header() {
+        let mdat = |body: &[u8]| [&(8 + body.len() as u32).to_be_bytes()[..], b"mdat", body].concat();
+        let (sequence, key, inter) = ([0x0a, 1, 0], [0x32, 1, 0x10], [0x32, 1, 0x30]);
+        assert!(starts_with_keyframe(&mdat(&[sequence, key].concat()), Coding::Av1).unwrap());
+        assert!(!starts_with_keyframe(&mdat(&[sequence, inter].concat()), Coding::Av1).unwrap());
+        assert!(!starts_with_keyframe(&mdat(&key), Coding::Av1).unwrap());
+        assert!(starts_with_keyframe(&mdat(&[0x0a, 9, 0]), Coding::Av1).is_err());
     }
 }

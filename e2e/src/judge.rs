@@ -205,6 +205,7 @@ async fn media(
     for stretch in numbers.chunk_by(|a, b| init_of(a) == init_of(b)) {
         let init = storage.get(&prefix.key(&ObjectName::Init(rendition.to_owned(), init_of(&stretch[0])))).await?;
         let video = boxes::is_video(&init)?;
+        let coding = if video { Some(boxes::coding(&init)?) } else { None };
         let scale = boxes::timescale(&init)?;
         let span = u64::from(ended.segment_duration.millis()) * scale / 1000;
         let segments: Vec<Vec<u8>> = futures::stream::iter(stretch)
@@ -226,7 +227,9 @@ async fn media(
             if !(number * span..=number * span + slack).contains(&start) {
                 verdict.complain(format!("{rendition}/{number} starts at tick {start}, not at {}", number * span));
             }
-            if video && !boxes::starts_with_idr(segment).with_context(|| format!("{rendition}/{number}"))? {
+            if let Some(coding) = coding
+                && !boxes::starts_with_keyframe(segment, coding).with_context(|| format!("{rendition}/{number}"))?
+            {
                 verdict.complain(format!("{rendition}/{number} does not start with a keyframe"));
             }
         }

@@ -49,10 +49,11 @@ pub fn counter_of(code: u32) -> Option<u32> {
     (code_of(code >> 8) == code).then_some(code >> 8)
 }
 
+/// Begun with 0xff, so that a picture that is dark all over (a slate) has no counter.
 fn crc8(counter: u32) -> u8 {
     counter.to_be_bytes()[1..]
         .iter()
-        .fold(0, |crc, byte| (0..8).fold(crc ^ byte, |crc: u8, _| (crc << 1) ^ if crc & 0x80 != 0 { 0x07 } else { 0 }))
+        .fold(0xff, |crc, byte| (0..8).fold(crc ^ byte, |crc: u8, _| (crc << 1) ^ if crc & 0x80 != 0 { 0x07 } else { 0 }))
 }
 
 /// Draws frame `counter` as planar YUV 4:2:0 into `picture`, which is given its size here.
@@ -122,6 +123,7 @@ mod tests {
 
     #[test]
     fn a_code_with_a_wrong_bit_is_not_taken() {
+        assert_eq!((counter_of(0), counter_of(u32::MAX)), (None, None), "one colour all over");
         for counter in [0, 1, 4711, 0xff_ffff] {
             assert_eq!(counter_of(code_of(counter)), Some(counter));
             for bit in 0..32 {

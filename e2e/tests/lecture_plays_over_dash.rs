@@ -22,7 +22,7 @@ async fn lecture_plays_over_dash() -> Result<()> {
         assert_eq!(browser.open_shaka(&mpd, STEP).await?, "DASH, live");
         browser.playing(STEP).await?;
         browser.first_frame(STEP).await?; // the lecture is so young that the player may have to wait for its second segment
-        let sample = browser.sample(20).await?;
+        let sample = browser.sample(10).await?;
         assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
         assert!((0.95..=1.05).contains(&sample.rate), "media time advanced at {}, with {} stalls", sample.rate, sample.stalls);
         let heard = browser.sound(STEP).await?;

@@ -3,6 +3,7 @@
 
 mod faults;
 mod ingest;
+mod every_codec_plays;
 mod lecture_plays_at_low_latency;
 mod lecture_plays_in_a_browser;
 mod lecture_plays_over_dash;

@@ -1,0 +1,57 @@
+//! A ladder with a rendition of each codec, each in a size of its own.
+
+use crate::lecture_plays_in_a_browser::recorded;
+use anyhow::{Context as _, Result, ensure};
+use lectern_e2e::judge::{self, Expected};
+use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::{Lab, Share, Shot};
+use serde_json::json;
+
+/// Issue 5: H.264, HEVC and AV1 of one lecture. Chromium plays the first and the last; HEVC is judged by ffmpeg's decoder, as are all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_codec_plays() -> Result<()> {
+    Lab::run("every_codec_plays", Share::Alone, async |lab| {
+        let ladder = json!({
+            "video": [
+                {"name": "h264-180p", "width": 320, "height": 180, "codec": "h264", "bitrate": 300_000},
+                {"name": "hevc-144p", "width": 256, "height": 144, "codec": "hevc", "bitrate": 200_000},
+                {"name": "av1-216p", "width": 384, "height": 216, "codec": "av1", "bitrate": 300_000},
+            ],
+            "audio": [{"name": "audio", "bitrate": 64_000}],
+        });
+        let lecture = lab.apply("art", json!({"title": "Art", "latency": "Low", "ladder": ladder})).await?;
+        let publisher = lecture.publish(Shot::small()).await?;
+        let playable = lecture.until("Playable", "True").await?;
+        let prefix = prefix_of(&playable)?;
+        let playback = playable.status.and_then(|status| status.playback).context("status.playback")?;
+        let dash = playback.dash.context("status.playback.dash")?;
+
+        let mut browser = lab.browser().await?;
+        browser.open(&playback.player, None, STEP).await?;
+        browser.playing(STEP).await?;
+        let levels = browser.renditions().await?.video;
+        for (height, codec) in [(216, "av01."), (180, "avc1."), (216, "av01.")] {
+            let level = levels.iter().find(|level| level.height == height && level.codecs.starts_with(codec));
+            let level = level.with_context(|| format!("no {codec} of {height} lines in {levels:?}"))?;
+            let shown = browser.select(level.index, STEP).await?;
+            ensure!(shown.height == height && shown.ordered && shown.unread == 0, "{codec}: {shown:?}");
+        }
+        let multivariant = lab.http(&playback.hls).await?;
+        ensure!(multivariant.contains("CODECS=\"hvc1.1.6."), "{multivariant}");
+        // Players change between the Representations of an AdaptationSet unasked, so a codec has one of its own.
+        let mpd = lab.http(&dash).await?;
+        ensure!(mpd.matches("<AdaptationSet ").count() == 4, "{mpd}");
+        assert_eq!(browser.open_shaka(&dash, STEP).await?, "DASH, live");
+        browser.playing(STEP).await?;
+        browser.close().await?;
+
+        lecture.end().await?;
+        lecture.until("Ended", "True").await?;
+        recorded(lab, &lecture).await?;
+        let expected = Expected { published: vec![publisher.published()], interrupted: false };
+        judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?.sound()?;
+        drop(publisher);
+        Ok(())
+    })
+    .await
+}
