@@ -11,7 +11,8 @@ mod stream_status;
 
 pub use ladder::{AudioSpec, EncodingLadder, EncodingLadderSpec, RenditionCodec, RenditionSpec};
 pub use livestream::{
-    LadderChoice, Latency, LiveStream, LiveStreamSpec, Reconnect, Record, Retention, RtmpSource, RtspSource, SecretName, Source, Slate, StreamKey,
+    LadderChoice, Latency, LiveStream, LiveStreamSpec, Reconnect, Record, Retention, RtmpSource, RtspSource, SecretName, Slate, Source,
+    StreamKey,
 };
 pub use pool::{
     BucketSpec, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec, TranscoderSpec,

@@ -255,7 +255,10 @@ mod tests {
     #[test]
     fn a_stream_that_says_nothing_has_one_key_that_the_newest_publisher_may_use() {
         let spec = stream(json!({}));
-        assert_eq!(spec.reconnect, Reconnect { grace_seconds: 300, takeover: Takeover::NewestWins, backup: false, slate: Slate::default() });
+        assert_eq!(
+            spec.reconnect,
+            Reconnect { grace_seconds: 300, takeover: Takeover::NewestWins, backup: false, slate: Slate::default() }
+        );
         assert_eq!(spec.stream_key, StreamKey { rotation: 0, overlap_seconds: 600 });
         assert_eq!(spec.record, Record { retention: Retention::Retain, original: false });
         let camera = stream(json!({ "source": { "rtsp": { "url": "rtsp://camera/1" } } })).source.rtsp.unwrap();
@@ -266,7 +269,10 @@ mod tests {
     fn the_api_server_fills_in_the_same_defaults() {
         let of = |part: &str| schema(&format!("/properties/spec/properties/{part}/default"));
         assert_eq!(of("streamKey"), json!({ "rotation": 0, "overlapSeconds": 600 }));
-        assert_eq!(of("reconnect"), json!({ "graceSeconds": 300, "takeover": "NewestWins", "backup": false, "slate": { "enabled": true, "text": "Back soon" } }));
+        assert_eq!(
+            of("reconnect"),
+            json!({ "graceSeconds": 300, "takeover": "NewestWins", "backup": false, "slate": { "enabled": true, "text": "Back soon" } })
+        );
         assert_eq!(of("record"), json!({ "retention": "Retain", "original": false }));
         assert_eq!(of("source/properties/rtsp/properties/transport"), json!("Tcp"));
     }

@@ -182,7 +182,7 @@ async fn publisher_leaves_and_returns() -> Result<()> {
         assert_ne!(told.reason, "NoPublisherYet", "{told:?}");
         // Nobody publishes, and the slate goes on.
         let left_at = lecture.newest_segment(&prefix).await?;
-        let left_at = lecture.segments_go_on(&prefix, left_at, 2).await?;
+        let left_at = lecture.segments_go_on(&prefix, left_at, 3).await?;
 
         let again = 1_000_000; // far from the first publisher's counters
         let second = lecture.publish(Shot { first: again, ..Shot::default() }).await?;

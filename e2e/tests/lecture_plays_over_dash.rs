@@ -11,7 +11,8 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_over_dash() -> Result<()> {
     Lab::run("lecture_plays_over_dash", Share::OneLecture, async |lab| {
-        let lecture = lab.apply("chemistry", json!({"title": "Chemistry", "latency": "Low", "reconnect": {"slate": {"enabled": false}}})).await?;
+        let lecture =
+            lab.apply("chemistry", json!({"title": "Chemistry", "latency": "Low", "reconnect": {"slate": {"enabled": false}}})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let playable = lecture.until("Playable", "True").await?;
         let mpd = playable.status.and_then(|status| status.playback).and_then(|playback| playback.dash).context("status.playback.dash")?;

@@ -1,9 +1,9 @@
 //! The platform, whole, on a real cluster (`make cluster`, `make images`, the charts). The modules are the tests.
 #![allow(clippy::unwrap_used)]
 
+mod every_codec_plays;
 mod faults;
 mod ingest;
-mod every_codec_plays;
 mod lecture_plays_at_low_latency;
 mod lecture_plays_in_a_browser;
 mod lecture_plays_over_dash;

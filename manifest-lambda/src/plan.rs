@@ -36,15 +36,14 @@ pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec
         .map(|rendition| {
             let all = &segments[rendition.name.as_str()];
             let entries = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| entry(segment)).collect();
-            let playlist =
-                MediaPlaylist {
-                    kind: Kind::Vod,
-                    segment_duration: ended.segment_duration,
-                    anchor: ended.anchor,
-                    entries,
-                    ended: true,
-                    low_latency: None,
-                };
+            let playlist = MediaPlaylist {
+                kind: Kind::Vod,
+                segment_duration: ended.segment_duration,
+                anchor: ended.anchor,
+                entries,
+                ended: true,
+                low_latency: None,
+            };
             (prefix.key(&ObjectName::VodMedia(rendition.name.clone())), media_playlist(&playlist))
         })
         .collect();

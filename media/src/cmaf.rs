@@ -7,8 +7,9 @@ use crate::hevc::HevcConfig;
 use bytes::Bytes;
 use lectern_contract::VideoCodec;
 use mp4_atom::{
-    Any, Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec, Decode, Dinf, Dref, Encode, Esds, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex,
-    Mvhd, Smhd, Stbl, Stco, Stsd, Styp, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd, esds,
+    Any, Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec, Decode, Dinf, Dref, Encode, Esds, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Mfhd, Minf,
+    Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Styp, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd,
+    esds,
 };
 
 /// The timescale of video tracks: the run's own ticks.

@@ -86,14 +86,17 @@ fn a_low_latency_playlist_names_its_parts_and_what_comes_next() {
     assert_eq!((uris.len(), uris[9].as_str()), (10, "16.m4s"));
     let parts: Vec<(String, f64, bool)> = tags
         .iter()
-        .filter_map(|tag| if let hls::Tag::Part(part) = tag { Some((part.uri().to_string(), part.duration(), part.independent())) } else { None })
+        .filter_map(
+            |tag| if let hls::Tag::Part(part) = tag { Some((part.uri().to_string(), part.duration(), part.independent())) } else { None },
+        )
         .collect();
     assert_eq!(parts.len(), 3 * 6 + 2, "three whole segments and the open one");
     assert_eq!((parts[0].0.as_str(), parts[19].0.as_str()), ("14.0.m4s", "17.1.m4s"));
     let target = tags.iter().find_map(|tag| if let hls::Tag::PartInf(inf) = tag { Some(inf.part_target()) } else { None }).unwrap();
     assert!(parts.iter().all(|(_, duration, _)| *duration <= target && *duration >= 0.85 * target), "{parts:?}");
     assert_eq!(parts.iter().filter(|(_, _, independent)| *independent).count(), 4);
-    let control = tags.iter().find_map(|tag| if let hls::Tag::ServerControl(control) = tag { Some(control.clone()) } else { None }).unwrap();
+    let control =
+        tags.iter().find_map(|tag| if let hls::Tag::ServerControl(control) = tag { Some(control.clone()) } else { None }).unwrap();
     assert!(control.can_block_reload() && control.part_hold_back().unwrap() >= 2.0 * target && control.can_skip_until().unwrap() >= 12.0);
     let hint = tags.iter().find_map(|tag| if let hls::Tag::PreloadHint(hint) = tag { Some(hint.uri().to_string()) } else { None });
     assert_eq!(hint.as_deref(), Some("17.2.m4s"));

@@ -246,7 +246,9 @@ mod tests {
     /// Numbers and durations of the segments that `slots` complete.
     fn segments(packager: &mut Packager, slots: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
         let made = push_all(packager, slots.into_iter().map(picture));
-        made.iter().map(|made| if let Made::Segment(segment) = made { (segment.number.0, segment.duration.0) } else { panic!("{made:?}") }).collect()
+        made.iter()
+            .map(|made| if let Made::Segment(segment) = made { (segment.number.0, segment.duration.0) } else { panic!("{made:?}") })
+            .collect()
     }
 
     fn parts(made: &[Made]) -> Vec<(u64, u32, u64, bool)> {
@@ -263,7 +265,10 @@ mod tests {
         assert_eq!(segments(&mut packager, 60..119), []);
         assert_eq!(segments(&mut packager, 119..181), [(1, 180_000), (2, 180_000)]);
         let rest = packager.cut().unwrap();
-        assert!(matches!(&rest[..], [Made::Segment(Segment { number: SegmentNumber(3), duration: Ticks(3000), parts: 0, .. })]), "{rest:?}");
+        assert!(
+            matches!(&rest[..], [Made::Segment(Segment { number: SegmentNumber(3), duration: Ticks(3000), parts: 0, .. })]),
+            "{rest:?}"
+        );
     }
 
     #[test]
@@ -307,7 +312,11 @@ mod tests {
         assert_eq!(parts(&made), [(1, 0, 30_000, true)]);
         made.extend(push_all(&mut packager, (70..120).map(picture)));
         assert_eq!(parts(&made)[1..], [1, 2, 3, 4, 5].map(|part| (1, part, 30_000, false)));
-        let joined: Vec<u8> = made.iter().filter_map(|made| if let Made::Part(part) = made { Some(&part.body[..]) } else { None }).collect::<Vec<_>>().concat();
+        let joined: Vec<u8> = made
+            .iter()
+            .filter_map(|made| if let Made::Part(part) = made { Some(&part.body[..]) } else { None })
+            .collect::<Vec<_>>()
+            .concat();
         let Some(Made::Segment(segment)) = made.last() else { panic!("{made:?}") };
         assert_eq!((segment.number.0, segment.parts, segment.duration.0, &segment.body[..]), (1, 6, 180_000, &joined[..]));
     }
@@ -318,7 +327,10 @@ mod tests {
         let parts = parts(&made);
         assert_eq!(parts.iter().filter(|(number, ..)| *number == 1).count(), 6);
         let frame = 1920;
-        assert!(parts.iter().all(|(.., duration, independent)| *independent && (30_000 - frame..=30_000 + frame).contains(duration)), "{parts:?}");
+        assert!(
+            parts.iter().all(|(.., duration, independent)| *independent && (30_000 - frame..=30_000 + frame).contains(duration)),
+            "{parts:?}"
+        );
         for segment in 0..2 {
             let whole: u64 = parts.iter().filter(|(number, ..)| *number == segment).map(|(.., duration, _)| duration).sum();
             assert!((180_000 - frame..=180_000 + frame).contains(&whole), "{whole}");

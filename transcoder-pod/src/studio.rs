@@ -6,16 +6,16 @@ use crate::packager::{Made, Packager, Part, Segment};
 use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist};
 use crate::status::Status;
 use bytes::Bytes;
-use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks, VideoCodec};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::EndedRendition;
-use lectern_media::cmaf::{self, CmafError};
-use lectern_media::hevc::HevcConfig;
-use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, multivariant};
+use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks, VideoCodec};
 use lectern_media::aac;
 use lectern_media::av1::Av1Config;
 use lectern_media::avc::AvcConfig;
+use lectern_media::cmaf::{self, CmafError};
+use lectern_media::hevc::HevcConfig;
+use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, multivariant};
 use tokio::sync::mpsc;
 
 /// Segments that a rendition may make before the multivariant playlist stops waiting for the other track's parameters.

@@ -266,7 +266,8 @@ fn the_slate_fills_what_nobody_sends_until_the_lecturer_is_back() {
     let measure = |rendition: usize, from: &str, filter: &str, name: &str| {
         let path = folder.join(format!("{rendition}.mp4"));
         let graph = format!("{filter},metadata=print");
-        let said = tool("ffmpeg", &["-v", "info", "-ss", from, "-i", path.to_str().unwrap(), "-t", "0.5", "-filter:v", &graph, "-f", "null", "-"]);
+        let said =
+            tool("ffmpeg", &["-v", "info", "-ss", from, "-i", path.to_str().unwrap(), "-t", "0.5", "-filter:v", &graph, "-f", "null", "-"]);
         number_after(&said, name)
     };
     for rendition in [0, 1] {
@@ -275,7 +276,8 @@ fn the_slate_fills_what_nobody_sends_until_the_lecturer_is_back() {
     }
     let sound = folder.join("2.mp4");
     let loud = |from: &str| {
-        let said = tool("ffmpeg", &["-v", "info", "-ss", from, "-t", "1", "-i", sound.to_str().unwrap(), "-af", "astats", "-f", "null", "-"]);
+        let said =
+            tool("ffmpeg", &["-v", "info", "-ss", from, "-t", "1", "-i", sound.to_str().unwrap(), "-af", "astats", "-f", "null", "-"]);
         let (_, level) = said.rsplit_once("RMS level dB: ").unwrap();
         level.split_whitespace().next().unwrap().to_owned()
     };

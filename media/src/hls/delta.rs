@@ -21,7 +21,9 @@ pub fn delta_update(full: &str) -> Option<String> {
         return None;
     }
     // The header is whatever stands before the first tag of a segment.
-    let of_segment = |line: &&str| ["#EXTINF:", "#EXT-X-MAP:", "#EXT-X-PROGRAM-DATE-TIME:", "#EXT-X-GAP", "#EXT-X-PART:"].iter().any(|tag| line.starts_with(tag));
+    let of_segment = |line: &&str| {
+        ["#EXTINF:", "#EXT-X-MAP:", "#EXT-X-PROGRAM-DATE-TIME:", "#EXT-X-GAP", "#EXT-X-PART:"].iter().any(|tag| line.starts_with(tag))
+    };
     let mut lines = full.split_inclusive('\n');
     let mut out = String::with_capacity(full.len());
     out.extend(lines.clone().take_while(|line| !of_segment(line)));

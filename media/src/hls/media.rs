@@ -1,7 +1,7 @@
 //! Media playlists.
 
-use super::parts::{self, LowLatency};
 use super::Kind;
+use super::parts::{self, LowLatency};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
 use std::fmt::Write;
 

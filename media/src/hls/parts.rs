@@ -122,10 +122,7 @@ pub(super) fn open(out: &mut String, low_latency: &LowLatency<'_>, next: Segment
 fn list(out: &mut String, cut: &Cut) {
     for (at, part) in cut.parts.iter().enumerate() {
         let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
-        line(
-            out,
-            format_args!("#EXT-X-PART:DURATION={:.5},URI=\"{}.{at}.m4s\"{independent}", part.duration.as_secs_f64(), cut.number),
-        );
+        line(out, format_args!("#EXT-X-PART:DURATION={:.5},URI=\"{}.{at}.m4s\"{independent}", part.duration.as_secs_f64(), cut.number));
     }
 }
 

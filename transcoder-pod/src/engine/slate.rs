@@ -164,7 +164,9 @@ mod tests {
     #[test]
     fn a_long_title_is_broken_and_cut() {
         let font = font().expect("fonts-dejavu-core; scripts/install test");
-        let text = "An introduction to the theory of everything that moves and of all the things that do not, which are many more than one thinks".to_owned();
+        let text =
+            "An introduction to the theory of everything that moves and of all the things that do not, which are many more than one thinks"
+                .to_owned();
         let lines = wrapped(&font, &text, 18.0, 288.0, 3);
         assert_eq!(lines.len(), 3);
         assert!(lines[2].ends_with('…') && lines.iter().all(|line| width_of(&font, line, 18.0) <= 288.0), "{lines:?}");

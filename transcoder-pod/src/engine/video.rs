@@ -1,7 +1,7 @@
 //! One video rendition: pictures onto the grid, scaled, encoded. Runs on a thread of its own.
 
-use super::video_grid::{Place, VideoGrid};
 use super::software::Keyframes;
+use super::video_grid::{Place, VideoGrid};
 use super::{Encoded, EngineError, Order, Output, ff, put, software};
 use ffmpeg_next::codec::encoder;
 use ffmpeg_next::format::Pixel;

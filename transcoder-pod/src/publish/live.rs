@@ -1,9 +1,9 @@
 //! What origins get: the objects that a player needs now, held in memory, and who wants to hear of new ones.
 
 use bytes::{Bytes, BytesMut};
-use lectern_contract::{RunId, SegmentNumber};
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::PushFrame;
+use lectern_contract::{RunId, SegmentNumber};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 

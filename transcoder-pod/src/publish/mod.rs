@@ -24,7 +24,8 @@ pub const WINDOW: usize = 10;
 /// A rendition's live playlist.
 pub fn live_playlist(window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>, ended: bool) -> Bytes {
     let LiveJob { segment_duration, anchor, .. } = *job;
-    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, entries: window.entries().collect(), ended, low_latency }).into()
+    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, entries: window.entries().collect(), ended, low_latency })
+        .into()
 }
 
 /// The run's live MPD, made now; `None` where no rendition has a segment.
