@@ -15,7 +15,8 @@ pub use livestream::{
     StreamKey,
 };
 pub use pool::{
-    BucketSpec, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec, TranscoderSpec,
+    BucketSpec, Encoder, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec,
+    TranscoderSpec,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 pub use stream_status::{

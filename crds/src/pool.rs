@@ -123,6 +123,20 @@ pub struct TranscoderSpec {
     /// How many jobs a pod takes at once.
     #[schemars(range(min = 1, max = 64))]
     pub slots: i32,
+    /// What encodes H.264 and HEVC. AV1 is always encoded in software.
+    #[serde(default)]
+    pub encoder: Encoder,
+}
+
+/// What pictures are encoded with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Encoder {
+    /// The CPU.
+    #[default]
+    Software,
+    /// An NVIDIA GPU: each pod asks for one `nvidia.com/gpu`. Where its encoder is not to be had, or fails, the CPU goes on, and the stream's status
+    /// says so.
+    Nvenc,
 }
 
 /// RTMP over TLS. It shares the service type of `exposure`.

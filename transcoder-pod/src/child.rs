@@ -1,6 +1,6 @@
 //! One job in a process of its own: claims the run, encodes its feed, publishes, and says how it goes.
 
-use crate::engine::{Card, Engine, EngineError, Input, Libav, Order, Output};
+use crate::engine::{Backend, Card, Engine, EngineError, Input, Libav, Order, Output};
 use crate::feed::{Feed, FeedEnd};
 use crate::head::{Claim, HeadError, Ownership};
 use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, empty_window, restore, serve_push};
@@ -43,6 +43,8 @@ const REORDER: Ticks = Ticks::from_millis(1_000);
 pub struct ChildJob {
     /// The job.
     pub job: LiveJob,
+    /// What encodes.
+    pub encoder: Backend,
     /// Who the child is.
     pub owner: Owner,
     /// The address that other pods reach this pod by.
@@ -182,7 +184,7 @@ async fn run(
         Claimed::Owned(ownership, restored) => {
             epoch.store(ownership.head().epoch.0, Ordering::Relaxed);
             tracing::info!(run = %job.run, epoch = %ownership.head().epoch, next = %ownership.head().next_segment, address, "the run is ours");
-            work(job, peers, objects, *ownership, *restored, live.clone(), status, stop).await
+            work(job, given.encoder, peers, objects, *ownership, *restored, live.clone(), status, stop).await
         }
         Claimed::Final(state) => Ok(Some(state)),
         Claimed::Stopped => Ok(None),
@@ -241,6 +243,7 @@ async fn claim(objects: &Objects, given: &ChildJob, address: &str, status: &Stat
 #[allow(clippy::too_many_arguments, reason = "what a job is made of, once")]
 async fn work(
     job: LiveJob,
+    encoder: Backend,
     peers: PeerTls,
     objects: Objects,
     ownership: Ownership,
@@ -264,7 +267,7 @@ async fn work(
     let (inputs, taken) = mpsc::channel(INPUTS);
     let (put, mut outputs) = mpsc::channel(OUTPUTS);
     let card = Card { title: job.title.clone(), text: job.slate.clone().unwrap_or_default() };
-    let order = Order { ladder: job.ladder.clone(), segment_duration: job.segment_duration, from: from.unwrap_or(Ticks(0)), card };
+    let order = Order { ladder: job.ladder.clone(), segment_duration: job.segment_duration, from: from.unwrap_or(Ticks(0)), card, encoder };
     let abandoned = CancellationToken::new();
     let abandon = abandoned.clone();
     let engine = std::thread::Builder::new()

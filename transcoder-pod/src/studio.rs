@@ -110,6 +110,12 @@ impl Studio {
         match output {
             Output::Config { rendition, config } => self.configure(rendition, &config),
             Output::Sample { rendition, sample } => self.sample(rendition, sample),
+            Output::Degraded { rendition, why } => {
+                let name = self.rendition(rendition)?.named.name.clone();
+                tracing::warn!(rendition = name, why, "a rendition is encoded otherwise than ordered");
+                self.status.trouble(&format!("encoder of {name}"), Some(format!("{name}: {why}")));
+                Ok(())
+            }
             Output::Cut { rendition } | Output::End { rendition } => {
                 let made = self.rendition(rendition)?.packager.cut()?;
                 self.publish(rendition, made);

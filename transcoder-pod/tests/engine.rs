@@ -4,107 +4,18 @@
 mod common;
 
 use bytes::Bytes;
+use common::engine::{Made, TWO, every_codec, inputs, likeness, number_after, numbers, transcode, transcode_by, transcode_inputs, write};
 use common::lift::{encoded, original};
 use common::{folder, ladder, lecture, tool};
 use lectern_contract::feed::{Codec, FeedFrame, Track};
-use lectern_contract::{Ladder, PartCount, SegmentDuration, SegmentNumber, Ticks, VideoCodec, VideoRendition};
-use lectern_media::{aac::AacConfig, cmaf};
-use lectern_transcoder_pod::engine::{Card, Engine, Input, Libav, Order, Output};
-use lectern_transcoder_pod::packager::{self, Packager, Segment};
-use std::collections::BTreeMap;
-use std::path::Path;
+use lectern_contract::{SegmentNumber, Ticks, VideoCodec};
+use lectern_media::cmaf;
+use lectern_transcoder_pod::engine::{Backend, Input};
+use lectern_transcoder_pod::packager::Segment;
 
-const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
 const START: Ticks = Ticks(90_000);
 /// The first picture waits for two B-frames' worth of reordering.
 const SHOWN: Ticks = Ticks(96_000);
-
-#[derive(Default)]
-struct Made {
-    init: Vec<Bytes>,
-    segments: Vec<Segment>,
-    samples: Vec<(u64, u32, bool)>,
-    ended: bool,
-}
-
-fn transcode(frames: Vec<FeedFrame>, from: Ticks) -> BTreeMap<usize, Made> {
-    transcode_inputs(ladder(), inputs(frames), from)
-}
-
-/// A rendition of each codec, and sound.
-fn every_codec() -> Ladder {
-    let of = |codec| VideoRendition { name: format!("{codec:?}").to_lowercase(), codec, ..ladder().video[1].clone() };
-    Ladder { video: [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1].map(of).to_vec(), ..ladder() }
-}
-
-fn inputs(frames: Vec<FeedFrame>) -> Vec<Input> {
-    let input = |frame| match frame {
-        FeedFrame::Config { track, codec, config } => Input::Config { track, codec, config },
-        FeedFrame::AccessUnit(unit) => Input::Unit(unit),
-        _ => Input::Gap,
-    };
-    frames.into_iter().map(input).collect()
-}
-
-fn transcode_inputs(ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
-    let (out, mut outputs) = tokio::sync::mpsc::channel(64);
-    let card = Card { title: "Algebra I".into(), text: "Back soon".into() };
-    let shapes = ladder.clone();
-    let order = Order { ladder, segment_duration: TWO, from, card };
-    let feeder = std::thread::spawn(move || {
-        let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out).unwrap());
-        inputs.into_iter().for_each(|input| engine.push(input).unwrap());
-        engine.finish().unwrap();
-    });
-    let mut made: BTreeMap<usize, Made> = BTreeMap::new();
-    let mut packagers: BTreeMap<usize, Packager> = BTreeMap::new();
-    while let Some(output) = outputs.blocking_recv() {
-        let rendition = match &output {
-            Output::Config { rendition, .. } | Output::Sample { rendition, .. } | Output::Cut { rendition } | Output::End { rendition } => {
-                *rendition
-            }
-        };
-        let timescale = if rendition < shapes.video.len() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
-        let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, Some(PartCount::LOW_LATENCY), None));
-        let made = made.entry(rendition).or_default();
-        match output {
-            Output::Config { config, .. } => made.init.push(match shapes.video.get(rendition) {
-                Some(video) => cmaf::video_init(video.codec, video.width as u16, video.height as u16, &config).unwrap(),
-                None => {
-                    assert_eq!(AacConfig::parse(&config).unwrap().sample_rate, 48_000);
-                    cmaf::audio_init(&config, 2, 96_000).unwrap()
-                }
-            }),
-            Output::Sample { sample, .. } => {
-                made.samples.push((sample.start, sample.duration, sample.sync));
-                made.segments.extend(segments(packager.push(sample).unwrap()));
-            }
-            Output::Cut { .. } => made.segments.extend(segments(packager.cut().unwrap())),
-            Output::End { .. } => {
-                made.segments.extend(segments(packager.cut().unwrap()));
-                made.ended = true;
-            }
-        }
-    }
-    feeder.join().unwrap();
-    made
-}
-
-fn segments(made: Vec<packager::Made>) -> impl Iterator<Item = Segment> {
-    made.into_iter().filter_map(|made| if let packager::Made::Segment(segment) = made { Some(segment) } else { None })
-}
-
-fn write(folder: &Path, name: &str, init: &Bytes, segments: &[Segment]) -> String {
-    let mut file = init.to_vec();
-    segments.iter().for_each(|segment| file.extend_from_slice(&segment.body));
-    let path = folder.join(format!("{name}.mp4"));
-    std::fs::write(&path, file).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-fn numbers(made: &Made) -> Vec<u64> {
-    made.segments.iter().map(|segment| segment.number.0).collect()
-}
 
 #[test]
 fn a_lecture_becomes_segments_that_decode_without_an_error() {
@@ -205,6 +116,26 @@ fn a_rendition_of_every_codec_shows_what_was_sent() {
     }
 }
 
+/// There is no driver here, so that much of NVENC can be seen: it is asked, it refuses, and nothing is missing.
+#[test]
+fn without_a_gpu_the_cpu_goes_on_and_says_so() {
+    let sent = || inputs(encoded("nvenc", Codec::H264, 3.0, START));
+    let made = transcode_by(Backend::Nvenc, every_codec(), sent(), Ticks(0));
+    for (at, rendition) in every_codec().video.iter().enumerate() {
+        let said = &made[&at].degraded;
+        match rendition.codec {
+            VideoCodec::Av1 => assert_eq!(said.len(), 0, "{said:?}"),
+            _ => assert!(
+                said.len() == 1 && said[0].starts_with("NVENC cannot be opened") && said[0].ends_with("the CPU encodes"),
+                "{said:?}"
+            ),
+        }
+        assert_eq!(made[&at].samples.len(), 90, "{:?}", rendition.codec);
+    }
+    let software = transcode_inputs(every_codec(), sent(), Ticks(0));
+    assert!(software.values().all(|made| made.degraded.is_empty()));
+}
+
 #[test]
 fn a_source_without_sound_makes_pictures_only() {
     let made = transcode(lecture("silent", 3, START, &["-an"]), Ticks(0));
@@ -299,19 +230,6 @@ fn every_video_codec_becomes_the_ladders_pictures() {
         let likeness = likeness(&path, &original(codec, 1.5));
         assert!(likeness > 27.0, "{codec:?}: {likeness} dB is not the picture that was sent");
     }
-}
-
-/// PSNR in dB between the pictures of a file and the generator of the ones that were sent. Neighbouring pictures have less
-/// than 26 dB.
-fn likeness(path: &str, original: &str) -> f64 {
-    let graph = "[0:v]setpts=N/30/TB[a];[1:v]setpts=N/30/TB[b];[a][b]psnr";
-    let said = tool("ffmpeg", &["-v", "info", "-i", path, "-f", "lavfi", "-i", original, "-lavfi", graph, "-f", "null", "-"]);
-    number_after(&said, "average:")
-}
-
-fn number_after(said: &str, name: &str) -> f64 {
-    let (_, rest) = said.rsplit_once(name).unwrap_or_else(|| panic!("no {name} in {said}"));
-    rest.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]

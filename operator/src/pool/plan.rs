@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use lectern_crds::{Exposure, POOL_LABEL, StreamPool, cameras_secret};
+use lectern_crds::{Encoder, Exposure, POOL_LABEL, StreamPool, cameras_secret};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -143,6 +143,7 @@ fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
             // All of it is requested: a shard that is killed for memory takes all its publishers with it.
             requests: ("50m", &memory),
             memory_limit: Some(&memory),
+            gpus: 0,
             // The shard ends its waiting itself, and has as long as any other pod to end after it.
             grace_seconds: i64::from(limits.drain_seconds) + GRACE,
         },
@@ -228,6 +229,7 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
             reads_api: false,
             requests: ("50m", "64Mi"),
             memory_limit: None,
+            gpus: 0,
             grace_seconds: GRACE,
         },
     );
@@ -250,6 +252,11 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
     env.extend(queue.endpoint.clone().map(|endpoint| ("LECTERN_QUEUE_ENDPOINT", endpoint)));
     env.push(("LECTERN_SLOTS", pool.spec.transcoder.slots.to_string()));
     env.push(("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()));
+    let gpu = pool.spec.transcoder.encoder == Encoder::Nvenc;
+    if gpu {
+        env.push(("LECTERN_ENCODER", "nvenc".to_owned()));
+        env.push(("NVIDIA_DRIVER_CAPABILITIES", "compute,video,utility".to_owned())); // without `video` the container gets no NVENC
+    }
     let spec = pod_spec(
         &pool.name_any(),
         &pool.spec,
@@ -266,6 +273,7 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
             reads_api: false,
             requests: ("100m", "128Mi"),
             memory_limit: None,
+            gpus: u32::from(gpu),
             grace_seconds: GRACE,
         },
     );

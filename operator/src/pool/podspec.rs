@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lectern_crds::StreamPoolSpec;
+use std::collections::BTreeMap;
 
 /// The user that every container runs as.
 const USER: i64 = 65_532;
@@ -39,9 +40,14 @@ pub struct Kind<'a> {
     pub requests: (&'a str, &'a str),
     /// The most memory that it may take; as much as there is unless given.
     pub memory_limit: Option<&'a str>,
+    /// NVIDIA GPUs that it needs to itself.
+    pub gpus: u32,
     /// Seconds that it has to end.
     pub grace_seconds: i64,
 }
+
+/// The extended resource of NVIDIA's device plugin.
+const GPU: &str = "nvidia.com/gpu";
 
 /// A Secret as a folder of files, which the kubelet renews.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +133,7 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
         readiness_probe: Some(probe("/readyz", 2, 3)),
         liveness_probe: Some(Probe { initial_delay_seconds: Some(5), ..probe("/healthz", 10, 6) }),
         resources: Some(ResourceRequirements {
-            limits: kind.memory_limit.map(|limit| [("memory".to_owned(), Quantity(limit.to_owned()))].into()),
+            limits: limits(kind),
             requests: Some(requests.into_iter().map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).collect()),
             ..ResourceRequirements::default()
         }),
@@ -141,6 +147,14 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
         volume_mounts: Some(std::iter::once(tmp).chain(kind.folders.iter().map(SecretFolder::mount)).collect()),
         ..Container::default()
     }
+}
+
+/// Extended resources are asked for by their limit.
+fn limits(kind: &Kind<'_>) -> Option<BTreeMap<String, Quantity>> {
+    let memory = kind.memory_limit.map(|limit| ("memory", limit.to_owned()));
+    let gpus = (kind.gpus > 0).then(|| (GPU, kind.gpus.to_string()));
+    let limits: BTreeMap<_, _> = memory.into_iter().chain(gpus).map(|(name, amount)| (name.to_owned(), Quantity(amount))).collect();
+    (!limits.is_empty()).then_some(limits)
 }
 
 fn probe(path: &str, period: i32, failures: i32) -> Probe {

@@ -72,3 +72,22 @@ pub fn share(picture: &frame::Video) -> Result<frame::Video, Error> {
         code => Err(Error::from(code)),
     }
 }
+
+/// The field of an interlaced picture that is shown first, as a picture of half the height on the same pixels.
+pub fn first_field(picture: &frame::Video) -> Result<frame::Video, Error> {
+    let mut field = share(picture)?;
+    // SAFETY: `field` is a handle of its own on counted buffers. Each plane is read from its first or second line on, every other line, for
+    // half as many lines, rounded down: all of them lines of the picture. Planes that are not there have null data and stay so.
+    unsafe {
+        let raw = field.as_mut_ptr();
+        let second = (*raw).height > 1 && !picture.is_top_first();
+        for plane in 0..(*raw).linesize.len() {
+            if second && !(*raw).data[plane].is_null() {
+                (*raw).data[plane] = (*raw).data[plane].offset((*raw).linesize[plane] as isize);
+            }
+            (*raw).linesize[plane] *= 2;
+        }
+        (*raw).height /= 2;
+    }
+    Ok(field)
+}

@@ -4,7 +4,10 @@ mod audio;
 mod audio_grid;
 mod decode;
 mod ff;
+mod fit;
 mod libav;
+mod nvenc;
+mod scale;
 mod slate;
 mod software;
 mod video;
@@ -16,6 +19,7 @@ pub use slate::Card;
 use bytes::Bytes;
 use lectern_contract::feed::{AccessUnit, Codec, Track};
 use lectern_contract::{Ladder, SegmentDuration, Ticks};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// Something that decodes a feed once and encodes every rendition of a ladder.
@@ -69,6 +73,19 @@ pub struct Order {
     pub from: Ticks,
     /// What [`Input::Fill`] shows.
     pub card: Card,
+    /// What encodes, where there is a choice.
+    pub encoder: Backend,
+}
+
+/// What encodes H.264 and HEVC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// x264 and x265.
+    #[default]
+    Software,
+    /// An NVIDIA GPU; where it refuses or fails, software.
+    Nvenc,
 }
 
 /// What an engine puts out, in the order of time per rendition.
@@ -87,6 +104,13 @@ pub enum Output {
         rendition: usize,
         /// The sample.
         sample: Encoded,
+    },
+    /// A rendition is not encoded as it was ordered, and why.
+    Degraded {
+        /// Place in [`Ladder::names`].
+        rendition: usize,
+        /// For people.
+        why: String,
     },
     /// The open segment will get nothing more.
     Cut {

@@ -1,11 +1,10 @@
 //! One video rendition: pictures onto the grid, scaled, encoded. Runs on a thread of its own.
 
+use super::scale::Scaler;
 use super::software::Keyframes;
 use super::video_grid::{Place, VideoGrid};
-use super::{Encoded, EngineError, Order, Output, ff, put, software};
+use super::{Backend, Encoded, EngineError, Order, Output, ff, nvenc, put, software};
 use ffmpeg_next::codec::encoder;
-use ffmpeg_next::format::Pixel;
-use ffmpeg_next::software::scaling;
 use ffmpeg_next::{Packet, frame, picture};
 use lectern_contract::{Ticks, VideoRendition};
 use std::sync::Arc;
@@ -33,7 +32,9 @@ pub struct VideoEncoder {
     keyframes: Keyframes,
     /// Pictures that the open encoder was given.
     given: u64,
-    scaler: Option<scaling::Context>,
+    /// It is NVENC.
+    hardware: bool,
+    scaler: Scaler,
     last: Option<frame::Video>,
     /// Drawn when it is first needed.
     slate: Option<frame::Video>,
@@ -45,12 +46,24 @@ impl VideoEncoder {
     /// Opens the encoder of `rendition`, which is number `at` of the ladder, and puts out its parameters.
     pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>) -> Result<Self, EngineError> {
         let keyframes = software::keyframes(&rendition, order.segment_duration);
-        let encoder = open(&rendition, keyframes)?;
+        let hardware = match (order.encoder, nvenc::encoder_of(rendition.codec)) {
+            (Backend::Nvenc, Some(name)) => Some(nvenc::open(name, &rendition)),
+            _ => None,
+        };
+        let (encoder, hardware) = match hardware {
+            Some(Ok(encoder)) => (encoder, true),
+            Some(Err(error)) => {
+                let _ = put(&out, Output::Degraded { rendition: at, why: format!("NVENC cannot be opened ({error}); the CPU encodes") });
+                (open(&rendition, keyframes)?, false)
+            }
+            None => (open(&rendition, keyframes)?, false),
+        };
         let config = software::record(rendition.codec, &ff::extradata(&encoder)).map_err(EngineError::Parameters)?;
         let grid = VideoGrid::new(rendition.frame_rate);
+        let scaler = Scaler::new(rendition.width, rendition.height);
         // Nobody listens only when the job is being stopped; the first picture finds out.
         let _ = put(&out, Output::Config { rendition: at, config });
-        Ok(Self { at, order, rendition, grid, encoder, keyframes, given: 0, scaler: None, last: None, slate: None, force: true, out })
+        Ok(Self { at, order, rendition, grid, encoder, keyframes, given: 0, hardware, scaler, last: None, slate: None, force: true, out })
     }
 
     /// Encodes until the decoder hangs up, then what is left.
@@ -87,7 +100,7 @@ impl VideoEncoder {
             }
         }
         // Before the order's start a picture is needed only to be repeated.
-        let mut scaled = self.scale(picture)?;
+        let mut scaled = self.scaler.run(picture)?;
         let listening = self.encode(&mut scaled, slot)?;
         self.last = Some(scaled);
         Ok(listening)
@@ -130,8 +143,29 @@ impl VideoEncoder {
         let asked = key && self.keyframes == Keyframes::Asked;
         picture.set_kind(if asked { picture::Type::I } else { picture::Type::None });
         picture.set_pts(Some(i64::try_from(slot).unwrap_or(i64::MAX)));
-        self.encoder.send_frame(picture).map_err(self.failed("cannot be encoded"))?;
-        self.drain()
+        match self.encoder.send_frame(picture) {
+            Ok(()) => self.drain(),
+            Err(error) if self.hardware => {
+                if !self.fall_back(&error)? {
+                    return Ok(false);
+                }
+                picture.set_kind(picture::Type::I);
+                self.encoder.send_frame(picture).map_err(self.failed("cannot be encoded"))?;
+                self.drain()
+            }
+            Err(error) => Err(self.failed("cannot be encoded")(error)),
+        }
+    }
+
+    /// Goes on in software, from the next picture on: under another init section, and with a keyframe. The open segment ends here; its number is not
+    /// used again.
+    fn fall_back(&mut self, error: &ffmpeg_next::Error) -> Result<bool, EngineError> {
+        self.hardware = false;
+        self.encoder = open(&self.rendition, self.keyframes)?;
+        self.given = 0;
+        let config = software::record(self.rendition.codec, &ff::extradata(&self.encoder)).map_err(EngineError::Parameters)?;
+        let why = format!("NVENC failed ({error}); the CPU encodes");
+        Ok(put(&self.out, Output::Degraded { rendition: self.at, why }) && put(&self.out, Output::Config { rendition: self.at, config }))
     }
 
     fn drain(&mut self) -> Result<bool, EngineError> {
@@ -150,25 +184,6 @@ impl VideoEncoder {
             }
         }
         Ok(true)
-    }
-
-    /// The picture in the rendition's size and 4:2:0.
-    fn scale(&mut self, picture: &frame::Video) -> Result<frame::Video, EngineError> {
-        let (width, height) = (self.rendition.width, self.rendition.height);
-        if picture.format() == Pixel::YUV420P && (picture.width(), picture.height()) == (width, height) {
-            return ff::share(picture).map_err(self.failed("cannot share a picture"));
-        }
-        let from = scaling::context::Definition { format: picture.format(), width: picture.width(), height: picture.height() };
-        if self.scaler.as_ref().is_none_or(|scaler| *scaler.input() != from) {
-            let scaler =
-                scaling::Context::get(from.format, from.width, from.height, Pixel::YUV420P, width, height, scaling::Flags::BICUBIC);
-            self.scaler = Some(scaler.map_err(self.failed("cannot be scaled"))?);
-        }
-        let mut scaled = frame::Video::empty();
-        if let Some(scaler) = &mut self.scaler {
-            scaler.run(picture, &mut scaled).map_err(EngineError::libav(format!("rendition {} cannot be scaled", self.rendition.name)))?;
-        }
-        Ok(scaled)
     }
 }
 

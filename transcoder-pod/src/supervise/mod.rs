@@ -5,6 +5,7 @@ mod heart;
 mod receive;
 mod slot;
 
+use crate::engine::Backend;
 use board::Board;
 use lectern_cloud::{BucketAt, Queue, QueueAt};
 use lectern_podkit::health::{self, Readiness};
@@ -34,6 +35,9 @@ pub struct SuperviseArgs {
     /// Jobs that the pod can do at a time.
     #[arg(long, env = "LECTERN_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     slots: u32,
+    /// What encodes H.264 and HEVC.
+    #[arg(long, env = "LECTERN_ENCODER", value_enum, default_value_t)]
+    encoder: Backend,
     /// The bucket that the runs' objects go to.
     #[arg(long, env = "LECTERN_BUCKET")]
     bucket: String,
@@ -80,6 +84,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             queue: queue.clone(),
             bucket,
             pod: args.pod.clone(),
+            encoder: args.encoder,
             peer_tls_dir: args.peer_tls.peer_tls_dir,
             board: board.clone(),
             busy,

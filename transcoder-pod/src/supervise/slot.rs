@@ -3,6 +3,7 @@
 use super::board::Board;
 use super::heart;
 use crate::child::{ChildJob, ChildSays};
+use crate::engine::Backend;
 use crate::retry::Backoff;
 use lectern_cloud::{BucketAt, Delivery, Queue, Receipt};
 use lectern_contract::Owner;
@@ -33,6 +34,8 @@ pub struct Slots {
     pub bucket: BucketAt,
     /// Who this pod is.
     pub pod: PodArgs,
+    /// What encodes.
+    pub encoder: Backend,
     /// Where the pod's certificate for shards is.
     pub peer_tls_dir: Option<PathBuf>,
     /// What the report says.
@@ -103,6 +106,7 @@ impl Slots {
             return Err(io::Error::other("the child has no pipes"));
         };
         let given = ChildJob {
+            encoder: self.encoder,
             job: job.clone(),
             owner: Owner(format!("{}/{number}", self.pod.pod_name)),
             pod_ip: self.pod.pod_ip,

@@ -40,6 +40,16 @@ pub fn original(codec: Codec, seconds: f32) -> String {
     }
 }
 
+/// A track in `codec` that ffmpeg makes with `arguments` of lavfi's `source`, the first frame shown at `start` or a little later.
+pub fn made(name: &str, source: &str, arguments: &str, codec: Codec, start: Ticks) -> Vec<FeedFrame> {
+    let path = folder(name).join("source.mp4");
+    let mut all = vec!["-y", "-v", "error", "-f", "lavfi", "-i", source, "-strict", "-2"];
+    all.extend(arguments.split_whitespace());
+    all.push(path.to_str().unwrap());
+    tool("ffmpeg", &all);
+    lifted(path.to_str().unwrap(), codec, start)
+}
+
 /// `seconds` of one track in `codec`, the first frame shown at `start`.
 pub fn encoded(name: &str, codec: Codec, seconds: f32, start: Ticks) -> Vec<FeedFrame> {
     let container = if matches!(codec, Codec::PcmAlaw | Codec::PcmMulaw) { "mov" } else { "mp4" };

@@ -1,0 +1,124 @@
+//! Runs the engine and the packager on feed frames, and measures what comes out.
+
+use super::{ladder, tool};
+use bytes::Bytes;
+use lectern_contract::feed::FeedFrame;
+use lectern_contract::{Ladder, PartCount, SegmentDuration, Ticks, VideoCodec, VideoRendition};
+use lectern_media::{aac::AacConfig, cmaf};
+use lectern_transcoder_pod::engine::{Backend, Card, Engine, Input, Libav, Order, Output};
+use lectern_transcoder_pod::packager::{self, Packager, Segment};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
+
+/// What came out of one rendition.
+#[derive(Default)]
+pub struct Made {
+    pub init: Vec<Bytes>,
+    pub segments: Vec<Segment>,
+    /// Start, duration and whether decoding can start there.
+    pub samples: Vec<(u64, u32, bool)>,
+    pub ended: bool,
+    /// Why it is not encoded as ordered.
+    pub degraded: Vec<String>,
+}
+
+pub fn transcode(frames: Vec<FeedFrame>, from: Ticks) -> BTreeMap<usize, Made> {
+    transcode_inputs(ladder(), inputs(frames), from)
+}
+
+/// A rendition of each codec, and sound.
+pub fn every_codec() -> Ladder {
+    let of = |codec| VideoRendition { name: format!("{codec:?}").to_lowercase(), codec, ..ladder().video[1].clone() };
+    Ladder { video: [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1].map(of).to_vec(), ..ladder() }
+}
+
+pub fn inputs(frames: Vec<FeedFrame>) -> Vec<Input> {
+    let input = |frame| match frame {
+        FeedFrame::Config { track, codec, config } => Input::Config { track, codec, config },
+        FeedFrame::AccessUnit(unit) => Input::Unit(unit),
+        _ => Input::Gap,
+    };
+    frames.into_iter().map(input).collect()
+}
+
+pub fn transcode_inputs(ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
+    transcode_by(Backend::Software, ladder, inputs, from)
+}
+
+pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
+    let (out, mut outputs) = tokio::sync::mpsc::channel(64);
+    let card = Card { title: "Algebra I".into(), text: "Back soon".into() };
+    let shapes = ladder.clone();
+    let order = Order { ladder, segment_duration: TWO, from, card, encoder };
+    let feeder = std::thread::spawn(move || {
+        let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out).unwrap());
+        inputs.into_iter().for_each(|input| engine.push(input).unwrap());
+        engine.finish().unwrap();
+    });
+    let mut made: BTreeMap<usize, Made> = BTreeMap::new();
+    let mut packagers: BTreeMap<usize, Packager> = BTreeMap::new();
+    while let Some(output) = outputs.blocking_recv() {
+        let rendition = match &output {
+            Output::Config { rendition, .. }
+            | Output::Sample { rendition, .. }
+            | Output::Degraded { rendition, .. }
+            | Output::Cut { rendition }
+            | Output::End { rendition } => *rendition,
+        };
+        let timescale = if rendition < shapes.video.len() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
+        let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, Some(PartCount::LOW_LATENCY), None));
+        let made = made.entry(rendition).or_default();
+        match output {
+            Output::Config { config, .. } => made.init.push(match shapes.video.get(rendition) {
+                Some(video) => cmaf::video_init(video.codec, video.width as u16, video.height as u16, &config).unwrap(),
+                None => {
+                    assert_eq!(AacConfig::parse(&config).unwrap().sample_rate, 48_000);
+                    cmaf::audio_init(&config, 2, 96_000).unwrap()
+                }
+            }),
+            Output::Sample { sample, .. } => {
+                made.samples.push((sample.start, sample.duration, sample.sync));
+                made.segments.extend(segments(packager.push(sample).unwrap()));
+            }
+            Output::Degraded { why, .. } => made.degraded.push(why),
+            Output::Cut { .. } => made.segments.extend(segments(packager.cut().unwrap())),
+            Output::End { .. } => {
+                made.segments.extend(segments(packager.cut().unwrap()));
+                made.ended = true;
+            }
+        }
+    }
+    feeder.join().unwrap();
+    made
+}
+
+fn segments(made: Vec<packager::Made>) -> impl Iterator<Item = Segment> {
+    made.into_iter().filter_map(|made| if let packager::Made::Segment(segment) = made { Some(segment) } else { None })
+}
+
+pub fn write(folder: &Path, name: &str, init: &Bytes, segments: &[Segment]) -> String {
+    let mut file = init.to_vec();
+    segments.iter().for_each(|segment| file.extend_from_slice(&segment.body));
+    let path = folder.join(format!("{name}.mp4"));
+    std::fs::write(&path, file).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+pub fn numbers(made: &Made) -> Vec<u64> {
+    made.segments.iter().map(|segment| segment.number.0).collect()
+}
+
+/// PSNR in dB between the pictures of a file and the generator of the ones that were sent. Neighbouring pictures have less
+/// than 26 dB.
+pub fn likeness(path: &str, original: &str) -> f64 {
+    let graph = "[0:v]setpts=N/30/TB[a];[1:v]setpts=N/30/TB[b];[a][b]psnr";
+    let said = tool("ffmpeg", &["-v", "info", "-i", path, "-f", "lavfi", "-i", original, "-lavfi", graph, "-f", "null", "-"]);
+    number_after(&said, "average:")
+}
+
+pub fn number_after(said: &str, name: &str) -> f64 {
+    let (_, rest) = said.rsplit_once(name).unwrap_or_else(|| panic!("no {name} in {said}"));
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
