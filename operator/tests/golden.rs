@@ -53,6 +53,10 @@ fn origins_are_planned_as_written_down() {
 #[test]
 fn transcoders_are_planned_as_written_down() {
     matches("transcoder.yaml", &planned().transcoder("abcde"));
+    // Scheduled by the extended resource of NVIDIA's device plugin.
+    let mut gpu = pool();
+    gpu.spec.transcoder.encoder = lectern_crds::Encoder::Nvenc;
+    matches("transcoder-nvenc.yaml", &plan(&gpu, &place()).transcoder("abcde"));
 }
 
 #[test]

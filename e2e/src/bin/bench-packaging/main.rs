@@ -108,7 +108,7 @@ fn job() -> LiveJob {
 
 /// CPU milliseconds that ffmpeg takes to copy the minute through its muxer, less what it takes to copy it to nowhere.
 fn ffmpeg(source: &Source, memory: &Path, repeats: u32) -> Result<f64> {
-    let mut run = |output: &[&str]| -> Result<f64> {
+    let run = |output: &[&str]| -> Result<f64> {
         let before = children_cpu()?;
         for _ in 0..repeats {
             std::fs::remove_dir_all(memory).ok();
