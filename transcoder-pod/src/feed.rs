@@ -108,7 +108,7 @@ impl Feed {
             newest: [None, None],
             last_media: Instant::now(),
             gap: None,
-            silence: job.slate.is_some().then(|| (Silence::default(), Instant::now())),
+            silence: job.slate.is_some().then(|| (Silence::new(from, Instant::now()), Instant::now())),
             served: false,
         }
     }

@@ -21,6 +21,8 @@ const LONGEST_STEP: Duration = Duration::from_secs(10);
 pub struct Silence {
     video: Option<Heard>,
     audio: Option<Heard>,
+    /// A time that the run had reached at some moment, whatever was heard.
+    reached: Option<(Ticks, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,12 @@ struct Heard {
 }
 
 impl Silence {
+    /// Nothing heard yet. `reached`: as far as a predecessor is known to have come by `now`; what it was fed may end long before, where the
+    /// source has been away for a while.
+    pub fn new(reached: Option<Ticks>, now: Instant) -> Self {
+        Self { reached: reached.map(|reached| (reached, now)), ..Self::default() }
+    }
+
     /// An access unit came.
     pub fn heard(&mut self, track: Track, dts: Ticks, at: Instant) {
         let slot = match track {
@@ -53,8 +61,9 @@ impl Silence {
     ///
     /// The run's time goes on with the clock on the wall, from where the newest unit of either track left it.
     pub fn fill(&mut self, now: Instant, patience: Duration) -> Vec<(Track, Ticks)> {
-        let time = |heard: &Heard| heard.dts.plus(Ticks::from_millis(now.duration_since(heard.at).as_millis() as u64)); // not 500 million years
-        let clock = self.video.iter().chain(&self.audio).map(time).max().unwrap_or_default();
+        let time = |(ticks, at): (Ticks, Instant)| ticks.plus(Ticks::from_millis(now.duration_since(at).as_millis() as u64)); // not 500 million years
+        let heard = self.video.iter().chain(&self.audio).map(|heard| (heard.dts, heard.at));
+        let clock = heard.chain(self.reached).map(time).max().unwrap_or_default();
         let mut due = Vec::new();
         for (track, slot) in [(Track::Video, &mut self.video), (Track::Audio, &mut self.audio)] {
             let Some(heard) = slot else { continue };
@@ -124,6 +133,17 @@ mod tests {
         let last = start + millis(19_000);
         assert_eq!(silence.fill(last + millis(1500), PATIENCE), []);
         assert_eq!(silence.fill(last + millis(3000), PATIENCE).len(), 3, "in steps of a second");
+    }
+
+    #[test]
+    fn a_successor_goes_on_where_its_predecessor_was() {
+        let start = Instant::now() + millis(10_000);
+        let mut silence = Silence::new(Some(Ticks::from_millis(30_000)), start);
+        // The source left long ago, and the feed is what it was then.
+        silence.heard(Track::Video, Ticks::from_millis(5_000), start);
+        let filled = silence.fill(start + millis(1_000), PATIENCE);
+        assert_eq!(filled.last(), Some(&(Track::Video, Ticks::from_millis(31_000))));
+        assert!(filled.windows(2).all(|pair| pair[0].1.plus(STEP) >= pair[1].1), "{filled:?}");
     }
 
     #[test]
