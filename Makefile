@@ -55,7 +55,7 @@ fmt: ## Formats the source
 fmt-check: ## Fails where the source is not formatted
 	cargo fmt --all --check
 lint: ## Clippy, warnings are errors
-	cargo clippy $(PROFILE) --workspace --all-targets -- -D warnings
+	cargo clippy $(PROFILE) --workspace --all-targets --features lectern-e2e/bench -- -D warnings
 deny: ## Licences, bans and sources of all crates
 	@command -v cargo-deny >/dev/null || env -u CARGO_TARGET_DIR cargo install --quiet --locked --no-default-features --root $(LECTERN_CACHE) cargo-deny@0.20.2
 	cargo deny check licenses bans sources
