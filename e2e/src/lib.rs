@@ -12,6 +12,7 @@ pub mod judge;
 pub mod lab;
 pub mod pattern;
 pub mod playlist;
+pub mod process;
 pub mod program;
 pub mod publisher;
 pub mod settings;

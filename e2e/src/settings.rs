@@ -85,3 +85,8 @@ fn port(name: &str, otherwise: u16) -> Result<u16> {
         Err(_) => Ok(otherwise),
     }
 }
+
+/// A port of this machine's loopback that nobody listens on just now.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -207,21 +207,9 @@ pub fn codec_of_init(init: &[u8]) -> Option<String> {
         let Any::Moov(moov) = atom else { continue };
         let entry = moov.trak.first()?.mdia.minf.stbl.stsd.codecs.first()?;
         return match entry {
-            Codec::Avc1(avc1) => {
-                let mut record = Vec::new();
-                avc1.avcc.encode_body(&mut record).ok()?;
-                AvcConfig::parse(&record).ok().map(|config| config.codec())
-            }
-            Codec::Hvc1(hvc1) => {
-                let mut record = Vec::new();
-                hvc1.hvcc.encode_body(&mut record).ok()?;
-                HevcConfig::parse(&record).ok().map(|config| config.codec())
-            }
-            Codec::Av01(av01) => {
-                let mut record = Vec::new();
-                av01.av1c.encode_body(&mut record).ok()?;
-                Av1Config::parse(&record).ok().map(|config| config.codec())
-            }
+            Codec::Avc1(avc1) => codec_of_box(VideoCodec::H264, &avc1.avcc),
+            Codec::Hvc1(hvc1) => codec_of_box(VideoCodec::Hevc, &hvc1.hvcc),
+            Codec::Av01(av01) => codec_of_box(VideoCodec::Av1, &av01.av1c),
             Codec::Mp4a(mp4a) => {
                 let specific = mp4a.esds.es_desc.dec_config.dec_specific.as_ref()?;
                 AacConfig::parse(&specific.raw).ok().map(|config| config.codec())
@@ -230,6 +218,24 @@ pub fn codec_of_init(init: &[u8]) -> Option<String> {
         };
     }
     None
+}
+
+fn codec_of_box(codec: VideoCodec, atom: &impl Atom) -> Option<String> {
+    let mut record = Vec::new();
+    atom.encode_body(&mut record).ok()?;
+    codec_of_record(codec, &record).ok()
+}
+
+/// The RFC 6381 codec string of an AVC-, HEVC- or AV1CodecConfigurationRecord.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn codec_of_record(codec: VideoCodec, record: &[u8]) -> Result<String, String> {
+    match codec {
+        VideoCodec::H264 => AvcConfig::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
+        VideoCodec::Hevc => HevcConfig::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
+        VideoCodec::Av1 => Av1Config::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
+    }
 }
 
 #[cfg(test)]

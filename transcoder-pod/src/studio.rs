@@ -9,12 +9,9 @@ use bytes::Bytes;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::EndedRendition;
-use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks, VideoCodec};
+use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks};
 use lectern_media::aac;
-use lectern_media::av1::Av1Config;
-use lectern_media::avc::AvcConfig;
 use lectern_media::cmaf::{self, CmafError};
-use lectern_media::hevc::HevcConfig;
 use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, multivariant};
 use tokio::sync::mpsc;
 
@@ -136,7 +133,7 @@ impl Studio {
         let body = match named.picture.zip(coded) {
             Some((picture, coded)) => {
                 let side = |pixels: u32| u16::try_from(pixels).map_err(|error| unusable(&named.name, error.to_string()));
-                let codec = codec_string(coded, config).map_err(|what| unusable(&named.name, what))?;
+                let codec = cmaf::codec_of_record(coded, config).map_err(|what| unusable(&named.name, what))?;
                 let init = cmaf::video_init(coded, side(picture.width)?, side(picture.height)?, config)?;
                 named.codec = codec;
                 init
@@ -288,15 +285,6 @@ impl Studio {
             // Also what only a predecessor has made: its MPD must be closed.
             self.put_mpd(self.renditions.iter().filter(|rendition| !rendition.named.codec.is_empty()), true);
         }
-    }
-}
-
-/// The RFC 6381 name of what an encoder says that it makes.
-fn codec_string(codec: VideoCodec, record: &[u8]) -> Result<String, String> {
-    match codec {
-        VideoCodec::H264 => AvcConfig::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
-        VideoCodec::Hevc => HevcConfig::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
-        VideoCodec::Av1 => Av1Config::parse(record).map(|config| config.codec()).map_err(|error| error.to_string()),
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod audio;
 mod audio_grid;
+mod coded;
 mod decode;
 mod ff;
 mod fit;
 mod libav;
 mod nvenc;
+mod plain;
 mod scale;
 mod slate;
 mod software;

@@ -1,6 +1,7 @@
 //! Any picture in a rendition's size and 4:2:0 of 8 bits: in its own shape, progressive.
 
 use super::fit::Fit;
+use super::plain::plain;
 use super::slate::Card;
 use super::{EngineError, ff};
 use ffmpeg_next::color::TransferCharacteristic;
@@ -8,9 +9,8 @@ use ffmpeg_next::format::Pixel;
 use ffmpeg_next::frame;
 use ffmpeg_next::software::scaling;
 
-/// Limited range: black, and no colour.
+/// Of limited range.
 const BLACK: u8 = 16;
-const NO_COLOUR: u8 = 128;
 
 /// Scales pictures for one rendition.
 pub struct Scaler {
@@ -47,7 +47,7 @@ impl Scaler {
         } else {
             self.scaled(source, fit)?
         };
-        Ok(if (fit.width, fit.height) == (self.width, self.height) { scaled } else { self.with_bars(&scaled, fit) })
+        if (fit.width, fit.height) == (self.width, self.height) { Ok(scaled) } else { self.with_bars(&scaled, fit) }
     }
 
     fn scaled(&mut self, source: &frame::Video, fit: Fit) -> Result<frame::Video, EngineError> {
@@ -63,19 +63,17 @@ impl Scaler {
         Ok(scaled)
     }
 
-    fn with_bars(&self, scaled: &frame::Video, fit: Fit) -> frame::Video {
-        let mut whole = frame::Video::new(Pixel::YUV420P, self.width, self.height);
-        for (plane, value, share) in [(0, BLACK, 1), (1, NO_COLOUR, 2), (2, NO_COLOUR, 2)] {
+    fn with_bars(&self, scaled: &frame::Video, fit: Fit) -> Result<frame::Video, EngineError> {
+        let mut whole = plain(self.width, self.height, BLACK)?;
+        for (plane, share) in [(0, 1), (1, 2), (2, 2)] {
             let [left, top, width, height] = [fit.left, fit.top, fit.width, fit.height].map(|side| (side / share) as usize);
             let (stride, from) = (whole.stride(plane), scaled.stride(plane));
-            let pixels = whole.data_mut(plane);
-            pixels.fill(value);
-            let rows = pixels.chunks_mut(stride).skip(top).zip(scaled.data(plane).chunks(from)).take(height);
+            let rows = whole.data_mut(plane).chunks_mut(stride).skip(top).zip(scaled.data(plane).chunks(from)).take(height);
             for (row, line) in rows {
                 row[left..left + width].copy_from_slice(&line[..width]); // the fit lies within, and `scaled` is of its size
             }
         }
-        whole
+        Ok(whole)
     }
 
     fn refused(&mut self, why: &'static str) -> Result<frame::Video, EngineError> {

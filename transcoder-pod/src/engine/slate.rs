@@ -1,10 +1,10 @@
 //! The card that is shown while nothing comes from the lecturer: the lecture's title, and that it goes on soon.
 
 use super::EngineError;
-use ffmpeg_next::format::Pixel;
+use super::plain::plain;
 use ffmpeg_next::frame;
 use fontdue::{Font, FontSettings};
-use std::path::Path;
+use std::sync::OnceLock;
 
 /// Where Debian's `fonts-dejavu-core` and the transcoder's image have it. It has no glyphs of Chinese, Japanese or Korean;
 /// without the file the card is empty.
@@ -12,7 +12,6 @@ const FONT: &str = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 /// Limited range (ITU-R BT.709): a dark grey, and nearly white.
 const BACKGROUND: u8 = 35;
 const INK: u8 = 225;
-const NO_COLOUR: u8 = 128;
 /// Lines that a title may take.
 const TITLE_LINES: usize = 3;
 
@@ -31,26 +30,25 @@ impl Card {
     /// # Errors
     /// libav has no memory for it.
     pub fn draw(&self, width: u32, height: u32) -> Result<frame::Video, EngineError> {
-        let mut picture = frame::Video::new(Pixel::YUV420P, width, height);
-        if picture.planes() < 3 {
-            return Err(EngineError::Parameters(format!("no picture of {width}x{height} for the slate")));
-        }
-        for (plane, value) in [(0, BACKGROUND), (1, NO_COLOUR), (2, NO_COLOUR)] {
-            picture.data_mut(plane).fill(value);
-        }
+        let mut picture = plain(width, height, BACKGROUND)?;
         let stride = picture.stride(0);
         let mut canvas = Canvas { luma: picture.data_mut(0), stride, width: width as usize, height: height as usize };
         match font() {
-            Ok(font) => canvas.card(&font, self),
+            Ok(font) => canvas.card(font, self),
             Err(why) => tracing::warn!(FONT, why, "the slate is without words"),
         }
         Ok(picture)
     }
 }
 
-fn font() -> Result<Font, String> {
-    let bytes = std::fs::read(Path::new(FONT)).map_err(|error| error.to_string())?;
-    Font::from_bytes(bytes, FontSettings::default()).map_err(str::to_owned)
+/// Read once: each rendition draws its own card, all at the same moment.
+fn font() -> Result<&'static Font, &'static str> {
+    static READ: OnceLock<Result<Font, String>> = OnceLock::new();
+    let read = || {
+        let bytes = std::fs::read(FONT).map_err(|error| error.to_string())?;
+        Font::from_bytes(bytes, FontSettings::default()).map_err(str::to_owned)
+    };
+    READ.get_or_init(read).as_ref().map_err(String::as_str)
 }
 
 /// The luma plane under the pen.
@@ -167,11 +165,11 @@ mod tests {
         let text =
             "An introduction to the theory of everything that moves and of all the things that do not, which are many more than one thinks"
                 .to_owned();
-        let lines = wrapped(&font, &text, 18.0, 288.0, 3);
+        let lines = wrapped(font, &text, 18.0, 288.0, 3);
         assert_eq!(lines.len(), 3);
-        assert!(lines[2].ends_with('…') && lines.iter().all(|line| width_of(&font, line, 18.0) <= 288.0), "{lines:?}");
-        assert_eq!(wrapped(&font, "  Algebra  I ", 18.0, 288.0, 3), ["Algebra I"]);
-        let one = wrapped(&font, &"x".repeat(200), 18.0, 288.0, 3);
-        assert!(one.len() == 1 && one[0].ends_with('…') && width_of(&font, &one[0], 18.0) <= 288.0, "{one:?}");
+        assert!(lines[2].ends_with('…') && lines.iter().all(|line| width_of(font, line, 18.0) <= 288.0), "{lines:?}");
+        assert_eq!(wrapped(font, "  Algebra  I ", 18.0, 288.0, 3), ["Algebra I"]);
+        let one = wrapped(font, &"x".repeat(200), 18.0, 288.0, 3);
+        assert!(one.len() == 1 && one[0].ends_with('…') && width_of(font, &one[0], 18.0) <= 288.0, "{one:?}");
     }
 }

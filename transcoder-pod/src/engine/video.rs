@@ -3,7 +3,7 @@
 use super::scale::Scaler;
 use super::software::Keyframes;
 use super::video_grid::{Place, VideoGrid};
-use super::{Backend, Encoded, EngineError, Order, Output, ff, nvenc, put, software};
+use super::{Backend, Encoded, EngineError, Order, Output, coded, ff, nvenc, put, software};
 use ffmpeg_next::codec::encoder;
 use ffmpeg_next::{Packet, frame, picture};
 use lectern_contract::{Ticks, VideoRendition};
@@ -58,7 +58,7 @@ impl VideoEncoder {
             }
             None => (open(&rendition, keyframes)?, false),
         };
-        let config = software::record(rendition.codec, &ff::extradata(&encoder)).map_err(EngineError::Parameters)?;
+        let config = coded::record(rendition.codec, &ff::extradata(&encoder)).map_err(EngineError::Parameters)?;
         let grid = VideoGrid::new(rendition.frame_rate);
         let scaler = Scaler::new(rendition.width, rendition.height);
         // Nobody listens only when the job is being stopped; the first picture finds out.
@@ -163,7 +163,7 @@ impl VideoEncoder {
         self.hardware = false;
         self.encoder = open(&self.rendition, self.keyframes)?;
         self.given = 0;
-        let config = software::record(self.rendition.codec, &ff::extradata(&self.encoder)).map_err(EngineError::Parameters)?;
+        let config = coded::record(self.rendition.codec, &ff::extradata(&self.encoder)).map_err(EngineError::Parameters)?;
         let why = format!("NVENC failed ({error}); the CPU encodes");
         Ok(put(&self.out, Output::Degraded { rendition: self.at, why }) && put(&self.out, Output::Config { rendition: self.at, config }))
     }
@@ -177,7 +177,7 @@ impl VideoEncoder {
                 start,
                 duration: u32::try_from(self.grid.start(slot + 1).0 - start).unwrap_or(u32::MAX),
                 sync: packet.is_key(),
-                data: software::access_unit(self.rendition.codec, packet.data().unwrap_or_default()),
+                data: coded::access_unit(self.rendition.codec, packet.data().unwrap_or_default()),
             };
             if !put(&self.out, Output::Sample { rendition: self.at, sample }) {
                 return Ok(false);

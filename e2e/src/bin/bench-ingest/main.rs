@@ -13,7 +13,6 @@ mod names;
 mod nginx;
 mod part;
 mod probe;
-mod process;
 mod publish;
 mod shard;
 

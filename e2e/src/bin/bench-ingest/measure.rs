@@ -3,9 +3,9 @@
 use crate::clip::{Clip, PERIOD_MILLIS, encode};
 use crate::nginx::Nginx;
 use crate::part::Part;
-use crate::process::{cpu_seconds, own_bytes};
 use anyhow::{Context as _, Result, bail, ensure};
 use lectern_contract::feed::Head;
+use lectern_e2e::process::{cpu_seconds, own_bytes};
 use lectern_ingest_pod::memory::BLOCK_BYTES;
 use serde_json::Value;
 use std::net::SocketAddr;

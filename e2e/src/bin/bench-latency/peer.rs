@@ -1,8 +1,7 @@
 //! MediaMTX with parts of the same length, in a folder and on ports of its own.
 
 use anyhow::{Context as _, Result};
-use lectern_e2e::settings;
-use std::net::TcpListener;
+use lectern_e2e::settings::{self, free_port};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -58,8 +57,4 @@ impl Drop for MediaMtx {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -11,6 +11,7 @@ use lectern_contract::keys::RunPrefix;
 use lectern_contract::{
     AudioRendition, Ladder, PartCount, SegmentDuration, SegmentNumber, StreamRef, VideoCodec, VideoRendition, WallMillis,
 };
+use lectern_e2e::process::children_cpu_seconds;
 use lectern_e2e::settings;
 use lectern_e2e::table::{Spread, row, spread};
 use lectern_transcoder_pod::publish::{Live, Restored};
@@ -109,7 +110,7 @@ fn job() -> LiveJob {
 /// CPU milliseconds that ffmpeg takes to copy the minute through its muxer, less what it takes to copy it to nowhere.
 fn ffmpeg(source: &Source, memory: &Path, repeats: u32) -> Result<f64> {
     let run = |output: &[&str]| -> Result<f64> {
-        let before = children_cpu()?;
+        let before = children_cpu_seconds(std::process::id())?;
         for _ in 0..repeats {
             std::fs::remove_dir_all(memory).ok();
             std::fs::create_dir_all(memory)?;
@@ -118,7 +119,7 @@ fn ffmpeg(source: &Source, memory: &Path, repeats: u32) -> Result<f64> {
             let status = ffmpeg.current_dir(memory).stdin(Stdio::null()).status().context("ffmpeg; scripts/install bench")?;
             ensure!(status.success(), "ffmpeg ended with {status}");
         }
-        Ok((children_cpu()? - before) / f64::from(repeats))
+        Ok((children_cpu_seconds(std::process::id())? - before) * 1000.0 / f64::from(repeats))
     };
     let muxed = run(&[
         "-f",
@@ -143,13 +144,4 @@ fn own_cpu() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/self/schedstat")?;
     let nanos: f64 = text.split_whitespace().next().context("schedstat")?.parse()?;
     Ok(nanos / 1e6)
-}
-
-/// CPU milliseconds of all children that have ended (fields 16 and 17 of proc(5)'s stat, in hundredths of a second).
-fn children_cpu() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, rest) = stat.rsplit_once(')').context("/proc/self/stat")?;
-    let fields: Vec<_> = rest.split_whitespace().collect();
-    let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<f64>().ok()).context("/proc/self/stat");
-    Ok((ticks(16)? + ticks(17)?) * 10.0)
 }

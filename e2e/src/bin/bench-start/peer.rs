@@ -1,8 +1,8 @@
 //! nginx with its RTMP module and HLS, from Debian, in a folder and on ports of its own.
 
 use anyhow::{Context as _, Result};
+use lectern_e2e::settings::free_port;
 use lectern_e2e::wait::{Look, eventually};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -66,8 +66,4 @@ impl Drop for Nginx {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
