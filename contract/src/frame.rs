@@ -43,8 +43,13 @@ pub fn take(input: &mut BytesMut) -> Result<Option<(u8, Bytes)>, FrameError> {
 
 /// Appends a frame to `out`.
 pub fn put(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) {
-    let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
-    out.reserve(4 + length);
+    out.reserve(5 + parts.iter().map(|part| part.len()).sum::<usize>());
+    put_head(out, kind, parts, 0);
+}
+
+/// Appends a frame to `out` but for its last `rest` bytes, which are sent after it from where they lie.
+pub(crate) fn put_head(out: &mut BytesMut, kind: u8, parts: &[&[u8]], rest: usize) {
+    let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>() + rest;
     out.put_u32(length as u32); // parts come from this process and hold one access unit or segment: far below 4 GiB
     out.put_u8(kind);
     for part in parts {

@@ -74,6 +74,12 @@ impl PushFrame {
         }
     }
 
+    /// Appends an object's frame to `out` but for its body of `length` bytes, which follows from where it lies: media is not
+    /// copied to be sent.
+    pub fn encode_head(out: &mut BytesMut, name: &str, length: usize) {
+        frame::put_head(out, OBJECT, &[&frame::text_field(name)], length);
+    }
+
     /// Takes one frame off `input`; `None` until it is whole.
     pub fn decode(input: &mut BytesMut) -> Result<Option<Self>, FrameError> {
         let Some((kind, body)) = frame::take(input)? else { return Ok(None) };
@@ -105,5 +111,14 @@ mod tests {
         for frame in frames {
             assert_eq!(PushFrame::decode(&mut bytes), Ok(Some(frame)));
         }
+    }
+
+    #[test]
+    fn a_body_sent_after_its_head_is_the_same_frame() {
+        let (mut whole, mut in_two) = (BytesMut::new(), BytesMut::new());
+        PushFrame::Object { name: "360p/1.m4s".into(), body: Bytes::from_static(b"moof") }.encode(&mut whole);
+        PushFrame::encode_head(&mut in_two, "360p/1.m4s", 4);
+        in_two.extend_from_slice(b"moof");
+        assert_eq!(in_two, whole);
     }
 }

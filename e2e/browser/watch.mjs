@@ -68,6 +68,9 @@ const commands = {
       const video = document.getElementById('video');
       const shaka = new window.shaka.Player();
       shaka.addEventListener('error', ({ detail }) => console.error(`shaka-player: ${detail.code} ${JSON.stringify(detail.data)}`));
+      // A part that was hinted at and never came, because the lecture ended before it, is a 404: by itself shaka-player asks
+      // again only for as long as the lecture is live (docs/playback.md).
+      shaka.configure('streaming.failureCallback', () => shaka.retryStreaming(0.5));
       await shaka.attach(video);
       window.lectern = { hls: null, shaka, video };
       await shaka.load(from).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });

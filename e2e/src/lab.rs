@@ -21,18 +21,20 @@ use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Lectures at once: what two cores encode in real time.
-static LECTURES: Semaphore = Semaphore::const_new(2);
+/// Quarters of what two cores encode in real time.
+static QUARTERS: Semaphore = Semaphore::const_new(4);
 
-/// How much of the platform a test takes.
+/// How much of the platform a test takes: as many run side by side as fit (`scripts/test` gives them the threads).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
     /// No lecture: only the API.
     Nothing,
-    /// One lecture, beside another.
-    OneLecture,
-    /// No other lecture runs: the test breaks what they would need, or publishes two itself.
-    Alone,
+    /// One small lecture that nobody watches.
+    Quarter,
+    /// A lecture in a browser, or of several renditions, or two small ones.
+    Half,
+    /// No other lecture runs: the test breaks what they would need, or encodes more than real time leaves room for.
+    Whole,
 }
 
 /// Long enough for anything that a busy machine with two cores does within one step.
@@ -76,11 +78,12 @@ impl Lab {
     pub async fn run(test: &str, share: Share, body: impl AsyncFnOnce(&Lab) -> Result<()>) -> Result<()> {
         let permits = match share {
             Share::Nothing => 0,
-            Share::OneLecture => 1,
-            Share::Alone => 2,
+            Share::Quarter => 1,
+            Share::Half => 2,
+            Share::Whole => 4,
         };
-        let _permit = LECTURES.acquire_many(permits).await?;
         let lab = Self::new(test).await?;
+        let permit = QUARTERS.acquire_many(permits).await?;
         let outcome = AssertUnwindSafe(body(&lab)).catch_unwind().await;
         if !matches!(outcome, Ok(Ok(()))) {
             match evidence::save(&lab, &lab.out).await {
@@ -88,10 +91,12 @@ impl Lab {
                 Err(error) => eprintln!("{test} failed, and its evidence could not be saved to {}: {error:#}", lab.out.display()),
             }
         }
+        let mended = lab.mend().await;
+        drop(permit); // what is left costs time, not processors
         let removed = lab.remove().await;
         match outcome {
             Err(panic) => std::panic::resume_unwind(panic),
-            Ok(result) => result.and(removed),
+            Ok(result) => result.and(mended).and(removed),
         }
     }
 
@@ -124,8 +129,8 @@ impl Lab {
         })
     }
 
-    /// Removes the namespace and waits until it is gone: finalizers are part of what is tested.
-    async fn remove(&self) -> Result<()> {
+    /// Undoes what was done outside the namespace.
+    async fn mend(&self) -> Result<()> {
         let elsewhere = self.elsewhere.lock().map(|mut list| std::mem::take(&mut *list)).unwrap_or_default();
         for left in elsewhere {
             let gone = match &left {
@@ -147,6 +152,11 @@ impl Lab {
                 other => other?,
             }
         }
+        Ok(())
+    }
+
+    /// Removes the namespace and waits until it is gone: finalizers are part of what is tested.
+    async fn remove(&self) -> Result<()> {
         let namespaces = Api::<Namespace>::all(self.client.clone());
         namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
         let gone = eventually("the test's namespace goes", STEP, async || match namespaces.get_opt(&self.namespace).await? {

@@ -10,7 +10,7 @@ use serde_json::json;
 /// Issue 5: H.264, HEVC and AV1 of one lecture. Chromium plays the first and the last; HEVC is judged by ffmpeg's decoder, as are all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_codec_plays() -> Result<()> {
-    Lab::run("every_codec_plays", Share::Alone, async |lab| {
+    Lab::run("every_codec_plays", Share::Whole, async |lab| {
         let ladder = json!({
             "video": [
                 {"name": "h264-180p", "width": 320, "height": 180, "codec": "h264", "bitrate": 300_000},

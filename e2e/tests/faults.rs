@@ -27,7 +27,7 @@ async fn lives(lab: &Lab, selector: &str) -> Result<BTreeMap<String, (String, i3
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operator_restarted_nothing_is_touched() -> Result<()> {
     const OPERATOR: &str = "app.kubernetes.io/component=operator";
-    Lab::run("operator_restarted_nothing_is_touched", Share::Alone, async |lab| {
+    Lab::run("operator_restarted_nothing_is_touched", Share::Whole, async |lab| {
         let lecture = lab.apply("biology", json!({"latency": "Low"})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let before = lecture.until("Playable", "True").await?;
@@ -68,7 +68,7 @@ async fn operator_restarted_nothing_is_touched() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transcoder_killed_mid_lecture() -> Result<()> {
-    Lab::run("transcoder_killed_mid_lecture", Share::Alone, async |lab| {
+    Lab::run("transcoder_killed_mid_lecture", Share::Whole, async |lab| {
         let lecture = lab.apply("chemistry", json!({"latency": "Low"})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let before = lecture.wait_for("Playable=True with a transcoder", STEP, |stream| {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const AGAIN: u32 = 1_000_000;
 
 /// A lecture that costs little to encode, with `more` in its spec.
-fn small(more: Value) -> Value {
+pub fn small(more: Value) -> Value {
     let mut spec = json!({
         "latency": "Low",
         "ladder": {

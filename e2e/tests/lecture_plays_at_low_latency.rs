@@ -10,7 +10,7 @@ use serde_json::json;
 /// Issue 5: hls.js waits for each part and gets it; shaka-player plays the same; parts are their segments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_at_low_latency() -> Result<()> {
-    Lab::run("lecture_plays_at_low_latency", Share::OneLecture, async |lab| {
+    Lab::run("lecture_plays_at_low_latency", Share::Half, async |lab| {
         let lecture = lab.apply("physics", json!({"title": "Physics", "latency": "Low"})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let playback = lecture.until("Playable", "True").await?.status.and_then(|status| status.playback).context("status.playback")?;

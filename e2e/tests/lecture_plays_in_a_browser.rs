@@ -1,5 +1,6 @@
 //! A lecture from its announcement to its recording, as lecturer and students see it.
 
+use crate::ingest::small;
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -17,7 +18,7 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_in_a_browser() -> Result<()> {
-    Lab::run("lecture_plays_in_a_browser", Share::OneLecture, async |lab| {
+    Lab::run("lecture_plays_in_a_browser", Share::Half, async |lab| {
         let lecture = lab.apply("algebra", json!({"title": "Algebra I", "latency": "Standard"})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let player = lecture.until("Playable", "True").await?.status.and_then(|s| s.playback).context("status.playback")?.player;
@@ -29,7 +30,7 @@ async fn lecture_plays_in_a_browser() -> Result<()> {
 /// The same through StartStream, WatchStream and EndStream, and with B-frames as OBS sends them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_through_the_three_calls() -> Result<()> {
-    Lab::run("lecture_plays_through_the_three_calls", Share::OneLecture, async |lab| {
+    Lab::run("lecture_plays_through_the_three_calls", Share::Half, async |lab| {
         let gateway = Gateway::of(lab).await?;
         let title = format!("Geometry {}", lab.namespace); // a name of its own, whatever earlier tests left
         let (status, answer) =
@@ -167,9 +168,9 @@ async fn recording_plays(browser: &mut Browser, player: &str, verdict: &Verdict,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publisher_leaves_and_returns() -> Result<()> {
-    Lab::run("publisher_leaves_and_returns", Share::OneLecture, async |lab| {
-        let lecture = lab.apply("history", json!({"title": "History", "latency": "Low"})).await?;
-        let first = lecture.publish(Shot::default()).await?;
+    Lab::run("publisher_leaves_and_returns", Share::Quarter, async |lab| {
+        let lecture = lab.apply("history", small(json!({"title": "History"}))).await?;
+        let first = lecture.publish(Shot::small()).await?;
         let before = lecture.until("Playable", "True").await?;
         let prefix = prefix_of(&before)?;
         let start = lecture.newest_segment(&prefix).await?;
@@ -185,7 +186,7 @@ async fn publisher_leaves_and_returns() -> Result<()> {
         let left_at = lecture.segments_go_on(&prefix, left_at, 3).await?;
 
         let again = 1_000_000; // far from the first publisher's counters
-        let second = lecture.publish(Shot { first: again, ..Shot::default() }).await?;
+        let second = lecture.publish(Shot { first: again, ..Shot::small() }).await?;
         let back = lecture.until("Receiving", "True").await?;
         assert_eq!(run_of(&back), run_of(&before), "the run changed");
         lecture.segments_resume(&prefix, left_at, 5).await?;
@@ -226,17 +227,18 @@ pub async fn recorded(lab: &Lab, lecture: &Lecture<'_>) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleting_removes_what_it_made() -> Result<()> {
-    Lab::run("deleting_removes_what_it_made", Share::OneLecture, async |lab| {
+    Lab::run("deleting_removes_what_it_made", Share::Half, async |lab| {
         // One that is still on the air, one that has ended.
-        deleted(lab, "thrown-away", Retention::Delete, false).await?;
-        deleted(lab, "kept", Retention::Retain, true).await
+        let on_air = deleted(lab, "thrown-away", Retention::Delete, false);
+        let ended = deleted(lab, "kept", Retention::Retain, true);
+        futures::try_join!(on_air, ended).map(drop)
     })
     .await
 }
 
 async fn deleted(lab: &Lab, name: &str, retention: Retention, ended_before: bool) -> Result<()> {
-    let lecture = lab.apply(name, json!({"title": name, "latency": "Low", "record": {"retention": retention}})).await?;
-    let mut publisher = lecture.publish(Shot::default()).await?;
+    let lecture = lab.apply(name, small(json!({"title": name, "record": {"retention": retention}}))).await?;
+    let mut publisher = lecture.publish(Shot::small()).await?;
     let playable = lecture.until("Playable", "True").await?;
     let prefix = prefix_of(&playable)?;
     let secret = playable.status.and_then(|status| status.ingest).context("status.ingest")?.secret_name;

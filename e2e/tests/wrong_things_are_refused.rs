@@ -1,5 +1,6 @@
 //! What can never work is refused where it is written, with words that say how to fix it.
 
+use crate::ingest::small;
 use anyhow::{Result, ensure};
 use lectern_e2e::lab::STEP;
 use lectern_e2e::{Lab, Share, Shot, condition};
@@ -69,17 +70,17 @@ async fn an_unknown_pool_is_a_condition_that_says_the_fix() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_stream_key_is_refused_and_disturbs_nobody() -> Result<()> {
-    Lab::run("a_wrong_stream_key_is_refused", Share::OneLecture, async |lab| {
-        let lecture = lab.apply("physics", json!({"latency": "Low"})).await?;
+    Lab::run("a_wrong_stream_key_is_refused", Share::Quarter, async |lab| {
+        let lecture = lab.apply("physics", small(json!({}))).await?;
         let (url, key) = lecture.credentials().await?;
-        let mut honest = lab.publish(&url, &key, Shot::default())?;
+        let mut honest = lab.publish(&url, &key, Shot::small())?;
         lecture.until("Playable", "True").await?;
         let prefix = lecture.prefix().await?;
         let before = lecture.newest_segment(&prefix).await?;
 
         let wrong: String = key.chars().rev().collect();
         for attempt in ["wrong", "", wrong.as_str()] {
-            let mut liar = lab.publish(&url, attempt, Shot::default())?;
+            let mut liar = lab.publish(&url, attempt, Shot::small())?;
             let status = liar.wait(STEP)?;
             // ffmpeg prints an onStatus or _error of the server as `Server error: …`.
             ensure!(

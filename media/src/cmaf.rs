@@ -23,6 +23,9 @@ const SYNC: u32 = 0x0200_0000;
 /// Depends on others, and is no sync sample.
 const NON_SYNC: u32 = 0x0101_0000;
 
+/// In the place of a data offset until it is known.
+const UNKNOWN: i32 = i32::MAX;
+
 /// Why a CMAF file cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum CmafError {
@@ -35,6 +38,9 @@ pub enum CmafError {
     /// The segment is over 2 GiB, the most that `data_offset` and box sizes reach.
     #[error("a segment of {0} bytes is too large")]
     TooLarge(usize),
+    /// `mp4-atom` writes a `moof` otherwise than it did: a mistake here, and better told than a file that nobody can read.
+    #[error("the offset of the data is not where it was written")]
+    Offset,
 }
 
 /// One coded picture or sound frame.
@@ -133,53 +139,55 @@ fn init(timescale: u32, handler: &[u8; 4], name: &str, entry: Codec, minf: Minf,
     Ok(out.into())
 }
 
-/// A media segment of one fragment.
+/// A media segment of one fragment, up to its media: the samples' data follow it, in order.
 ///
 /// `sequence` is `mfhd`'s number: the segment's own, cut to 32 bits. `start` is the decode time of the first sample since
 /// the run's epoch, in the track's timescale.
 ///
 /// # Errors
 /// [`CmafError::Empty`], [`CmafError::TooLarge`], or [`CmafError::Boxes`].
-pub fn segment(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
+pub fn segment_head(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
     let mut out = with_room(samples);
     let brands = [b"msdh", b"cmfs", b"iso6"].map(Into::into).to_vec();
     Styp { major_brand: b"msdh".into(), minor_version: 0, compatible_brands: brands }.encode(&mut out)?;
-    fragment(&mut out, TRACK_ID, sequence, start, samples)?;
+    fragment_head(&mut out, TRACK_ID, sequence, start, samples)?;
     Ok(out.into())
 }
 
-/// A part of a media segment that is not its first (which is written by [`segment`]): one fragment, a CMAF chunk (ISO/IEC
-/// 23000-19 §7.3.3.2). The parts of a segment, joined, are the segment.
+/// A part of a media segment that is not its first (which begins as [`segment_head`] says), up to its media: one fragment, a
+/// CMAF chunk (ISO/IEC 23000-19 §7.3.3.2). The parts of a segment, joined, are the segment.
 ///
 /// # Errors
-/// As [`segment`].
-pub fn chunk(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
+/// As [`segment_head`].
+pub fn chunk_head(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
     let mut out = with_room(samples);
-    fragment(&mut out, TRACK_ID, sequence, start, samples)?;
+    fragment_head(&mut out, TRACK_ID, sequence, start, samples)?;
     Ok(out.into())
 }
 
 fn with_room(samples: &[Sample]) -> Vec<u8> {
-    Vec::with_capacity(256 + samples.iter().map(|sample| 16 + sample.data.len()).sum::<usize>())
+    Vec::with_capacity(160 + 16 * samples.len())
 }
 
-/// Appends a movie fragment of one track: `moof` and `mdat`. `sequence`, `start` and the errors are [`segment`]'s.
-pub(crate) fn fragment(out: &mut Vec<u8>, track: u32, sequence: u32, start: u64, samples: &[Sample]) -> Result<(), CmafError> {
+/// Appends a movie fragment of one track up to its media: `moof` and the head of `mdat`. `sequence`, `start` and the errors
+/// are [`segment_head`]'s.
+pub(crate) fn fragment_head(out: &mut Vec<u8>, track: u32, sequence: u32, start: u64, samples: &[Sample]) -> Result<(), CmafError> {
     if samples.is_empty() {
         return Err(CmafError::Empty);
     }
     let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
     let mdat_size = u32::try_from(payload + 8).ok().filter(|size| *size < 1 << 31).ok_or(CmafError::TooLarge(payload))?;
-    // The offset of the data is counted from the moof's first byte, and is known once the moof has been written.
     let before = out.len();
-    moof(track, sequence, start, samples, 0).encode(out)?;
+    moof(track, sequence, start, samples, UNKNOWN).encode(out)?;
+    // The data's offset is counted from the moof's first byte, and is known once the moof has been written. In a `trun` of
+    // these fields (ISO/IEC 14496-12 §8.8.8) it lies before 16 bytes a sample, and `trun` is the moof's end.
     let moof_size = out.len() - before;
-    out.truncate(before);
     let offset = i32::try_from(moof_size + 8).map_err(|_| CmafError::TooLarge(moof_size))?;
-    moof(track, sequence, start, samples, offset).encode(out)?;
+    let field = out.len().checked_sub(16 * samples.len() + 4).and_then(|at| out.get_mut(at..at + 4));
+    let field = field.filter(|field| *field == UNKNOWN.to_be_bytes()).ok_or(CmafError::Offset)?;
+    field.copy_from_slice(&offset.to_be_bytes());
     out.extend_from_slice(&mdat_size.to_be_bytes());
     out.extend_from_slice(b"mdat");
-    samples.iter().for_each(|sample| out.extend_from_slice(&sample.data));
     Ok(())
 }
 
@@ -260,7 +268,9 @@ mod tests {
     #[test]
     fn a_segment_reads_back_and_its_offset_meets_its_data() {
         let sample = |data: &'static [u8], sync| Sample { data: Bytes::from_static(data), duration: 3000, composition_offset: 0, sync };
-        let bytes = segment(7, 1 << 40, &[sample(b"first", true), sample(b"second", false)]).unwrap();
+        let samples = [sample(b"first", true), sample(b"second", false)];
+        let mut bytes = segment_head(7, 1 << 40, &samples).unwrap().to_vec();
+        samples.iter().for_each(|sample| bytes.extend_from_slice(&sample.data));
         let atoms = atoms(&bytes);
         let [Any::Styp(styp), Any::Moof(moof), Any::Mdat(Mdat { data })] = &atoms[..] else { panic!("{atoms:?}") };
         assert_eq!(data, b"firstsecond");
@@ -288,6 +298,6 @@ mod tests {
 
     #[test]
     fn a_segment_without_samples_is_refused() {
-        assert!(matches!(segment(0, 0, &[]), Err(CmafError::Empty)));
+        assert!(matches!(segment_head(0, 0, &[]), Err(CmafError::Empty)));
     }
 }

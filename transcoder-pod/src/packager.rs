@@ -2,11 +2,16 @@
 
 use crate::engine::Encoded;
 use bytes::Bytes;
+use bytes_utils::SegmentedBuf;
 use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
 use lectern_media::cmaf::{self, CmafError, Sample};
 
+/// A file in the pieces in which it came to be, of which none is copied: a part is its boxes and its samples, a segment is its
+/// parts.
+pub type Body = SegmentedBuf<Bytes>;
+
 /// A finished segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Segment {
     /// Its number: where its first sample starts, by the run's clock.
     pub number: SegmentNumber,
@@ -15,13 +20,13 @@ pub struct Segment {
     /// Which init section it needs.
     pub init: u32,
     /// The file.
-    pub body: Bytes,
+    pub body: Body,
     /// How many parts, joined, are the file; zero where it was not cut into parts.
     pub parts: u32,
 }
 
 /// A finished part of a segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Part {
     /// Its segment's number.
     pub number: SegmentNumber,
@@ -34,11 +39,11 @@ pub struct Part {
     /// Decoding can start with it.
     pub independent: bool,
     /// The file.
-    pub body: Bytes,
+    pub body: Body,
 }
 
 /// What a packager has finished.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Made {
     /// The next part of the open segment.
     Part(Part),
@@ -75,8 +80,8 @@ struct Open {
     end: u64,
     /// The part under way; without parts, the whole segment.
     part: OpenPart,
-    /// The finished parts, joined, and how many they are.
-    body: Vec<u8>,
+    /// The finished parts, and how many they are.
+    body: Body,
     finished: u32,
 }
 
@@ -106,7 +111,7 @@ impl Packager {
     /// From here on segments need init section `init`. The open segment is complete: it needs the one before.
     ///
     /// # Errors
-    /// As [`cmaf::segment`].
+    /// As [`cmaf::segment_head`].
     pub fn set_init(&mut self, init: u32) -> Result<Vec<Made>, CmafError> {
         let made = self.cut()?;
         self.init = init;
@@ -120,7 +125,7 @@ impl Packager {
     /// taken for its end) are dropped and counted.
     ///
     /// # Errors
-    /// As [`cmaf::segment`].
+    /// As [`cmaf::segment_head`].
     pub fn push(&mut self, encoded: Encoded) -> Result<Vec<Made>, CmafError> {
         let number = SegmentNumber::of(self.ticks(encoded.start), self.segment_duration);
         if self.last.is_some_and(|last| number <= last) {
@@ -144,7 +149,7 @@ impl Packager {
             start,
             end: start,
             part: OpenPart { start, samples: Vec::new() },
-            body: Vec::new(),
+            body: Body::default(),
             finished: 0,
         });
         if open.part.samples.is_empty() {
@@ -163,7 +168,7 @@ impl Packager {
     /// Ends the open part and segment, if there is one.
     ///
     /// # Errors
-    /// As [`cmaf::segment`].
+    /// As [`cmaf::segment_head`].
     pub fn cut(&mut self) -> Result<Vec<Made>, CmafError> {
         let mut made = Vec::new();
         made.extend(self.cut_part()?);
@@ -173,7 +178,7 @@ impl Packager {
             number: open.number,
             duration: self.ticks(open.end - open.start),
             init: self.init,
-            body: open.body.into(),
+            body: open.body,
             parts: if self.parts.is_some() { open.finished } else { 0 },
         }));
         Ok(made)
@@ -186,16 +191,17 @@ impl Packager {
         // mfhd's field has 32 bits and need only grow (ISO/IEC 14496-12 §8.8.5).
         let most = self.parts.map_or(1, |parts| u64::from(parts.get()));
         let sequence = open.number.0.wrapping_mul(most).wrapping_add(open.finished.into()) as u32;
-        let body = if open.finished == 0 { cmaf::segment(sequence, start, &samples)? } else { cmaf::chunk(sequence, start, &samples)? };
+        let head = if open.finished == 0 { cmaf::segment_head } else { cmaf::chunk_head };
+        let independent = samples.first().is_some_and(|sample| sample.sync);
+        let head = head(sequence, start, &samples)?;
+        let body: Body = std::iter::once(head).chain(samples.into_iter().map(|sample| sample.data)).collect();
         let index = open.finished;
         open.finished += 1;
         let (number, end) = (open.number, open.end);
+        open.body.extend(body.clone().into_inner());
         if self.parts.is_none() {
-            open.body = body.into();
             return Ok(None);
         }
-        open.body.extend_from_slice(&body);
-        let independent = samples.first().is_some_and(|sample| sample.sync);
         let duration = self.ticks(end - start);
         Ok(Some(Made::Part(Part { number, index, init: self.init, duration, independent, body })))
     }
@@ -220,8 +226,13 @@ impl Packager {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use bytes::Buf as _;
 
     const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
+
+    fn whole(body: &Body) -> Bytes {
+        body.clone().copy_to_bytes(body.remaining())
+    }
 
     fn picture(slot: u64) -> Encoded {
         Encoded { start: slot * 3000, duration: 3000, sync: slot.is_multiple_of(60), data: Bytes::from_static(b"nal") }
@@ -314,11 +325,11 @@ mod tests {
         assert_eq!(parts(&made)[1..], [1, 2, 3, 4, 5].map(|part| (1, part, 30_000, false)));
         let joined: Vec<u8> = made
             .iter()
-            .filter_map(|made| if let Made::Part(part) = made { Some(&part.body[..]) } else { None })
+            .filter_map(|made| if let Made::Part(part) = made { Some(whole(&part.body)) } else { None })
             .collect::<Vec<_>>()
             .concat();
         let Some(Made::Segment(segment)) = made.last() else { panic!("{made:?}") };
-        assert_eq!((segment.number.0, segment.parts, segment.duration.0, &segment.body[..]), (1, 6, 180_000, &joined[..]));
+        assert_eq!((segment.number.0, segment.parts, segment.duration.0, &whole(&segment.body)[..]), (1, 6, 180_000, &joined[..]));
     }
 
     #[test]

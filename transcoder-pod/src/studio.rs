@@ -5,7 +5,7 @@ use crate::engine::{Encoded, Output};
 use crate::packager::{Made, Packager, Part, Segment};
 use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist};
 use crate::status::Status;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::EndedRendition;
@@ -201,7 +201,7 @@ impl Studio {
         let Some(rendition) = self.renditions.get_mut(at) else { return };
         let Part { number, index, init, duration, independent, body } = part;
         rendition.parts.push(number, init, hls::Part { duration, independent });
-        self.live.put(ObjectName::Part(rendition.named.name.clone(), number, index), body);
+        self.live.put_pieces(ObjectName::Part(rendition.named.name.clone(), number, index), body);
     }
 
     /// `false` where that number has been published before.
@@ -214,12 +214,12 @@ impl Studio {
         rendition.made += 1;
         let name = rendition.named.name.clone();
         match parts {
-            0 => self.live.put(ObjectName::Segment(name.clone(), number), segment.body.clone()),
+            0 => self.live.put_pieces(ObjectName::Segment(name.clone(), number), segment.body.clone()),
             parts => self.live.put_joined(&name, number, parts, segment.body.clone()),
         }
         let (window, parts) = (&rendition.window, &rendition.parts);
         self.live.retain(&name, |number| window.entries().any(|entry| entry.number() == number), |number| parts.lists(number));
-        self.status.segment(at, number, segment.end(self.job.segment_duration), duration, segment.body.len());
+        self.status.segment(at, number, segment.end(self.job.segment_duration), duration, segment.body.remaining());
         if let Some(number) = rendition.backlog.push(Item::Segment(segment)) {
             self.given_up += 1;
             tracing::error!(rendition = name, %number, "S3 was away for too long: a segment is given up");

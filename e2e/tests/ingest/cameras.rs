@@ -10,7 +10,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_camera_freezes_and_returns() -> Result<()> {
-    Lab::run("a_camera_freezes_and_returns", Share::OneLecture, async |lab| {
+    Lab::run("a_camera_freezes_and_returns", Share::Quarter, async |lab| {
         let camera = Camera::start(lab, "viewer", "s3cret").await?;
         let secret: Secret = serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "camera"}, "stringData": {"username": "viewer", "password": "s3cret"},

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rtmps_publishers_survive_a_new_certificate() -> Result<()> {
-    Lab::run("rtmps_publishers_survive_a_new_certificate", Share::OneLecture, async |lab| {
+    Lab::run("rtmps_publishers_survive_a_new_certificate", Share::Quarter, async |lab| {
         let (old, new) = (Certificate::new()?, Certificate::new()?);
         let (pool, mut spec) = lab.small_pool("tls").await?;
         spec.ingest.public_url = "rtmps://localhost:1936/live".to_owned();

@@ -2,23 +2,32 @@
 
 use super::{AGAIN, is_ended, judged, received, small};
 use anyhow::{Result, ensure};
+use lectern_contract::keys::RunPrefix;
 use lectern_e2e::judge::Expected;
-use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::lab::{Lecture, STEP, prefix_of};
 use lectern_e2e::{Lab, Share, Shot, condition};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_publisher_follows_takeover() -> Result<()> {
-    Lab::run("a_second_publisher_follows_takeover", Share::Alone, async |lab| {
+    Lab::run("a_second_publisher_follows_takeover", Share::Half, async |lab| {
         futures::try_join!(the_newest_wins(lab), the_first_wins(lab)).map(drop)
     })
     .await
 }
 
+/// Waits until there is enough of the first publisher to judge it by.
+async fn is_shown(lecture: &Lecture<'_>) -> Result<RunPrefix> {
+    let prefix = prefix_of(&lecture.until("Playable", "True").await?)?;
+    let at = lecture.newest_segment(&prefix).await?;
+    lecture.segments_go_on(&prefix, at, 2).await?;
+    Ok(prefix)
+}
+
 async fn the_newest_wins(lab: &Lab) -> Result<()> {
     let lecture = lab.apply("newest-wins", small(json!({"reconnect": {"takeover": "NewestWins"}}))).await?;
     let mut first = lecture.publish(Shot::small()).await?;
-    let prefix = prefix_of(&lecture.until("Playable", "True").await?)?;
+    let prefix = is_shown(&lecture).await?;
 
     let second = lecture.publish(Shot { first: AGAIN, ..Shot::small() }).await?;
     is_ended(&mut first, "another publisher took over").await?;
@@ -33,7 +42,7 @@ async fn the_newest_wins(lab: &Lab) -> Result<()> {
 async fn the_first_wins(lab: &Lab) -> Result<()> {
     let lecture = lab.apply("first-wins", small(json!({"reconnect": {"takeover": "FirstWins"}}))).await?;
     let mut first = lecture.publish(Shot::small()).await?;
-    let prefix = prefix_of(&lecture.until("Playable", "True").await?)?;
+    let prefix = is_shown(&lecture).await?;
 
     let mut second = lecture.publish(Shot { first: AGAIN, ..Shot::small() }).await?;
     is_ended(&mut second, "another publisher has this key in use").await?;
@@ -47,10 +56,10 @@ async fn the_first_wins(lab: &Lab) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_backup_takes_over() -> Result<()> {
-    Lab::run("the_backup_takes_over", Share::OneLecture, async |lab| {
+    Lab::run("the_backup_takes_over", Share::Quarter, async |lab| {
         let lecture = lab.apply("statics", small(json!({"reconnect": {"backup": true}}))).await?;
         let lecturer = lecture.publish(Shot::small()).await?;
-        let prefix = prefix_of(&lecture.until("Playable", "True").await?)?;
+        let prefix = is_shown(&lecture).await?;
         let (url, key) = lecture.credentials_of("backupKey").await?;
         let backup = lab.publish(&url, &key, Shot { first: AGAIN, ..Shot::small() })?;
         let stands_by = lecture.wait_for("the backup stands by", STEP, |stream| {

@@ -17,7 +17,7 @@ const RELAYED: &str = "lectern_ingest_relayed";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner() -> Result<()> {
-    Lab::run("a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner", Share::Alone, async |lab| {
+    Lab::run("a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner", Share::Whole, async |lab| {
         outlives(lab, async |owner| lab.dies(owner).await, async |owner| lab.comes_back(owner).await).await
     })
     .await
@@ -26,7 +26,7 @@ async fn a_publisher_at_the_wrong_shard_is_relayed_and_outlives_the_owner() -> R
 /// As above, and nobody is told that the owner is gone: its connections stay open, and it believes that it is the owner.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_that_is_cut_off_does_not_take_its_stream_back() -> Result<()> {
-    Lab::run("an_owner_that_is_cut_off_does_not_take_its_stream_back", Share::Alone, async |lab| {
+    Lab::run("an_owner_that_is_cut_off_does_not_take_its_stream_back", Share::Whole, async |lab| {
         outlives(lab, async |owner| lab.is_cut_off(owner).await, async |owner| lab.is_reached(owner).await).await
     })
     .await
@@ -65,7 +65,7 @@ async fn outlives(lab: &Lab, goes: impl AsyncFnOnce(&str) -> Result<()>, comes: 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_is_drained_mid_lecture() -> Result<()> {
-    Lab::run("a_shard_is_drained_mid_lecture", Share::Alone, async |lab| {
+    Lab::run("a_shard_is_drained_mid_lecture", Share::Whole, async |lab| {
         let lecture = lab.apply("music", small(json!({}))).await?;
         let placed = placement(&lecture.until("Placed", "True").await?)?;
         let owner = placed.shard.clone();

@@ -3,7 +3,7 @@
 use super::Kind;
 use super::parts::{self, LowLatency};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// A media playlist of one rendition.
 ///
@@ -91,10 +91,10 @@ pub fn media_playlist(playlist: &MediaPlaylist<'_>) -> String {
             parts::of_segment(&mut out, low_latency, number);
         }
         match entry {
-            Entry::Segment(segment) => line(&mut out, format_args!("#EXTINF:{:.5},", segment.duration.as_secs_f64())),
+            Entry::Segment(segment) => line(&mut out, format_args!("#EXTINF:{},", Seconds(segment.duration))),
             Entry::Gap(_) => {
                 line(&mut out, format_args!("#EXT-X-GAP"));
-                line(&mut out, format_args!("#EXTINF:{:.5},", playlist.segment_duration.ticks().as_secs_f64()));
+                line(&mut out, format_args!("#EXTINF:{},", Seconds(playlist.segment_duration.ticks())));
                 dated = false; // players drift over a gap: say the time again after it
             }
         }
@@ -141,8 +141,32 @@ fn date(out: &mut String, playlist: &MediaPlaylist<'_>, number: SegmentNumber) {
     }
 }
 
-pub(super) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+/// In seconds, with five decimals: in whole numbers, because live playlists say it a hundred times a second.
+pub(super) struct Seconds(pub Ticks);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // 100,000 / 90,000, rounded to the nearest: ninths have no middle.
+        let decimals = self.0.0.saturating_mul(10).saturating_add(4) / 9;
+        write!(out, "{}.{:05}", decimals / 100_000, decimals % 100_000)
+    }
+}
+
+pub(super) fn line(out: &mut String, text: fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = out.write_fmt(text);
     out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn seconds_are_written_as_a_float_would_be(ticks in 0..90_000_000_000u64) {
+            prop_assert_eq!(Seconds(Ticks(ticks)).to_string(), format!("{:.5}", Ticks(ticks).as_secs_f64()));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Parts of segments in a media playlist: Low-Latency HLS (draft-pantos-hls-rfc8216bis).
 
-use super::media::line;
+use super::media::{Seconds, line};
 use lectern_contract::{SegmentNumber, Ticks};
 use std::collections::VecDeque;
 
@@ -122,7 +122,7 @@ pub(super) fn open(out: &mut String, low_latency: &LowLatency<'_>, next: Segment
 fn list(out: &mut String, cut: &Cut) {
     for (at, part) in cut.parts.iter().enumerate() {
         let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
-        line(out, format_args!("#EXT-X-PART:DURATION={:.5},URI=\"{}.{at}.m4s\"{independent}", part.duration.as_secs_f64(), cut.number));
+        line(out, format_args!("#EXT-X-PART:DURATION={},URI=\"{}.{at}.m4s\"{independent}", Seconds(part.duration), cut.number));
     }
 }
 

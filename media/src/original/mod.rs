@@ -157,7 +157,9 @@ fn fragment(out: &mut Vec<u8>, track: Track, units: &[AccessUnit], durations: &m
     let Some(start) = start else { return Ok(()) };
     // Grows from fragment to fragment and from file to file, for the 24 days that 32 bits last.
     let sequence = (start.as_millis() as u32).wrapping_mul(2).wrapping_add(track as u32);
-    Ok(cmaf::fragment(out, id(track), sequence, start.0, &samples)?)
+    cmaf::fragment_head(out, id(track), sequence, start.0, &samples)?;
+    samples.iter().for_each(|sample| out.extend_from_slice(&sample.data));
+    Ok(())
 }
 
 #[cfg(test)]

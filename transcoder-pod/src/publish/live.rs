@@ -1,6 +1,8 @@
 //! What origins get: the objects that a player needs now, held in memory, and who wants to hear of new ones.
 
-use bytes::{Bytes, BytesMut};
+use crate::packager::Body;
+use bytes::buf::Chain;
+use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::PushFrame;
 use lectern_contract::{RunId, SegmentNumber};
@@ -10,6 +12,9 @@ use tokio::sync::mpsc;
 /// Frames that may wait for a subscriber: some ten seconds of a ladder. One that is slower is dropped, and comes back.
 const WAITING: usize = 256;
 
+/// A frame on its way to a subscriber: its first bytes, and the body where it has one.
+pub type Sent = Chain<Bytes, Body>;
+
 /// The live objects of one run; all clones are one.
 #[derive(Debug, Clone)]
 pub struct Live(Arc<Mutex<Inner>>);
@@ -18,8 +23,8 @@ pub struct Live(Arc<Mutex<Inner>>);
 struct Inner {
     run: RunId,
     /// In the order in which they must be handed out: what is named before what names it.
-    objects: Vec<(ObjectName, Bytes)>,
-    subscribers: Vec<mpsc::Sender<Bytes>>,
+    objects: Vec<(ObjectName, Body)>,
+    subscribers: Vec<mpsc::Sender<Sent>>,
     last_word: Option<PushFrame>,
 }
 
@@ -35,16 +40,24 @@ impl Live {
 
     /// Publishes an object, in the place of what had its name.
     pub fn put(&self, name: ObjectName, body: Bytes) {
+        self.put_pieces(name, [body].into_iter().collect());
+    }
+
+    /// The same of an object in pieces.
+    pub fn put_pieces(&self, name: ObjectName, body: Body) {
         let mut inner = self.lock();
-        inner.tell(&PushFrame::Object { name: name.to_string(), body: body.clone() });
+        inner.tell(|head| {
+            PushFrame::encode_head(head, &name.to_string(), body.remaining());
+            body.clone()
+        });
         inner.keep(name, body);
     }
 
     /// Publishes segment `number` of `rendition`, whose `parts` were published before it: who got those joins them.
-    pub fn put_joined(&self, rendition: &str, number: SegmentNumber, parts: u32, body: Bytes) {
+    pub fn put_joined(&self, rendition: &str, number: SegmentNumber, parts: u32, body: Body) {
         let name = ObjectName::Segment(rendition.to_owned(), number);
         let mut inner = self.lock();
-        inner.tell(&PushFrame::Joined { name: name.to_string(), parts });
+        inner.tell_frame(&PushFrame::Joined { name: name.to_string(), parts });
         inner.keep(name, body);
     }
 
@@ -61,13 +74,13 @@ impl Live {
     /// Says the last word to all subscribers, now and later.
     pub fn close(&self, last_word: PushFrame) {
         let mut inner = self.lock();
-        inner.tell(&last_word);
+        inner.tell_frame(&last_word);
         inner.subscribers.clear();
         inner.last_word = Some(last_word);
     }
 
     /// A new subscriber to `run`: what it gets at once, and what comes later. Without the latter nothing follows.
-    pub fn subscribe(&self, run: &RunId) -> (Bytes, Option<mpsc::Receiver<Bytes>>) {
+    pub fn subscribe(&self, run: &RunId) -> (Bytes, Option<mpsc::Receiver<Sent>>) {
         let mut inner = self.lock();
         let mut bytes = BytesMut::new();
         if *run != inner.run {
@@ -75,7 +88,8 @@ impl Live {
             return (bytes.freeze(), None);
         }
         for (name, body) in &inner.objects {
-            PushFrame::Object { name: name.to_string(), body: body.clone() }.encode(&mut bytes);
+            PushFrame::encode_head(&mut bytes, &name.to_string(), body.remaining());
+            bytes.put(body.clone());
         }
         if let Some(last_word) = &inner.last_word {
             last_word.encode(&mut bytes);
@@ -88,7 +102,7 @@ impl Live {
 }
 
 impl Inner {
-    fn keep(&mut self, name: ObjectName, body: Bytes) {
+    fn keep(&mut self, name: ObjectName, body: Body) {
         match self.objects.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = body,
             None => {
@@ -99,14 +113,22 @@ impl Inner {
         }
     }
 
-    fn tell(&mut self, frame: &PushFrame) {
+    fn tell_frame(&mut self, frame: &PushFrame) {
+        self.tell(|head| {
+            frame.encode(head);
+            Body::new()
+        });
+    }
+
+    /// Sends what `encode` writes, and after it what it returns.
+    fn tell(&mut self, encode: impl FnOnce(&mut BytesMut) -> Body) {
         if self.subscribers.is_empty() {
             return;
         }
-        let mut bytes = BytesMut::new();
-        frame.encode(&mut bytes);
-        let bytes = bytes.freeze();
-        self.subscribers.retain(|subscriber| subscriber.try_send(bytes.clone()).is_ok());
+        let mut head = BytesMut::with_capacity(128);
+        let body = encode(&mut head);
+        let head = head.freeze();
+        self.subscribers.retain(|subscriber| subscriber.try_send(head.clone().chain(body.clone())).is_ok());
     }
 }
 
@@ -124,8 +146,8 @@ fn rank(name: &ObjectName) -> u8 {
 mod tests {
     use super::*;
 
-    fn names(bytes: Bytes) -> Vec<String> {
-        let mut input = BytesMut::from(&bytes[..]);
+    fn names(mut bytes: impl Buf) -> Vec<String> {
+        let mut input = BytesMut::from(&bytes.copy_to_bytes(bytes.remaining())[..]);
         let mut names = Vec::new();
         while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
             names.push(match frame {
@@ -167,7 +189,7 @@ mod tests {
         for part in 0..2 {
             live.put(ObjectName::Part("a".into(), SegmentNumber(1), part), Bytes::from_static(b"x"));
         }
-        live.put_joined("a", SegmentNumber(1), 2, Bytes::from_static(b"xx"));
+        live.put_joined("a", SegmentNumber(1), 2, [Bytes::from_static(b"xx")].into_iter().collect());
         let mut early = early.unwrap();
         let heard: Vec<String> = std::iter::from_fn(|| early.try_recv().ok()).flat_map(names).collect();
         assert_eq!(heard, ["a/1.0.m4s", "a/1.1.m4s", "a/1.m4s = 2"]);

@@ -1,7 +1,7 @@
 //! The push server: hands [`Live`] to the origins that connect.
 
 use super::Live;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use lectern_contract::push::PushRequest;
 use std::io;
 use std::time::Duration;
@@ -52,12 +52,12 @@ async fn feed(mut socket: TcpStream, live: Live) -> io::Result<()> {
     let Some(mut later) = later else { return socket.shutdown().await };
     let mut nothing = [0; 1];
     loop {
-        let bytes: Option<Bytes> = tokio::select! {
-            bytes = later.recv() => bytes,
+        let sent = tokio::select! {
+            sent = later.recv() => sent,
             _ = socket.read(&mut nothing) => return Ok(()), // it hung up, or says what nobody asked for
         };
-        match bytes {
-            Some(bytes) => socket.write_all(&bytes).await?,
+        match sent {
+            Some(mut sent) => socket.write_all_buf(&mut sent).await?,
             None => return socket.shutdown().await,
         }
     }

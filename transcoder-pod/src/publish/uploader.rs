@@ -5,7 +5,7 @@ use super::{WINDOW, live_playlist};
 use crate::packager::Segment;
 use crate::retry::Backoff;
 use crate::status::Status;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use lectern_cloud::{Objects, StorageError};
 use lectern_contract::SegmentNumber;
 use lectern_contract::job::LiveJob;
@@ -108,7 +108,8 @@ impl Uploader {
     }
 
     async fn segment(&mut self, segment: Segment) {
-        let Segment { number, duration, init, body, .. } = segment;
+        let Segment { number, duration, init, mut body, .. } = segment;
+        let body = body.copy_to_bytes(body.remaining());
         let bytes = body.len() as u64;
         self.put(&ObjectName::Segment(self.name.clone(), number), body).await;
         self.window.push(hls::Segment { number, duration, init });
@@ -156,13 +157,14 @@ pub fn empty_window() -> LiveWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packager::Body;
     use lectern_contract::Ticks;
 
     #[test]
     fn a_full_backlog_gives_up_its_oldest_segment_and_no_init_section() {
         let backlog = Backlog::default();
         backlog.push(Item::Init(0, Bytes::new()));
-        let segment = |n| Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body: Bytes::new(), parts: 0 });
+        let segment = |n| Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body: Body::default(), parts: 0 });
         for n in 0..BACKLOG as u64 {
             assert_eq!(backlog.push(segment(n)), None);
         }

@@ -1,7 +1,7 @@
 //! Runs the engine and the packager on feed frames, and measures what comes out.
 
 use super::{ladder, tool};
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use lectern_contract::feed::FeedFrame;
 use lectern_contract::{Ladder, PartCount, SegmentDuration, Ticks, VideoCodec, VideoRendition};
 use lectern_media::{aac::AacConfig, cmaf};
@@ -100,7 +100,7 @@ fn segments(made: Vec<packager::Made>) -> impl Iterator<Item = Segment> {
 
 pub fn write(folder: &Path, name: &str, init: &Bytes, segments: &[Segment]) -> String {
     let mut file = init.to_vec();
-    segments.iter().for_each(|segment| file.extend_from_slice(&segment.body));
+    segments.iter().for_each(|segment| file.put(segment.body.clone()));
     let path = folder.join(format!("{name}.mp4"));
     std::fs::write(&path, file).unwrap();
     path.to_str().unwrap().to_owned()

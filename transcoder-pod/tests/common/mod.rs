@@ -31,10 +31,15 @@ pub fn tool(name: &str, arguments: &[&str]) -> String {
 /// `seconds` of a test picture (30 frames a second, 2 B-frames, a keyframe every 1.5 s) and a tone (44.1 kHz), stamped
 /// from `start` on; `tracks` are ffmpeg's arguments that leave a track out, if any.
 pub fn lecture(name: &str, seconds: u32, start: Ticks, tracks: &[&str]) -> Vec<FeedFrame> {
+    let picture = format!("testsrc2=size=640x360:rate=30:duration={seconds}");
+    let tone = format!("sine=frequency=440:sample_rate=44100:duration={seconds}");
+    lecture_of(name, &picture, &tone, start, tracks)
+}
+
+/// The same of other pictures and sounds: sources of lavfi.
+pub fn lecture_of(name: &str, picture: &str, tone: &str, start: Ticks, tracks: &[&str]) -> Vec<FeedFrame> {
     let path = folder(name).join("source.flv");
-    let (picture, tone) =
-        (format!("testsrc2=size=640x360:rate=30:duration={seconds}"), format!("sine=frequency=440:sample_rate=44100:duration={seconds}"));
-    let mut arguments = vec!["-y", "-v", "error", "-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &tone];
+    let mut arguments = vec!["-y", "-v", "error", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone];
     arguments.extend("-c:v libx264 -preset veryfast -bf 2 -g 45 -pix_fmt yuv420p -b:v 1M -c:a aac -ac 2 -b:a 96k".split(' '));
     arguments.extend(tracks);
     arguments.push(path.to_str().unwrap());

@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
     for round in 1..=args.rounds {
         if args.side != "peer" {
             eprintln!("round {round} of {}: Lectern", args.rounds);
-            Lab::run("bench-latency-us", Share::Alone, async |lab| {
+            Lab::run("bench-latency-us", Share::Whole, async |lab| {
                 us.add(&lectern(lab, args.seconds).await?);
                 Ok(())
             })

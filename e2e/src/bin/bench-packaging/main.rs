@@ -5,6 +5,7 @@
 mod source;
 
 use anyhow::{Context as _, Result, ensure};
+use bytes::Buf as _;
 use clap::Parser;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::RunPrefix;
@@ -71,7 +72,7 @@ fn ours(source: &Source, repeats: u32) -> Result<f64> {
         for output in source.outputs() {
             studio.take(output)?;
             while let Ok(frame) = pushed.try_recv() {
-                bytes += frame.len();
+                bytes += frame.remaining();
             }
         }
         studio.close(true);

@@ -60,7 +60,7 @@ async fn main() -> Result<()> {
     for round in 1..=args.repeats {
         if args.side != "peer" {
             eprintln!("round {round} of {}: Lectern", args.repeats);
-            Lab::run("bench-start-us", Share::Alone, async |lab| {
+            Lab::run("bench-start-us", Share::Whole, async |lab| {
                 us.add(&lectern(lab).await?.steps());
                 Ok(())
             })
