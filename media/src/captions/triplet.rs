@@ -1,13 +1,13 @@
-//! cc_data: captions in threes of bytes (CTA-708-E §4.3), and how they wait for a picture.
+//! cc_data: captions in threes of bytes (ANSI/CTA-708-E §4.3), and how they wait for a picture.
 
 use std::collections::VecDeque;
 
-/// As many as one picture's cc_data can count: cc_count has five bits (CTA-708-E §4.3.4).
+/// As many as one picture's cc_data can count: cc_count has five bits.
 pub const MOST: usize = 31;
 /// As many may wait: of a source whose pictures are dropped, some eight rendered pictures' worth.
 const MOST_WAITING: usize = 8 * MOST;
 
-/// One cc_data_pkt (CTA-708-E §4.3.5).
+/// One cc_data_pkt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Triplet(pub [u8; 3]);
 
