@@ -5,6 +5,8 @@ use bytes::{Bytes, BytesMut};
 use lectern_contract::feed::{Codec, FeedFrame, FeedRequest, Track};
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_contract::relay::RelayFrame;
+use lectern_contract::{Ticks, VideoCodec};
+use lectern_media::captions::{Captions, carriage, triplets, webvtt};
 use lectern_media::rtmp::message::{Aggregate, Command, UserControl};
 use lectern_media::rtmp::{amf, amf0, amf3, chunk};
 use lectern_media::source::TagReader;
@@ -26,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("vp9", |bytes| configured(Codec::Vp9, bytes)),
     ("aac", |bytes| configured(Codec::Aac, bytes)),
     ("sound", sounds),
+    ("captions", captions),
     ("feed", feed),
 ];
 
@@ -109,6 +112,21 @@ fn sounds(bytes: &[u8]) {
     let Some((codec, rest)) = bytes.split_first() else { return };
     configured(CODECS[usize::from(*codec) % CODECS.len()], rest);
     let _ = TagReader::default().frame(Track::Audio, true, 0, Bytes::copy_from_slice(rest));
+}
+
+/// A coded picture that may carry captions; and captions, ten a picture, with what is read of them every second.
+fn captions(bytes: &[u8]) {
+    for codec in [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1] {
+        assert!(carriage::carried(codec, bytes).len() * 3 <= bytes.len());
+    }
+    let mut captions = Captions::default();
+    for (picture, some) in bytes.chunks(30).enumerate() {
+        let at = Ticks(picture as u64 * 3000);
+        captions.take(at, triplets(some));
+        if picture % 30 == 29 {
+            let _ = webvtt(&captions.between(Ticks(at.0 - 87_000), at));
+        }
+    }
 }
 
 /// What peers inside send: frames of feed, relay and push.

@@ -7,8 +7,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// OBU types (AV1 §6.2.2).
 const SEQUENCE_HEADER: u8 = 1;
 const TEMPORAL_DELIMITER: u8 = 2;
-const FRAME_HEADER: u8 = 3;
-const FRAME: u8 = 6;
+pub(crate) const FRAME_HEADER: u8 = 3;
+pub(crate) const METADATA: u8 = 5;
+pub(crate) const FRAME: u8 = 6;
 
 /// What an AV1CodecConfigurationRecord says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,15 +136,15 @@ pub fn without_temporal_delimiters(unit: Bytes) -> Bytes {
     out.freeze()
 }
 
-struct Unit<'a> {
-    kind: u8,
-    payload: &'a [u8],
+pub(crate) struct Unit<'a> {
+    pub(crate) kind: u8,
+    pub(crate) payload: &'a [u8],
     /// Where it ends in what was given.
-    end: usize,
+    pub(crate) end: usize,
 }
 
 /// The units in `bytes`, up to the first that claims more than there is. Only the last may come without a size.
-fn units_of(bytes: &[u8]) -> impl Iterator<Item = Unit<'_>> {
+pub(crate) fn units_of(bytes: &[u8]) -> impl Iterator<Item = Unit<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let header = *bytes.get(at)?;

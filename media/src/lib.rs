@@ -6,6 +6,7 @@ pub mod ac3;
 pub mod av1;
 pub mod avc;
 mod bits;
+pub mod captions;
 pub mod cmaf;
 pub mod dash;
 #[cfg(test)]

@@ -5,8 +5,11 @@ use super::software::Keyframes;
 use super::video_grid::{Place, VideoGrid};
 use super::{Backend, Encoded, EngineError, Order, Output, coded, ff, nvenc, put, software};
 use ffmpeg_next::codec::encoder;
+use ffmpeg_next::frame::side_data::Type::A53CC;
 use ffmpeg_next::{Packet, frame, picture};
 use lectern_contract::{Ticks, VideoRendition};
+use lectern_media::captions::{Pending, Triplet, carriage, triplets};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use tokio::sync::mpsc;
@@ -39,6 +42,10 @@ pub struct VideoEncoder {
     /// Drawn when it is first needed.
     slate: Option<frame::Video>,
     force: bool,
+    /// Captions of pictures that came and are not encoded yet.
+    captions: Pending,
+    /// Captions of pictures that the encoder has, by their slots.
+    carried: VecDeque<(u64, Vec<Triplet>)>,
     out: mpsc::Sender<Output>,
 }
 
@@ -63,7 +70,23 @@ impl VideoEncoder {
         let scaler = Scaler::new(rendition.width, rendition.height);
         // Nobody listens only when the job is being stopped; the first picture finds out.
         let _ = put(&out, Output::Config { rendition: at, config });
-        Ok(Self { at, order, rendition, grid, encoder, keyframes, given: 0, hardware, scaler, last: None, slate: None, force: true, out })
+        Ok(Self {
+            at,
+            order,
+            rendition,
+            grid,
+            encoder,
+            keyframes,
+            given: 0,
+            hardware,
+            scaler,
+            last: None,
+            slate: None,
+            force: true,
+            captions: Pending::default(),
+            carried: VecDeque::new(),
+            out,
+        })
     }
 
     /// Encodes until the decoder hangs up, then what is left.
@@ -90,7 +113,11 @@ impl VideoEncoder {
     }
 
     fn take(&mut self, picture: &frame::Video, pts: Ticks) -> Result<bool, EngineError> {
-        let Place::At { repeat_from, slot, after_hole } = self.grid.place(pts) else { return Ok(true) };
+        let captions: Vec<Triplet> = picture.side_data(A53CC).map(|data| triplets(data.data()).collect()).unwrap_or_default();
+        let Place::At { repeat_from, slot, after_hole } = self.grid.place(pts) else {
+            self.captions.push(captions);
+            return Ok(true);
+        };
         self.force |= after_hole;
         if let Some(mut last) = self.last.take() {
             for slot in repeat_from..slot {
@@ -101,6 +128,8 @@ impl VideoEncoder {
         }
         // Before the order's start a picture is needed only to be repeated.
         let mut scaled = self.scaler.run(picture)?;
+        scaled.remove_side_data(A53CC); // x264 and NVENC would write it, again with each repetition
+        self.captions.push(captions);
         let listening = self.encode(&mut scaled, slot)?;
         self.last = Some(scaled);
         Ok(listening)
@@ -124,6 +153,7 @@ impl VideoEncoder {
 
     fn encode(&mut self, picture: &mut frame::Video, slot: u64) -> Result<bool, EngineError> {
         if self.grid.start(slot) < self.order.from {
+            self.captions = Pending::default();
             return Ok(true);
         }
         let key = std::mem::take(&mut self.force) || self.grid.begins_segment(slot, self.order.segment_duration);
@@ -140,6 +170,10 @@ impl VideoEncoder {
             self.given = 0;
         }
         self.given += 1;
+        let captions = self.captions.take();
+        if !captions.is_empty() {
+            self.carried.push_back((slot, captions));
+        }
         let asked = key && self.keyframes == Keyframes::Asked;
         picture.set_kind(if asked { picture::Type::I } else { picture::Type::None });
         picture.set_pts(Some(i64::try_from(slot).unwrap_or(i64::MAX)));
@@ -173,11 +207,16 @@ impl VideoEncoder {
         while self.encoder.receive_packet(&mut packet).is_ok() {
             let slot = u64::try_from(packet.pts().unwrap_or_default()).unwrap_or_default();
             let start = self.grid.start(slot).0;
+            let mut captions = Vec::new();
+            while let Some((_, carried)) = self.carried.pop_front_if(|(of, _)| *of <= slot) {
+                captions.extend(carried);
+            }
+            let data = coded::access_unit(self.rendition.codec, packet.data().unwrap_or_default());
             let sample = Encoded {
                 start,
                 duration: u32::try_from(self.grid.start(slot + 1).0 - start).unwrap_or(u32::MAX),
                 sync: packet.is_key(),
-                data: coded::access_unit(self.rendition.codec, packet.data().unwrap_or_default()),
+                data: carriage::carry(self.rendition.codec, data, &captions),
             };
             if !put(&self.out, Output::Sample { rendition: self.at, sample }) {
                 return Ok(false);

@@ -19,6 +19,8 @@ pub struct Made {
     pub segments: Vec<Segment>,
     /// Start, duration and whether decoding can start there.
     pub samples: Vec<(u64, u32, bool)>,
+    /// What is coded of each.
+    pub coded: Vec<Bytes>,
     pub ended: bool,
     /// Why it is not encoded as ordered.
     pub degraded: Vec<String>,
@@ -80,6 +82,7 @@ pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: 
             }),
             Output::Sample { sample, .. } => {
                 made.samples.push((sample.start, sample.duration, sample.sync));
+                made.coded.push(sample.data.clone());
                 made.segments.extend(segments(packager.push(sample).unwrap()));
             }
             Output::Degraded { why, .. } => made.degraded.push(why),
