@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use lectern_contract::ledger::{EndedRendition, Picture};
-use lectern_contract::{SegmentDuration, SegmentNumber, WallMillis};
+use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
 use lectern_media::dash::{Mpd, Representation, Stretch, mpd};
-use lectern_media::hls::{Entry, LiveWindow, Segment};
+use lectern_media::hls::{Entry, LiveWindow, Part, PartWindow, Segment};
 use roxmltree::{Document, Node};
 
 const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
@@ -14,7 +14,10 @@ const LIVE: Mpd = Mpd {
     anchor: WallMillis(1_700_000_000_250),
     published: WallMillis(1_700_000_030_000),
     ended: false,
+    part: None,
 };
+/// Of parts of a third of a second, to a frame of AAC.
+const LOW: Mpd = Mpd { part: Some(Ticks(30_720)), ..LIVE };
 
 fn segment(number: u64) -> Segment {
     Segment { number: SegmentNumber(number), duration: TWO.ticks(), init: 0 }
@@ -106,6 +109,49 @@ fn a_live_mpd_names_what_there_is() {
     assert_eq!(named[0].1, expected);
     assert_eq!(named[1].1.len(), 9);
     assert_eq!(named[2].1, [("audio/14.m4s".to_owned(), 2_520_000)]);
+}
+
+/// A window of parts: a part each of the segments given, which need init section `init`.
+fn parts(numbers: impl IntoIterator<Item = u64>, init: u32) -> PartWindow {
+    let mut parts = PartWindow::default();
+    let part = Part { duration: Ticks(30_000), independent: true };
+    numbers.into_iter().for_each(|number| parts.push(SegmentNumber(number), init, part));
+    parts
+}
+
+#[test]
+fn a_low_latency_mpd_names_the_segment_that_is_being_made() {
+    let whole = || stretch((5..15).map(segment));
+    let text = text(&LOW, [whole().with_open(&parts([14, 15], 0)), whole().with_open(&parts([14], 0)), whole()]);
+    golden("live-low.mpd", &text);
+    let document = Document::parse(&text).unwrap();
+    let named = named(&document);
+    let last: Vec<_> = named.iter().map(|(_, urls)| urls.last().unwrap().0.as_str()).collect();
+    assert_eq!(last, ["720p/15.m4s", "360p/14.m4s", "audio/14.m4s"]);
+    let templates = all(&document, "SegmentTemplate");
+    assert_eq!(attributes(&templates, "availabilityTimeOffset"), [Some("1.658"); 3], "two seconds less the longest part");
+    assert_eq!(attributes(&templates, "availabilityTimeComplete"), [Some("false"); 3]);
+    assert_eq!(document.root_element().attribute("suggestedPresentationDelay"), None, "players would add the target to it");
+    let (latency, reference) = (&all(&document, "Latency")[0], &all(&document, "ProducerReferenceTime")[0]);
+    assert_eq!((latency.attribute("target"), latency.attribute("referenceId")), (Some("3500"), reference.attribute("id")));
+    assert_eq!(reference.attribute("wallClockTime"), document.root_element().attribute("availabilityStartTime"));
+}
+
+#[test]
+fn an_open_segment_is_named_only_where_it_continues_what_is_whole() {
+    let last = |parts: &PartWindow| stretch((5..15).map(segment)).with_open(parts).last().0;
+    assert_eq!(last(&parts([15], 0)), 15);
+    assert_eq!(last(&parts([16], 0)), 14, "after a hole");
+    assert_eq!(last(&parts([15], 1)), 14, "of another init section");
+    assert_eq!(last(&PartWindow::default()), 14);
+}
+
+#[test]
+fn without_parts_and_after_the_end_nothing_can_be_had_early() {
+    let stretches = || [stretch((5..15).map(segment)); 3];
+    let ended = text(&Mpd { ended: true, ..LOW }, stretches());
+    assert_eq!(ended, text(&Mpd { ended: true, ..LIVE }, stretches()));
+    assert!(!text(&LIVE, stretches()).contains("availabilityTime"));
 }
 
 #[test]

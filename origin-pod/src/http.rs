@@ -1,6 +1,7 @@
 //! The HTTP side: paths in, objects out.
 
 use crate::directives::Directives;
+use crate::growing::{self, Growing};
 use crate::metrics::{Kind, Metrics, Outcome};
 use crate::pages::{self, Pages};
 use crate::public::Public;
@@ -17,11 +18,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use lectern_cloud::StorageError;
 use lectern_contract::keys::{self, RunPrefix};
 use lectern_podkit::{CancellationToken, Task};
 use std::io;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 #[derive(Clone)]
 struct Origin {
@@ -82,6 +85,10 @@ async fn object(origin: &Origin, method: &Method, uri: &Uri, headers: &HeaderMap
     let (body, outcome) = match origin.runs.get(&prefix, rest, what, directives).await {
         Ok(Found::Memory(body)) => (body, Outcome::Memory),
         Ok(Found::Storage(body)) => (body, Outcome::Storage),
+        Ok(Found::Growing(grown)) => {
+            origin.metrics.request(what.kind(), Outcome::Memory);
+            return growing(origin, method, rest, grown);
+        }
         Ok(Found::Nowhere(reason)) => {
             origin.metrics.request(what.kind(), Outcome::Missing);
             return refusal(StatusCode::NOT_FOUND, reason);
@@ -128,6 +135,15 @@ async fn object(origin: &Origin, method: &Method, uri: &Uri, headers: &HeaderMap
         *response.body_mut() = Body::from(body);
     }
     response
+}
+
+/// A segment that is being made: its length is not known, and no cache may keep it. (One that takes what ends early for whole would
+/// serve a torso for two weeks; CloudFront does so where there is no length.)
+fn growing(origin: &Origin, method: &Method, path: &str, grown: watch::Receiver<Growing>) -> Response {
+    let sent = origin.metrics.sent.clone();
+    let body = growing::body(grown).inspect_ok(move |part| drop(sent.inc_by(part.len() as u64)));
+    let body = if method == Method::GET { Body::from_stream(body) } else { Body::empty() };
+    ([(CONTENT_TYPE, keys::content_type(path)), (CACHE_CONTROL, "no-store")], body).into_response()
 }
 
 fn failure(error: &StorageError) -> (Outcome, Response) {

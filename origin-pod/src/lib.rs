@@ -9,6 +9,7 @@ pub mod args;
 pub mod cache;
 pub mod directives;
 pub mod edge;
+pub mod growing;
 pub mod http;
 pub mod memory;
 pub mod metrics;

@@ -1,6 +1,8 @@
 //! What packagers pushed of one run.
 
 use crate::cache::ByteCache;
+use crate::edge::Position;
+use crate::growing::{Growing, OpenSegments};
 use crate::playlist::Playlist;
 use crate::public::Public;
 use bytes::{Bytes, BytesMut};
@@ -30,6 +32,7 @@ struct Inner {
     small: HashMap<String, Bytes>,
     playlists: HashMap<String, watch::Sender<Playlist>>,
     rings: HashMap<String, Rings>,
+    open: OpenSegments,
 }
 
 /// Paths of what is held of one rendition, in the order of arrival.
@@ -62,6 +65,16 @@ impl Memory {
         }
     }
 
+    /// The segment at `path` as far as it is made, and what comes of it.
+    pub fn growing(&self, path: &str) -> Option<watch::Receiver<Growing>> {
+        self.read().open.get(path)
+    }
+
+    /// Who made the open segments is gone: nobody finishes them.
+    pub fn abandon(&self) {
+        self.write().open.abandon();
+    }
+
     /// The live playlist at `path` and all that follow it.
     pub fn follow(&self, path: &str) -> Option<watch::Receiver<Playlist>> {
         self.read().playlists.get(path).map(watch::Sender::subscribe)
@@ -87,7 +100,9 @@ impl Memory {
             return;
         }
         let part = |at: u32| format!("{stem}.{at}.m4s");
-        let Some(bodies) = (0..parts).map(|at| self.segments.get(&self.key(&part(at)))).collect::<Option<Vec<_>>>() else { return };
+        let Some(bodies) = (0..parts).map(|at| self.segments.get(&self.key(&part(at)))).collect::<Option<Vec<_>>>() else {
+            return self.write().open.whole(path, |held| held.len() as u64 == u64::from(parts));
+        };
         let mut whole = BytesMut::with_capacity(bodies.iter().map(Bytes::len).sum());
         bodies.iter().for_each(|body| whole.extend_from_slice(body));
         let whole = whole.freeze();
@@ -103,7 +118,8 @@ impl Memory {
 
     fn hold(&self, path: &str, what: Public, body: Bytes) {
         let mut inner = self.write();
-        self.segments.put(&self.key(path), body);
+        let length = body.len();
+        self.segments.put(&self.key(path), body.clone());
         let rings = inner.rings.entry(path.split('/').next().unwrap_or_default().to_owned()).or_default();
         let (ring, most) = if what == Public::Segment { (&mut rings.segments, SEGMENTS) } else { (&mut rings.parts, PARTS) };
         ring.retain(|held| held != path);
@@ -112,6 +128,15 @@ impl Memory {
             if let Some(oldest) = ring.pop_front() {
                 self.segments.remove(&self.key(&oldest));
             }
+        }
+        // After the segment is held: who finds it open no more finds it whole.
+        match what {
+            Public::Segment => inner.open.whole(path, |parts| parts.iter().map(Bytes::len).sum::<usize>() == length),
+            Public::Part(Position { msn, part: Some(part) }) => {
+                let rendition = path.split('/').next().unwrap_or_default();
+                inner.open.part(&format!("{rendition}/{msn}.m4s"), part, body);
+            }
+            _ => {}
         }
     }
 
@@ -146,7 +171,6 @@ impl Drop for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::Position;
 
     fn memory(limit: usize) -> Memory {
         let (prefix, _) = RunPrefix::of_key("0a/school/algebra/r1/live.m3u8").expect("it is a key");

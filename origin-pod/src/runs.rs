@@ -3,6 +3,7 @@
 use crate::cache::ByteCache;
 use crate::directives::Directives;
 use crate::edge::Position;
+use crate::growing::Growing;
 use crate::memory::Memory;
 use crate::metrics::{During, Metrics};
 use crate::playlist::Playlist;
@@ -63,10 +64,12 @@ pub(crate) struct Run {
 }
 
 /// Where an object was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Found {
     /// A packager pushed it.
     Memory(Bytes),
+    /// A segment that is being made.
+    Growing(watch::Receiver<Growing>),
     /// S3 has it.
     Storage(Bytes),
     /// Nobody has it; the reason is for people.
@@ -112,8 +115,11 @@ impl Runs {
             Public::Part(at) => Ok(self.part(&self.asked_for(prefix), path, at).await),
             Public::Init | Public::Segment => {
                 let run = self.asked_for(prefix);
-                if let Some(body) = run.settled(path, what).await {
-                    return Ok(Found::Memory(body));
+                if let Some(found) = run.settled(|memory| pushed(memory, path, what)).await {
+                    return Ok(found);
+                }
+                if let Some(found) = self.begun(&run, path, what).await {
+                    return Ok(found);
                 }
                 let answer = self.0.store.get(&key, what).await;
                 if let (Ok(None), Some(pushed)) = (&answer, run.memory.get(path, what)) {
@@ -124,9 +130,21 @@ impl Runs {
         }
     }
 
+    /// The segment at `path` once it is begun, if it is among the next [`FURTHEST`] of a playlist with parts: players of DASH ask by
+    /// the clock, and who read a segment whose maker died asks for it again. `None` where there is nothing to wait for.
+    async fn begun(&self, run: &Run, path: &str, what: Public) -> Option<Found> {
+        let (rendition, file) = path.split_once('/')?;
+        let at = Position { msn: file.strip_suffix(".m4s")?.parse().ok()?, part: None };
+        let now = run.memory.follow(&format!("{rendition}/live.m3u8"))?.borrow().clone();
+        let hold = now.hold.filter(|_| !now.edge.reaches(at) && !now.edge.is_short_of(at, FURTHEST))?;
+        let _waiting = During::new(&self.0.metrics.waiting);
+        let found = timeout(hold, run.comes(|memory| pushed(memory, path, what))).await;
+        Some(found.ok().flatten().unwrap_or(Found::Nowhere("the segment was not begun while the request waited")))
+    }
+
     async fn live_playlist(&self, run: &Run, path: &str, key: &str, directives: Directives) -> Result<Found, Arc<StorageError>> {
         let what = Public::LivePlaylist;
-        if run.settled(path, what).await.is_none() || run.may_be_stale() {
+        if run.settled(|memory| memory.get(path, what)).await.is_none() || run.may_be_stale() {
             let answer = self.0.store.get(key, what).await;
             if run.memory.get(path, what).is_none() {
                 return Ok(stored(answer?, "the lecture has not begun, or there is none here"));
@@ -157,7 +175,7 @@ impl Runs {
             return Found::Memory(body);
         }
         let playlist = format!("{}/live.m3u8", path.split('/').next().unwrap_or_default());
-        if run.settled(&playlist, Public::LivePlaylist).await.is_none() {
+        if run.settled(|memory| memory.get(&playlist, Public::LivePlaylist)).await.is_none() {
             return nowhere;
         }
         let Some(mut held) = run.memory.follow(&playlist) else { return nowhere };
@@ -223,6 +241,11 @@ impl Runs {
     }
 }
 
+/// The segment, or the init section, at `path`, as far as it was pushed.
+fn pushed(memory: &Memory, path: &str, what: Public) -> Option<Found> {
+    memory.get(path, what).map(Found::Memory).or_else(|| memory.growing(path).map(Found::Growing))
+}
+
 fn stored(body: Option<Bytes>, otherwise: &'static str) -> Found {
     body.map_or(Found::Nowhere(otherwise), Found::Storage)
 }
@@ -232,8 +255,9 @@ impl Run {
         self.phase.send_replace(phase);
     }
 
-    /// The packager is lost, if it was not already.
+    /// The packager is lost, if it was not already. What it had begun is nobody's: a successor makes it anew.
     pub(crate) fn lost(&self) {
+        self.memory.abandon();
         self.phase.send_if_modified(|phase| {
             let news = !matches!(phase, Phase::Away { .. });
             if news {
@@ -253,13 +277,13 @@ impl Run {
         self.phase.send_modify(|_| {});
     }
 
-    /// The pushed object, waiting for it while the packager is being connected to.
-    async fn settled(&self, path: &str, what: Public) -> Option<Bytes> {
+    /// What `look` finds of what was pushed, waiting for it while the packager is being connected to.
+    async fn settled<T>(&self, look: impl Fn(&Memory) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + FIRST_OBJECTS;
         let mut phase = self.phase.subscribe();
         loop {
-            if let Some(body) = self.memory.get(path, what) {
-                return Some(body);
+            if let Some(found) = look(&self.memory) {
+                return Some(found);
             }
             let now = phase.borrow_and_update().clone();
             let wait_until = match now {
@@ -269,7 +293,21 @@ impl Run {
             };
             match timeout_at(wait_until, phase.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return self.memory.get(path, what),
+                Ok(Err(_)) | Err(_) => return look(&self.memory),
+            }
+        }
+    }
+
+    /// What `look` finds of what is pushed, now or later; `None` once the run has ended without it.
+    async fn comes<T>(&self, look: impl Fn(&Memory) -> Option<T>) -> Option<T> {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let ended = matches!(*phase.borrow_and_update(), Phase::Ended { .. });
+            if let Some(found) = look(&self.memory) {
+                return Some(found);
+            }
+            if ended || phase.changed().await.is_err() {
+                return None;
             }
         }
     }

@@ -138,3 +138,79 @@ async fn a_successor_is_waited_for() {
     assert_eq!(next.await.unwrap(), (200, playlist(12, 2)));
     assert_eq!(lab.get("360p/13.1.m4s").await, (200, "anew one".into()));
 }
+
+/// Reads on until `text` has come.
+async fn read(answer: &mut reqwest::Response, text: &str) {
+    let mut got = Vec::new();
+    while got.len() < text.len() {
+        got.extend(answer.chunk().await.unwrap().unwrap_or_else(|| panic!("it ends after {:?}", String::from_utf8_lossy(&got))));
+    }
+    assert_eq!(String::from_utf8_lossy(&got), text);
+}
+
+#[tokio::test]
+async fn a_segment_that_is_being_made_comes_part_by_part() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    let mut answer = lab.client.get(lab.url("360p/13.m4s")).send().await.unwrap();
+    let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    assert_eq!((answer.status().as_u16(), header("content-type").as_deref()), (200, Some("video/mp4")));
+    assert_eq!(header("cache-control").as_deref(), Some("no-store"), "what ends early must not stay in a cache");
+    assert_eq!((header("content-length"), header("accept-ranges")), (None, None));
+    read(&mut answer, "part nought ").await;
+    packager.push("360p/13.1.m4s", "part one ");
+    read(&mut answer, "part one ").await;
+    let late = ask(&lab, "360p/13.m4s");
+    packager.push("360p/13.2.m4s", "part two");
+    packager.join("360p/13.m4s", 3);
+    read(&mut answer, "part two").await;
+    assert_eq!(answer.chunk().await.unwrap(), None, "the last part ends it");
+    assert_eq!(late.await.unwrap(), (200, "part nought part one part two".into()));
+    lab.eventually("360p/13.m4s", "part nought part one part two").await;
+    let whole = lab.client.get(lab.url("360p/13.m4s")).send().await.unwrap();
+    assert_eq!(
+        (whole.content_length(), whole.headers()["cache-control"].to_str().unwrap()),
+        (Some(29), "public, max-age=1209600, immutable")
+    );
+    assert_eq!(lab.metrics.all_fetches(), 0);
+}
+
+#[tokio::test]
+async fn a_segment_whose_maker_dies_ends_in_an_error_and_a_successor_makes_it_anew() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    let mut answer = lab.client.get(lab.url("360p/13.m4s")).send().await.unwrap();
+    read(&mut answer, "part nought ").await;
+    packager.kill();
+    assert!(answer.chunk().await.is_err(), "a torso passes for a segment");
+    let next = ask(&lab, "360p/13.m4s");
+    waiting(&lab, 1).await; // for somebody to begin it
+    let successor = Packager::start().await;
+    successor.push("360p/13.0.m4s", "anew nought ");
+    successor.push("360p/live.m3u8", &playlist(12, 1));
+    successor.push("360p/13.1.m4s", "anew one");
+    successor.push("360p/live.m3u8", &playlist(12, 2));
+    successor.join("360p/13.m4s", 2);
+    lab.owned_by(Some(&successor.address), 2, false).await;
+    assert_eq!(next.await.unwrap(), (200, "anew nought anew one".into()));
+}
+
+#[tokio::test]
+async fn a_segment_that_is_not_begun_is_waited_for_and_one_that_never_comes_is_not_there() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    let (early, never) = (ask(&lab, "360p/14.m4s"), ask(&lab, "audio/13.m4s"));
+    waiting(&lab, 1).await;
+    packager.push("360p/13.1.m4s", "part one");
+    packager.join("360p/13.m4s", 2);
+    packager.push("360p/live.m3u8", &playlist(13, 0));
+    packager.push("360p/14.0.m4s", "next");
+    packager.push("360p/live.m3u8", &playlist(13, 1));
+    packager.join("360p/14.m4s", 1);
+    assert_eq!(early.await.unwrap(), (200, "next".into()));
+    assert_eq!(never.await.unwrap().0, 404, "a rendition that is not there");
+    packager.push("360p/live.m3u8", &playlist(14, 0));
+    assert_eq!(lab.get("360p/17.m4s").await.0, 404, "three segments ahead");
+    assert_eq!(lab.get("360p/15.m4s").await.0, 404, "after three target durations");
+    assert_eq!(lab.metrics.waiting.get(), 0);
+}

@@ -12,6 +12,7 @@ use lectern_contract::ledger::EndedRendition;
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks};
 use lectern_media::aac;
 use lectern_media::cmaf::{self, CmafError};
+use lectern_media::dash::{Representation, Stretch};
 use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, multivariant};
 use tokio::sync::mpsc;
 
@@ -29,6 +30,8 @@ pub struct Studio {
     status: Status,
     keeper: mpsc::UnboundedSender<Event>,
     named: usize,
+    /// What the MPD names.
+    listed: Vec<Stretch>,
     given_up: u64,
 }
 
@@ -91,7 +94,7 @@ impl Studio {
                 named,
             }
         });
-        Self { renditions: renditions.collect(), job, live, status, keeper, named: 0, given_up: 0 }
+        Self { renditions: renditions.collect(), job, live, status, keeper, named: 0, listed: Vec::new(), given_up: 0 }
     }
 
     /// The queues to S3, by rendition: name and backlog, in the ladder's order.
@@ -178,10 +181,13 @@ impl Studio {
     /// Media first, then the playlist that names it, then what names the playlist.
     fn publish(&mut self, at: usize, made: Vec<Made>) {
         let news = !made.is_empty();
-        let mut whole = false;
+        let (mut whole, mut opened) = (false, false);
         for made in made {
             match made {
-                Made::Part(part) => self.part(at, part),
+                Made::Part(part) => {
+                    opened |= part.index == 0;
+                    self.part(at, part);
+                }
                 Made::Segment(segment) => whole |= self.segment(at, segment),
             }
         }
@@ -190,10 +196,9 @@ impl Studio {
         }
         if whole {
             self.name_renditions();
-            if self.named > 0 {
-                let made = self.renditions.iter().filter(|rendition| rendition.made > 0);
-                self.put_mpd(made, false);
-            }
+        }
+        if (whole || opened) && self.named > 0 {
+            self.put_mpd(false);
         }
     }
 
@@ -249,10 +254,30 @@ impl Studio {
         self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
     }
 
-    fn put_mpd<'a>(&self, renditions: impl Iterator<Item = &'a Rendition>, ended: bool) {
-        if let Some(text) = live_mpd(&self.job, renditions.map(|rendition| (&rendition.named, &rendition.window)), ended) {
+    /// The MPD as it is now, if it names other segments than before or is final.
+    fn put_mpd(&mut self, ended: bool) {
+        // At the end also what only a predecessor has made: its MPD must be closed.
+        let shown = |rendition: &&Rendition| if ended { !rendition.named.codec.is_empty() } else { rendition.made > 0 };
+        let listed: Vec<Representation<'_>> = self
+            .renditions
+            .iter()
+            .filter(shown)
+            .filter_map(|rendition| {
+                let whole = Stretch::newest(&rendition.window)?;
+                let stretch = if ended { whole } else { whole.with_open(&rendition.parts) };
+                Some(Representation { named: &rendition.named, stretch })
+            })
+            .collect();
+        let stretches = listed.iter().map(|it| it.stretch).collect();
+        if !ended && stretches == self.listed {
+            return;
+        }
+        let nominal = self.job.parts.map(|parts| parts.nominal(self.job.segment_duration));
+        let part = nominal.and_then(|nominal| listed.iter().map(|it| longest_part(it.named, nominal)).max());
+        if let Some(text) = live_mpd(&self.job, &listed, part, ended) {
             self.live.put(ObjectName::Mpd, text);
         }
+        self.listed = stretches;
     }
 
     /// Publishes the multivariant playlist once every rendition that has begun has a segment: a player that is told of a
@@ -273,7 +298,7 @@ impl Studio {
     }
 
     /// Tells the uploaders that nothing follows and, where the run has `ended`, origins that their playlists are final.
-    pub fn close(self, ended: bool) {
+    pub fn close(mut self, ended: bool) {
         for rendition in &self.renditions {
             if ended && rendition.window.last().is_some() {
                 let playlist = live_playlist(&rendition.window, &self.job, None, true);
@@ -282,8 +307,7 @@ impl Studio {
             rendition.backlog.push(Item::Last(ended));
         }
         if ended {
-            // Also what only a predecessor has made: its MPD must be closed.
-            self.put_mpd(self.renditions.iter().filter(|rendition| !rendition.named.codec.is_empty()), true);
+            self.put_mpd(true);
         }
     }
 }

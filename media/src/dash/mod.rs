@@ -15,6 +15,13 @@
 //!
 //! **Another init section** begins a stretch, too, in the same Period and Representation: shaka-player applies the new
 //! `@initialization` when the MPD names it. It happens only where a successor's encoder has other parameters.
+//!
+//! **Low latency** ([`Mpd::part`]; DASH-IF IOP part 5, ISO/IEC 23009-1 §5.3.9.5.3). The segment that is being made is the last of the
+//! timeline from its first part on ([`Stretch::with_open`]), and its body comes part by part: `@availabilityTimeOffset` says how
+//! much earlier than its end it can be asked for, `@availabilityTimeComplete` that it is not whole then. The timeline stays because of
+//! the holes, and because dash.js 5.2 and shaka-player 5.2 take it: both ask for a segment that is listed as soon as the offset
+//! allows. What it costs against the arithmetic is an MPD to load in each segment, which the target latency has room for. A segment
+//! that is not begun is not listed: it may never be.
 
 mod stretch;
 mod xml;
@@ -31,9 +38,15 @@ use xml::Xml;
 const DELAY_SEGMENTS: u64 = 4;
 /// A player that is late catches up, and one that is early waits, by this much: nobody hears it.
 const CATCH_UP: f64 = 0.04;
+/// Of low latency, between the clock and the picture: a part is made (a third of a second) and encoded (half of one), the MPD that
+/// lists a new segment may be as old as a cache keeps it and `minimumUpdatePeriod` together (two), and the rest is in hand.
+const LOW_LATENCY_TARGET: Ticks = Ticks::from_millis(3_500);
 /// `Representation@bandwidth` holds with a buffer of this size (§5.3.5.2): encoders even their rate out over one second, and
 /// boxes and AAC swing by less than another. So it is the average, and not a peak as `BANDWIDTH` in HLS.
 const MIN_BUFFER: Ticks = Ticks::from_millis(2_000);
+
+/// `ProducerReferenceTime@id` that the latency is counted by.
+const REFERENCE: u32 = 0;
 
 /// What an MPD says of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +61,15 @@ pub struct Mpd {
     pub published: WallMillis,
     /// Nothing will be added: the MPD is static, as `EXT-X-ENDLIST` closes a playlist.
     pub ended: bool,
+    /// The longest that a part may be, in ticks, where segments can be had part by part as they are made; shorter than a segment.
+    pub part: Option<Ticks>,
+}
+
+impl Mpd {
+    /// How much earlier than its end a segment can be asked for.
+    fn ahead(&self) -> Option<Ticks> {
+        self.part.filter(|_| !self.ended).map(|part| Ticks(self.segment_duration.ticks().0.saturating_sub(part.0)))
+    }
 }
 
 /// A rendition and its segments.
@@ -75,14 +97,14 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
         .attr("availabilityStartTime", date(mpd.anchor))
         .attr("publishTime", date(mpd.published))
         .attr_if("mediaPresentationDuration", mpd.ended.then_some(Duration(end)))
-        .attr_if("minimumUpdatePeriod", live(segment))
+        .attr_if("minimumUpdatePeriod", live(if mpd.ahead().is_some() { Ticks(segment.0 / 2) } else { segment }))
         .attr_if("timeShiftBufferDepth", live(times(segment, mpd.window as u64)))
-        .attr_if("suggestedPresentationDelay", live(times(segment, DELAY_SEGMENTS)))
+        .attr_if("suggestedPresentationDelay", live(times(segment, DELAY_SEGMENTS)).filter(|_| mpd.ahead().is_none()))
         .attr("maxSegmentDuration", Duration(segment))
         .attr("minBufferTime", Duration(MIN_BUFFER))
         .with(|xml| {
             if !mpd.ended {
-                service(xml, segment);
+                service(xml, mpd);
             }
             xml.element("Period").attr("id", 0).attr("start", "PT0S").with(|xml| {
                 let (video, audio): (Vec<_>, Vec<_>) = representations.iter().partition(|it| it.named.picture.is_some());
@@ -96,14 +118,11 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
                 let mut id = 0;
                 for (kind, set) in sets.iter().map(|(_, set)| ("video", set)).chain((!audio.is_empty()).then_some(("audio", &audio))) {
                     id += 1;
-                    adaptation_set(xml, id, kind, mpd.segment_duration, set);
+                    adaptation_set(xml, id, kind, mpd, set);
                 }
             });
             if !mpd.ended {
-                // The `Date` of this very object, which every server sends and the origin's CORS headers expose: right to a second or
-                // two behind a CDN that keeps it for one. A path of its own for the time would not be there where a CDN sits
-                // before S3, and a time in the text (`direct`) is as old as the text. Too early a time only adds delay.
-                xml.element("UTCTiming").attr("schemeIdUri", "urn:mpeg:dash:utc:http-head:2014").attr("value", "live.mpd").empty();
+                clock(xml);
             }
         });
     Some(xml.finish())
@@ -111,11 +130,17 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
 
 /// What the service aims at (§K.3): latency in milliseconds, and the rates by which a player may get there.
 ///
-/// Without `Latency@target` and `@min`: `suggestedPresentationDelay` says both already. shaka-player 5.2 counts the target from where that
-/// delay has put it, so it would play too slowly until it were twice as late.
-fn service(xml: &mut Xml, segment: Ticks) {
+/// Either a target or `suggestedPresentationDelay`: shaka-player 5.2 counts the target from where that delay has put it, so with both
+/// it would play too slowly until it were twice as late.
+fn service(xml: &mut Xml, mpd: &Mpd) {
+    let target = mpd.ahead().map(|_| LOW_LATENCY_TARGET);
+    let most = target.map_or(times(mpd.segment_duration.ticks(), DELAY_SEGMENTS + 1), |target| times(target, 2));
     xml.element("ServiceDescription").attr("id", 0).with(|xml| {
-        xml.element("Latency").attr("max", times(segment, DELAY_SEGMENTS + 1).as_millis()).empty();
+        xml.element("Latency")
+            .attr_if("referenceId", target.map(|_| REFERENCE))
+            .attr_if("target", target.map(Ticks::as_millis))
+            .attr("max", most.as_millis())
+            .empty();
         xml.element("PlaybackRate").attr("min", 1.0 - CATCH_UP).attr("max", 1.0 + CATCH_UP).empty();
     });
 }
@@ -125,7 +150,7 @@ fn family<'a>(it: &Representation<'a>) -> &'a str {
     it.named.codec.split('.').next().unwrap_or_default()
 }
 
-fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, segment_duration: SegmentDuration, representations: &[&Representation<'_>]) {
+fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, mpd: &Mpd, representations: &[&Representation<'_>]) {
     xml.element("AdaptationSet")
         .attr("id", id)
         .attr("contentType", kind)
@@ -133,12 +158,32 @@ fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, segment_duration: SegmentD
         .attr("segmentAlignment", true)
         .attr("startWithSAP", 1)
         .with(|xml| {
+            if mpd.ahead().is_some() {
+                reference(xml, mpd.anchor);
+            }
             xml.element("Role").attr("schemeIdUri", "urn:mpeg:dash:role:2011").attr("value", "main").empty();
-            representations.iter().for_each(|it| representation(xml, it, segment_duration));
+            representations.iter().for_each(|it| representation(xml, it, mpd));
         });
 }
 
-fn representation(xml: &mut Xml, it: &Representation<'_>, segment_duration: SegmentDuration) {
+/// What latency is counted from (§5.12): tick zero, at the wall clock's `anchor`. The shard stamps what comes in by this clock.
+fn reference(xml: &mut Xml, anchor: WallMillis) {
+    xml.element("ProducerReferenceTime")
+        .attr("id", REFERENCE)
+        .attr("type", "captured")
+        .attr("wallClockTime", date(anchor))
+        .attr("presentationTime", 0)
+        .with(clock);
+}
+
+/// The `Date` of this very object, which every server sends and the origin's CORS headers expose: right to a second or two behind a CDN
+/// that keeps it for one. A path of its own for the time would not be there where a CDN sits before S3, and a time in the
+/// text (`direct`) is as old as the text. Too early a time only adds delay.
+fn clock(xml: &mut Xml) {
+    xml.element("UTCTiming").attr("schemeIdUri", "urn:mpeg:dash:utc:http-head:2014").attr("value", "live.mpd").empty();
+}
+
+fn representation(xml: &mut Xml, it: &Representation<'_>, mpd: &Mpd) {
     let picture = it.named.picture;
     xml.element("Representation")
         .attr("id", &it.named.name)
@@ -156,15 +201,17 @@ fn representation(xml: &mut Xml, it: &Representation<'_>, segment_duration: Segm
                     .attr("value", 2)
                     .empty();
             }
-            segments(xml, &it.stretch, segment_duration);
+            segments(xml, &it.stretch, mpd);
         });
 }
 
 /// `presentationTimeOffset` is zero: a segment's decode time, counted from tick zero, is its time in the Period.
-fn segments(xml: &mut Xml, stretch: &Stretch, segment_duration: SegmentDuration) {
+fn segments(xml: &mut Xml, stretch: &Stretch, mpd: &Mpd) {
     xml.element("SegmentTemplate")
         .attr("timescale", TICKS_PER_SECOND)
         .attr("presentationTimeOffset", 0)
+        .attr_if("availabilityTimeOffset", mpd.ahead().map(seconds))
+        .attr_if("availabilityTimeComplete", mpd.ahead().map(|_| false))
         .attr("startNumber", stretch.first())
         .attr("initialization", format_args!("$RepresentationID$/init-{}.mp4", stretch.init()))
         .attr("media", "$RepresentationID$/$Number$.m4s")
@@ -172,8 +219,8 @@ fn segments(xml: &mut Xml, stretch: &Stretch, segment_duration: SegmentDuration)
             xml.element("SegmentTimeline").with(|xml| {
                 let repeats = stretch.last().0 - stretch.first().0; // the last is not before the first
                 xml.element("S")
-                    .attr("t", stretch.first().start(segment_duration).0)
-                    .attr("d", segment_duration.ticks().0)
+                    .attr("t", stretch.first().start(mpd.segment_duration).0)
+                    .attr("d", mpd.segment_duration.ticks().0)
                     .attr_if("r", (repeats > 0).then_some(repeats))
                     .empty();
             });
@@ -182,6 +229,11 @@ fn segments(xml: &mut Xml, stretch: &Stretch, segment_duration: SegmentDuration)
 
 fn times(span: Ticks, n: u64) -> Ticks {
     Ticks(span.0.saturating_mul(n))
+}
+
+/// A span in seconds and whole milliseconds, rounded down: nothing may be asked for too early.
+fn seconds(span: Ticks) -> String {
+    format!("{:.3}", span.as_millis() as f64 / 1e3)
 }
 
 /// A span as xs:duration (W3C XML Schema 2 §3.3.6), in seconds and whole milliseconds, rounded up: a duration must not cut media.

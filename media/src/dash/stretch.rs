@@ -1,9 +1,9 @@
 //! What of a live window an MPD lists.
 
-use crate::hls::{Entry, LiveWindow};
+use crate::hls::{Entry, LiveWindow, PartWindow};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
 
-/// The newest segments of a rendition without a hole in their numbers, which all need one init section; at least one.
+/// The newest segments of a rendition without a hole in their numbers, which all need one init section; at least one. The last may be open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
     first: SegmentNumber,
@@ -23,6 +23,12 @@ impl Stretch {
             };
         }
         stretch
+    }
+
+    /// With the segment that is being made, if that is the next one, needs the same init section, and has a part in `parts`.
+    pub fn with_open(self, parts: &PartWindow) -> Self {
+        let next = self.last.next();
+        if parts.init_of(next) == Some(self.init) { Self { last: next, ..self } } else { self }
     }
 
     /// Its first segment.

@@ -49,6 +49,11 @@ impl PartWindow {
         self.of(number).is_some()
     }
 
+    /// The init section that segment `number` needs, where its parts are listed.
+    pub fn init_of(&self, number: SegmentNumber) -> Option<u32> {
+        self.of(number).map(|cut| cut.init)
+    }
+
     fn of(&self, number: SegmentNumber) -> Option<&Cut> {
         self.0.iter().find(|cut| cut.number == number)
     }

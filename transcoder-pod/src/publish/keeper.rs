@@ -13,6 +13,7 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_media::cmaf;
+use lectern_media::dash::{Representation, Stretch};
 use lectern_media::hls::{self, Kind, LiveWindow, Multivariant, multivariant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -215,8 +216,10 @@ impl Keeper {
     }
 
     async fn put_mpd<'a>(&self, renditions: impl Iterator<Item = &'a EndedRendition>, ended: bool, patience: Duration) {
-        let listed = renditions.filter_map(|named| Some((named, self.windows.get(&named.name)?)));
-        if let Some(text) = live_mpd(&self.job, listed, ended) {
+        // No open segments: S3 has whole ones.
+        let listed =
+            renditions.filter_map(|named| Some(Representation { named, stretch: Stretch::newest(self.windows.get(&named.name)?)? }));
+        if let Some(text) = live_mpd(&self.job, &listed.collect::<Vec<_>>(), None, ended) {
             self.put(&ObjectName::Mpd, text, patience).await;
         }
     }

@@ -13,9 +13,9 @@ pub use restore::{Restored, restore};
 pub use uploader::{Backlog, Item, Uploader, empty_window};
 
 use bytes::Bytes;
+use lectern_contract::Ticks;
 use lectern_contract::job::LiveJob;
-use lectern_contract::ledger::EndedRendition;
-use lectern_media::dash::{Mpd, Representation, Stretch, mpd};
+use lectern_media::dash::{Mpd, Representation, mpd};
 use lectern_media::hls::{Kind, LiveWindow, LowLatency, MediaPlaylist, media_playlist};
 
 /// Segments that a live playlist lists.
@@ -28,14 +28,9 @@ pub fn live_playlist(window: &LiveWindow, job: &LiveJob, low_latency: Option<Low
         .into()
 }
 
-/// The run's live MPD, made now; `None` where no rendition has a segment.
-pub fn live_mpd<'a>(
-    job: &LiveJob,
-    renditions: impl IntoIterator<Item = (&'a EndedRendition, &'a LiveWindow)>,
-    ended: bool,
-) -> Option<Bytes> {
-    let representation = |(named, window)| Some(Representation { named, stretch: Stretch::newest(window)? });
-    let representations: Vec<_> = renditions.into_iter().filter_map(representation).collect();
+/// The run's live MPD, made now; `None` where no rendition has a segment. `part`: the longest part, where segments are named that are
+/// still being made.
+pub fn live_mpd(job: &LiveJob, representations: &[Representation<'_>], part: Option<Ticks>, ended: bool) -> Option<Bytes> {
     let (segment_duration, anchor, published) = (job.segment_duration, job.anchor, lectern_podkit::clock::wall_now());
-    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, ended }, &representations).map(Bytes::from)
+    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, ended, part }, representations).map(Bytes::from)
 }
