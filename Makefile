@@ -32,7 +32,7 @@ unit: ## Tests that need no cluster
 charts: ## Lints the charts and compares what they render
 	charts/tests/run
 e2e: ## Tests on the cluster that `make platform` brought up
-	cargo test $(PROFILE) --workspace --test platform
+	RUST_TEST_THREADS=6 cargo test $(PROFILE) --workspace --test platform
 platform: cluster images install ## The whole platform on the cluster, without a lecture
 cluster: ## Kubernetes (kind, three nodes) with MiniStack in it
 	@scripts/install cluster

@@ -29,15 +29,22 @@ pub struct PartWindow(VecDeque<Cut>);
 struct Cut {
     number: SegmentNumber,
     init: u32,
-    parts: Vec<Part>,
+    parts: usize,
+    /// Their lines. A part is written once, and stands in two dozen playlists.
+    text: String,
 }
 
 impl PartWindow {
     /// Adds the next part of segment `number`, which needs init section `init`.
     pub fn push(&mut self, number: SegmentNumber, init: u32, part: Part) {
-        match self.0.back_mut() {
-            Some(open) if open.number == number => open.parts.push(part),
-            _ => self.0.push_back(Cut { number, init, parts: vec![part] }),
+        if self.0.back().is_none_or(|open| open.number != number) {
+            self.0.push_back(Cut { number, init, parts: 0, text: String::new() });
+        }
+        if let Some(open) = self.0.back_mut() {
+            let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
+            let (duration, at) = (Seconds(part.duration), open.parts);
+            line(&mut open.text, format_args!("#EXT-X-PART:DURATION={duration},URI=\"{number}.{at}.m4s\"{independent}"));
+            open.parts += 1;
         }
         while self.0.len() > LISTED {
             self.0.pop_front();
@@ -61,7 +68,7 @@ impl PartWindow {
     /// The newest part: its segment and its place there.
     pub fn newest(&self) -> Option<(SegmentNumber, usize)> {
         let open = self.0.back()?;
-        Some((open.number, open.parts.len().checked_sub(1)?))
+        Some((open.number, open.parts.checked_sub(1)?))
     }
 }
 
@@ -103,7 +110,7 @@ pub(super) fn header(out: &mut String, low_latency: &LowLatency<'_>, target_dura
 /// The parts of a segment that stands in the playlist.
 pub(super) fn of_segment(out: &mut String, low_latency: &LowLatency<'_>, number: SegmentNumber) {
     if let Some(cut) = low_latency.parts.of(number) {
-        list(out, cut);
+        out.push_str(&cut.text);
     }
 }
 
@@ -115,19 +122,12 @@ pub(super) fn open(out: &mut String, low_latency: &LowLatency<'_>, next: Segment
         if init != Some(cut.init) {
             line(out, format_args!("#EXT-X-MAP:URI=\"init-{}.mp4\"", cut.init));
         }
-        list(out, cut);
+        out.push_str(&cut.text);
     }
-    let hinted = open.map_or(0, |cut| cut.parts.len());
+    let hinted = open.map_or(0, |cut| cut.parts);
     line(out, format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{next}.{hinted}.m4s\""));
     for Report { rendition, number, part } in low_latency.reports {
         line(out, format_args!("#EXT-X-RENDITION-REPORT:URI=\"../{rendition}/live.m3u8\",LAST-MSN={number},LAST-PART={part}"));
-    }
-}
-
-fn list(out: &mut String, cut: &Cut) {
-    for (at, part) in cut.parts.iter().enumerate() {
-        let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
-        line(out, format_args!("#EXT-X-PART:DURATION={},URI=\"{}.{at}.m4s\"{independent}", Seconds(part.duration), cut.number));
     }
 }
 
