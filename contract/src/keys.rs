@@ -79,6 +79,8 @@ pub enum ObjectName {
     Ended,
     /// The VOD's multivariant playlist: `vod.m3u8`.
     Vod,
+    /// The VOD's MPD: `vod.mpd`.
+    VodMpd,
     /// A rendition's VOD playlist: `{rendition}/vod.m3u8`.
     VodMedia(String),
 }
@@ -98,6 +100,7 @@ impl fmt::Display for ObjectName {
             Self::Original(start) => write!(f, "original/{:014}.mp4", start.0),
             Self::Ended => f.write_str("ended.json"),
             Self::Vod => f.write_str("vod.m3u8"),
+            Self::VodMpd => f.write_str("vod.mpd"),
             Self::VodMedia(rendition) => write!(f, "{rendition}/vod.m3u8"),
         }
     }
@@ -119,7 +122,7 @@ pub fn content_type(key: &str) -> &'static str {
 pub fn cache_control(key: &str) -> &'static str {
     match key.rsplit('/').next() {
         Some("live.m3u8" | "live.mpd") => "public, max-age=1",
-        Some("vod.m3u8") => "public, max-age=5",
+        Some("vod.m3u8" | "vod.mpd") => "public, max-age=5",
         Some(name) if name.ends_with(".m4s") || name.ends_with(".mp4") => "public, max-age=1209600, immutable",
         _ => "no-store",
     }

@@ -79,6 +79,28 @@ window.probe = (() => {
   };
   const seen = () => JSON.stringify(state());
 
+  // The video renditions that the player offers, whichever it is; each with what that player knows it by.
+  const offered = () => {
+    const { hls, shaka, dash } = player();
+    if (hls) return hls.levels.map((level) => ({ ...size(level), bitrate: level.bitrate, codecs: level.attrs?.CODECS ?? '' }));
+    if (dash) return dash.getRepresentationsByType('video').map((it) => ({ ...size(it), bitrate: it.bandwidth, codecs: it.codecs ?? '', own: it.id }));
+    return shaka.getVariantTracks().filter((it) => it.height).map((it) => ({ ...size(it), bitrate: it.bandwidth, codecs: it.codecs ?? '', own: it }));
+  };
+  const size = ({ width, height }) => ({ width, height });
+  // Asks for one of them, after what is buffered of another.
+  const choose = (index) => {
+    const { hls, shaka, dash } = player();
+    if (hls) { hls.currentLevel = index; return; }
+    const { own } = offered()[index];
+    if (dash) {
+      dash.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: false } } } });
+      dash.setRepresentationForTypeById('video', own);
+    } else {
+      shaka.configure('abr.enabled', false);
+      shaka.selectVariantTrack(own);
+    }
+  };
+
   const dropped = (video) => video.getVideoPlaybackQuality().droppedVideoFrames;
 
   // One AudioContext and one tap per media element: an element can be tapped once in its life.
@@ -122,15 +144,15 @@ window.probe = (() => {
       return atFrames(video, withinMs, (frame) => (frame.counter === null ? undefined : frame), seen);
     },
 
-    // Waits until the picture has moved on for `steadyMs` without a seek, a stall or a player that catches up.
-    playing: async ({ withinMs, steadyMs = 2000 }) => {
+    // Waits until the picture has moved on for `steadyMs` without a seek, a stall or a player that catches up by more than `drift`.
+    playing: async ({ withinMs, steadyMs = 2000, drift = 0 }) => {
       const { video } = player();
       let since = { at: now(), time: video.currentTime };
       const again = () => { since = { at: now(), time: video.currentTime }; };
       for (const event of ['seeking', 'seeked', 'waiting', 'playing', 'loadeddata']) video.addEventListener(event, again);
       video.play().catch(() => {});
       try {
-        await until(withinMs, () => (video.currentTime - since.time > steadyMs / 1000 && video.playbackRate === 1 ? true : undefined), seen);
+        await until(withinMs, () => (video.currentTime - since.time > steadyMs / 1000 && Math.abs(video.playbackRate - 1) <= drift ? true : undefined), seen);
       } finally {
         for (const event of ['seeking', 'seeked', 'waiting', 'playing', 'loadeddata']) video.removeEventListener(event, again);
       }
@@ -160,26 +182,23 @@ window.probe = (() => {
       };
     },
 
-    renditions: () => {
-      const { hls } = player();
-      return {
-        video: hls.levels.map((level, index) => ({ index, width: level.width, height: level.height, bitrate: level.bitrate, codecs: level.attrs?.CODECS ?? '' })),
-        audio: hls.audioTracks.map((track, index) => ({ index, name: track.name, url: track.url })),
-      };
-    },
+    renditions: () => ({
+      video: offered().map(({ width, height, bitrate, codecs }, index) => ({ index, width, height, bitrate, codecs })),
+      audio: (player().hls?.audioTracks ?? []).map((track, index) => ({ index, name: track.name, url: track.url })),
+    }),
 
     // Switches to a rendition and waits for `frames` of its frames, each with a counter that is not less than the last.
     select: async ({ index, frames = 30, withinMs }) => {
       const { hls, video } = player();
-      const level = hls.levels[index];
-      hls.currentLevel = index;
+      const { height, width } = offered()[index];
+      choose(index);
       video.play().catch(() => {});
       let shown = [], unread = 0;
       await atFrames(video, withinMs, (frame) => {
-        if (hls.currentLevel !== index || video.videoHeight !== level.height) { shown = []; unread = 0; return undefined; }
+        if ((hls && hls.currentLevel !== index) || video.videoHeight !== height) { shown = []; unread = 0; return undefined; }
         if (frame.counter === null) unread += 1; else shown.push(frame.counter);
         return shown.length >= frames ? true : undefined;
-      }, () => `wanted ${level.width}x${level.height}, ${shown.length} frames came, ${unread} unread, ${seen()}`);
+      }, () => `wanted ${width}x${height}, ${shown.length} frames came, ${unread} unread, ${seen()}`);
       const ordered = shown.every((counter, i) => i === 0 || counter >= shown[i - 1]);
       return { width: video.videoWidth, height: video.videoHeight, first: shown[0], last: shown.at(-1), unread, ordered };
     },

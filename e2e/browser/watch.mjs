@@ -46,6 +46,11 @@ async function bare(source, script, withinMs) {
   await page.addScriptTag({ path: join(here, script) });
 }
 
+async function inTime(loaded, source, withinMs) {
+  const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`${source} is not loaded within ${withinMs} ms`)), withinMs).unref());
+  return Promise.race([loaded, late]);
+}
+
 const commands = {
   // Opens a page and waits for its `window.lectern`; `source` replaces what the page plays.
   async open({ url, source, withinMs }) {
@@ -76,8 +81,22 @@ const commands = {
       await shaka.load(from).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });
       return shaka.getManifestType() + (shaka.isLive() ? ', live' : '');
     }, source);
-    const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`${source} is not loaded within ${withinMs} ms`)), withinMs).unref());
-    return { openedAt: opened, kind: await Promise.race([loaded, late]) };
+    return { openedAt: opened, kind: await inTime(loaded, source, withinMs) };
+  },
+  // Plays an MPD with dash.js and its defaults on a page that is written here; `window.lectern` has no hls then.
+  async openDash({ source, withinMs }) {
+    const opened = Date.now();
+    await bare(source, 'node_modules/dashjs/dist/legacy/umd/dash.all.min.js', withinMs);
+    const loaded = page.evaluate((from) => new Promise((resolve) => {
+      const video = document.getElementById('video');
+      const dash = window.dashjs.MediaPlayer().create();
+      dash.on('error', ({ error }) => console.error(`dash.js: ${error?.code} ${error?.message}`));
+      // It plays by itself. Who plays the element before dash.js listens keeps it from ever loading the MPD again.
+      dash.on('playbackPlaying', () => resolve(`DASH${dash.isDynamic() ? ', live' : ''}${dash.getLowLatencyModeEnabled() ? ', low latency' : ''}`));
+      dash.initialize(video, from, true);
+      window.lectern = { hls: null, dash, video };
+    }), source);
+    return { openedAt: opened, kind: await inTime(loaded, source, withinMs) };
   },
   // Plays a playlist with hls.js as it comes, on a page that is written here: for the peers of benchmarks.
   async openHls({ source, withinMs }) {

@@ -91,7 +91,7 @@ impl Sample {
 /// The renditions that the player offers.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Renditions {
-    /// hls.js's levels.
+    /// hls.js's levels, or what another player offers.
     pub video: Vec<Level>,
     /// hls.js's audio tracks.
     pub audio: Vec<Track>,
@@ -100,7 +100,7 @@ pub struct Renditions {
 /// A video rendition.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Level {
-    /// hls.js's index.
+    /// Its place among them.
     pub index: u32,
     /// Pixels, as the playlist says.
     pub width: u32,
@@ -198,10 +198,16 @@ impl Browser {
         self.ask::<Value>(json!({"do": "open", "url": url, "source": source, "withinMs": millis(within)}), within).await.map(drop)
     }
 
-    /// Plays an MPD or a playlist with shaka-player instead; selecting and listening are hls.js's and do not work then. What kind of
+    /// Plays an MPD or a playlist with shaka-player instead; audio renditions are hls.js's and are not listed then. What kind of
     /// presentation it is: `DASH, live`, `HLS` and so on.
     pub async fn open_shaka(&mut self, source: &str, within: Duration) -> Result<String> {
         let opened: Value = self.ask(json!({"do": "openShaka", "source": source, "withinMs": millis(within)}), within).await?;
+        Ok(opened["kind"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// As [`Self::open_shaka`], with dash.js and its defaults, until the first picture plays: `DASH, live, low latency` and so on.
+    pub async fn open_dash(&mut self, source: &str, within: Duration) -> Result<String> {
+        let opened: Value = self.ask(json!({"do": "openDash", "source": source, "withinMs": millis(within)}), within).await?;
         Ok(opened["kind"].as_str().unwrap_or_default().to_owned())
     }
 
@@ -218,6 +224,17 @@ impl Browser {
     /// Waits until the picture has moved on for two seconds without a seek or a stall.
     pub async fn playing(&mut self, within: Duration) -> Result<()> {
         self.ask::<Value>(json!({"do": "playing", "withinMs": millis(within)}), within).await.map(drop)
+    }
+
+    /// As [`Self::playing`]; the player may be playing up to 5 % too fast or too slowly, to come to the latency that it aims at.
+    pub async fn playing_about(&mut self, within: Duration) -> Result<()> {
+        self.ask::<Value>(json!({"do": "playing", "withinMs": millis(within), "drift": 0.05}), within).await.map(drop)
+    }
+
+    /// What the video element complains of, if it does: a decoder's error, mostly.
+    pub async fn media_error(&mut self) -> Result<Option<String>> {
+        let state: Value = self.ask(json!({"do": "state"}), Duration::ZERO).await?;
+        Ok(state["error"].as_str().map(str::to_owned))
     }
 
     /// Watches for `seconds`.

@@ -105,7 +105,7 @@ async fn it_plays(
 
 /// Watches until media time has advanced at 1.0 ±0.05 for `seconds`: on a machine whose cores are somebody else's for a while, at the second or
 /// third time.
-async fn steady(browser: &mut Browser, seconds: u32) -> Result<Sample> {
+pub async fn steady(browser: &mut Browser, seconds: u32) -> Result<Sample> {
     for _ in 0..3 {
         let sample = browser.sample(seconds).await?;
         if (0.95..=1.05).contains(&sample.rate) {

@@ -3,6 +3,7 @@
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_contract::{Epoch, RunId, SegmentNumber};
+use lectern_media::dash::{Recorded, vod_mpd};
 use lectern_media::hls::{Entry, Kind, MediaPlaylist, Multivariant, Segment, common_numbers, media_playlist, multivariant};
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ pub struct WrongRun {
     pub found: RunId,
 }
 
-/// The VOD playlists of the run: keys and texts, in the order to write them: each after those that it names.
+/// The VOD playlists and the MPD of the run: keys and texts, in the order to write them: each after those that it names.
 ///
 /// `ledgers` may come in any order. A number that two of them have counts as the later epoch's. Renditions of which
 /// nothing was confirmed are left out; where nothing at all was, there is nothing to write.
@@ -31,24 +32,31 @@ pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
-    let mut files: Vec<_> = shown
+    let recorded: Vec<Recorded<'_>> = shown
+        .iter()
+        .map(|named| {
+            let all = &segments[named.name.as_str()];
+            let listed = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| listed(segment)).collect();
+            Recorded { named, segments: listed }
+        })
+        .collect();
+    let mut files: Vec<_> = recorded
         .iter()
         .map(|rendition| {
-            let all = &segments[rendition.name.as_str()];
-            let entries = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| entry(segment)).collect();
             let playlist = MediaPlaylist {
                 kind: Kind::Vod,
                 segment_duration: ended.segment_duration,
                 anchor: ended.anchor,
-                entries,
+                entries: rendition.segments.iter().copied().map(Entry::Segment).collect(),
                 ended: true,
                 low_latency: None,
             };
-            (prefix.key(&ObjectName::VodMedia(rendition.name.clone())), media_playlist(&playlist))
+            (prefix.key(&ObjectName::VodMedia(rendition.named.name.clone())), media_playlist(&playlist))
         })
         .collect();
     let top = multivariant(&Multivariant { kind: Kind::Vod, renditions: &shown });
     files.push((prefix.key(&ObjectName::Vod), top));
+    files.extend(vod_mpd(ended.segment_duration, &recorded).map(|text| (prefix.key(&ObjectName::VodMpd), text)));
     Ok(files)
 }
 
@@ -70,8 +78,8 @@ fn merged(ledgers: &[Ledger]) -> BTreeMap<&str, Segments<'_>> {
     all
 }
 
-fn entry(segment: &LedgerSegment) -> Entry {
-    Entry::Segment(Segment { number: segment.number, duration: segment.duration, init: segment.init })
+fn listed(segment: &LedgerSegment) -> Segment {
+    Segment { number: segment.number, duration: segment.duration, init: segment.init }
 }
 
 #[cfg(test)]
@@ -121,7 +129,7 @@ mod tests {
     fn the_playlists_of_a_run_read_like_this() {
         let files = plan(&prefix(), &ended(vec![0, 1]), &both()).unwrap();
         let keys: Vec<_> = files.iter().map(|(key, _)| key.strip_prefix(prefix().as_str()).unwrap()).collect();
-        assert_eq!(keys, ["/720p/vod.m3u8", "/360p/vod.m3u8", "/audio/vod.m3u8", "/vod.m3u8"]);
+        assert_eq!(keys, ["/720p/vod.m3u8", "/360p/vod.m3u8", "/audio/vod.m3u8", "/vod.m3u8", "/vod.mpd"]);
         assert_eq!(
             files[1].1,
             "#EXTM3U\n#EXT-X-VERSION:8\n#EXT-X-TARGETDURATION:4\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n\
@@ -131,6 +139,8 @@ mod tests {
         for name in ["720p/vod.m3u8", "360p/vod.m3u8", "audio/vod.m3u8"] {
             assert!(files[3].1.contains(name), "{}", files[3].1);
         }
+        let mpd = &files[4].1;
+        assert!(mpd.contains(" mediaPresentationDuration=\"PT12S\"") && mpd.contains(" startNumber=\"13\""), "{mpd}");
     }
 
     #[test]
@@ -152,8 +162,10 @@ mod tests {
     #[test]
     fn a_rendition_that_never_came_out_is_left_out() {
         let files = plan(&prefix(), &ended(vec![0]), &[ledger(0, &[("360p", 0..2), ("audio", 0..2)])]).unwrap();
-        assert_eq!(files.len(), 3);
-        assert!(!files[2].1.contains("720p"), "{}", files[2].1);
+        assert_eq!(files.len(), 4);
+        for (_, text) in &files[2..] {
+            assert!(text.contains("360p") && !text.contains("720p"), "{text}");
+        }
     }
 
     #[test]

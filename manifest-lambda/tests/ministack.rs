@@ -78,6 +78,9 @@ async fn an_ended_run_gets_its_recording_and_a_late_ledger_is_added() {
     assert!(top.starts_with("#EXTM3U\n"), "{top}");
     eventually_has(&objects, &key(ObjectName::VodMedia("audio".into())), "2.m4s\n#EXT-X-ENDLIST").await;
 
+    let mpd = eventually_has(&objects, &key(ObjectName::VodMpd), " type=\"static\"").await;
+    assert!(mpd.contains(" mediaPresentationDuration=\"PT12S\""), "{mpd}");
+
     objects.put(&key(ObjectName::Ledger(0)), ledger(0, 0..5)).await.unwrap();
     eventually_has(&objects, &key(ObjectName::VodMedia("audio".into())), "4.m4s\n#EXT-X-ENDLIST").await;
 

@@ -3,7 +3,7 @@
 
 use lectern_contract::ledger::{EndedRendition, Picture};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
-use lectern_media::dash::{Mpd, Representation, Stretch, mpd};
+use lectern_media::dash::{Mpd, Recorded, Representation, Stretch, mpd, vod_mpd};
 use lectern_media::hls::{Entry, LiveWindow, Part, PartWindow, Segment};
 use roxmltree::{Document, Node};
 
@@ -133,7 +133,7 @@ fn a_low_latency_mpd_names_the_segment_that_is_being_made() {
     assert_eq!(attributes(&templates, "availabilityTimeComplete"), [Some("false"); 3]);
     assert_eq!(document.root_element().attribute("suggestedPresentationDelay"), None, "players would add the target to it");
     let (latency, reference) = (&all(&document, "Latency")[0], &all(&document, "ProducerReferenceTime")[0]);
-    assert_eq!((latency.attribute("target"), latency.attribute("referenceId")), (Some("3500"), reference.attribute("id")));
+    assert_eq!((latency.attribute("target"), latency.attribute("referenceId")), (Some("4000"), reference.attribute("id")));
     assert_eq!(reference.attribute("wallClockTime"), document.root_element().attribute("availabilityStartTime"));
 }
 
@@ -198,6 +198,37 @@ fn a_lecture_without_sound_has_one_set() {
     let text = mpd(&LIVE, &[Representation { named: &all_of_them[0], stretch: stretch([segment(0)]) }]).unwrap();
     let document = Document::parse(&text).unwrap();
     assert_eq!(attributes(&all(&document, "AdaptationSet"), "contentType"), [Some("video")]);
+}
+
+#[test]
+fn a_recording_has_a_period_for_each_stretch_and_no_hole() {
+    let all_of_them = renditions();
+    let mut segments: Vec<Segment> = [5, 6, 7, 12, 13, 14, 15].map(segment).to_vec();
+    segments[2].duration = Ticks(45_000); // the publisher went away in the middle of it
+    segments[5..].iter_mut().for_each(|segment| segment.init = 1);
+    let recorded: Vec<_> = all_of_them.iter().map(|named| Recorded { named, segments: segments.clone() }).collect();
+    let text = vod_mpd(TWO, &recorded).unwrap();
+    golden("vod.mpd", &text);
+    let document = Document::parse(&text).unwrap();
+    let root = document.root_element();
+    assert_eq!((root.attribute("type"), root.attribute("mediaPresentationDuration")), (Some("static"), Some("PT12.500S")));
+    let periods = all(&document, "Period");
+    assert_eq!(attributes(&periods, "duration"), [Some("PT4.500S"), Some("PT4S"), Some("PT4S")]);
+    assert_eq!(attributes(&periods, "start"), [Some("PT0S"), None, None], "each follows the one before");
+    // The first rendition of each Period: init section, URLs, and the time in the Period at which the first begins.
+    let named = named(&document);
+    for (at, (init, numbers)) in
+        [("720p/init-0.mp4", 5..8), ("720p/init-0.mp4", 12..14), ("720p/init-1.mp4", 14..16)].into_iter().enumerate()
+    {
+        let (found, urls) = &named[at * 3];
+        assert_eq!(
+            (found.as_str(), urls.iter().map(|(url, _)| url.clone()).collect::<Vec<_>>()),
+            (init, numbers.map(|n| format!("720p/{n}.m4s")).collect())
+        );
+        let template = periods[at].descendants().find(|node| node.has_tag_name("SegmentTemplate")).unwrap();
+        assert_eq!(template.attribute("presentationTimeOffset"), Some(urls[0].1.to_string().as_str()));
+    }
+    assert_eq!(vod_mpd(TWO, &[]), None);
 }
 
 proptest::proptest! {

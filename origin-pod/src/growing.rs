@@ -79,8 +79,12 @@ fn rendition(path: &str) -> &str {
 
 /// The segment's bytes, part by part: those that are there, then each as it comes, to the last. An error, if that does not come.
 pub fn body(grown: watch::Receiver<Growing>) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    futures::stream::try_unfold((grown, 0), |(mut grown, at)| async move {
-        let (next, whole) = match timeout(NEXT_PART, grown.wait_for(|grown| grown.whole || grown.parts.len() > at)).await {
+    body_within(grown, NEXT_PART)
+}
+
+fn body_within(grown: watch::Receiver<Growing>, next_part: Duration) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    futures::stream::try_unfold((grown, 0), move |(mut grown, at)| async move {
+        let (next, whole) = match timeout(next_part, grown.wait_for(|grown| grown.whole || grown.parts.len() > at)).await {
             Ok(Ok(now)) => (now.parts.get(at).cloned(), now.whole),
             // What it had grown to before it was closed has been read by now.
             Ok(Err(_closed)) => {
@@ -106,7 +110,7 @@ mod tests {
         open
     }
 
-    fn read(open: &OpenSegments) -> impl Stream<Item = io::Result<Bytes>> + Unpin {
+    fn read(open: &OpenSegments) -> impl Stream<Item = io::Result<Bytes>> + Unpin + use<> {
         Box::pin(body(open.get(SEGMENT).expect("it is open")))
     }
 
@@ -138,7 +142,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_segment_that_is_not_finished_ends_in_an_error() {
-        let ends: [(&str, fn(&mut OpenSegments)); 5] = [
+        type End = fn(&mut OpenSegments);
+        let ends: [(&str, End); 5] = [
             ("its writer is gone", OpenSegments::abandon),
             ("it is made anew", |open| open.part(SEGMENT, 0, Bytes::from_static(b"x"))),
             ("the next one begins", |open| open.part("360p/14.m4s", 0, Bytes::from_static(b"x"))),
@@ -153,10 +158,11 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_next_part_is_not_waited_for_without_end() {
         let open = open(&["a"]);
-        let parts: Vec<_> = read(&open).map(|part| part.map_err(|error| error.kind())).collect().await;
+        let grown = open.get(SEGMENT).expect("it is open");
+        let parts: Vec<_> = body_within(grown, Duration::from_millis(10)).map(|part| part.map_err(|error| error.kind())).collect().await;
         assert_eq!(parts, [Ok(Bytes::from_static(b"a")), Err(io::ErrorKind::TimedOut)]);
     }
 

@@ -9,7 +9,7 @@ use crate::metrics::Kind;
 pub enum Public {
     /// `live.m3u8`, `{rendition}/live.m3u8`, `live.mpd`: grows while the run lasts.
     LivePlaylist,
-    /// `vod.m3u8`, `{rendition}/vod.m3u8`.
+    /// `vod.m3u8`, `{rendition}/vod.m3u8`, `vod.mpd`.
     VodPlaylist,
     /// `{rendition}/init-{n}.mp4`: never changes.
     Init,
@@ -32,6 +32,7 @@ impl Public {
             "live.m3u8" => Some(Self::LivePlaylist),
             "vod.m3u8" => Some(Self::VodPlaylist),
             "live.mpd" if !in_rendition => Some(Self::LivePlaylist),
+            "vod.mpd" if !in_rendition => Some(Self::VodPlaylist),
             _ if !in_rendition => None,
             _ if is_number(file.strip_suffix(".m4s")) => Some(Self::Segment),
             _ if file.ends_with(".m4s") => part(file).map(Self::Part),
@@ -82,6 +83,7 @@ mod tests {
             ("live.mpd", Public::LivePlaylist),
             ("vod.m3u8", Public::VodPlaylist),
             ("audio/vod.m3u8", Public::VodPlaylist),
+            ("vod.mpd", Public::VodPlaylist),
             ("360p/init-0.mp4", Public::Init),
             ("360p/17.m4s", Public::Segment),
             ("360p/17.3.m4s", Public::Part(Position { msn: 17, part: Some(3) })),
@@ -102,7 +104,7 @@ mod tests {
             "360p/../head.json",
             "360p/head.json",
             "360p/live.mpd",
-            "vod.mpd",
+            "360p/vod.mpd",
             "a/b/17.m4s",
             "/live.m3u8",
             "360P/live.m3u8",

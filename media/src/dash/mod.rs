@@ -1,4 +1,4 @@
-//! The live MPD (MPEG-DASH, ISO/IEC 23009-1:2022): values in, text out. It names the segments that HLS names.
+//! MPDs (MPEG-DASH, ISO/IEC 23009-1:2022), here the live one, in `vod` the recording's: values in, text out. It names the segments that HLS names.
 //!
 //! **Addressing.** A `SegmentTimeline` with `$Number$`, and not the arithmetic of `@duration`: by arithmetic a player would ask
 //! for every number that the clock has reached, also for those that are late or that never came to be (the publisher was
@@ -24,23 +24,29 @@
 //! that is not begun is not listed: it may never be.
 
 mod stretch;
+mod vod;
 mod xml;
 
 pub use stretch::Stretch;
+pub use vod::{Recorded, vod_mpd};
 
 use lectern_contract::ledger::EndedRendition;
 use lectern_contract::{SegmentDuration, TICKS_PER_SECOND, Ticks, WallMillis};
 use xml::Xml;
 
+const NAMESPACE: &str = "urn:mpeg:dash:schema:mpd:2011";
+const PROFILES: &str = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019";
 /// Segments between the clock and the picture. By the clock, the newest segment that an MPD names is up to three segments
 /// old: one is being made, an encoder takes up to half of one, caches and `minimumUpdatePeriod` add one and a half. One more
 /// is what a player has in hand.
 const DELAY_SEGMENTS: u64 = 4;
 /// A player that is late catches up, and one that is early waits, by this much: nobody hears it.
 const CATCH_UP: f64 = 0.04;
-/// Of low latency, between the clock and the picture: a part is made (a third of a second) and encoded (half of one), the MPD that
-/// lists a new segment may be as old as a cache keeps it and `minimumUpdatePeriod` together (two), and the rest is in hand.
-const LOW_LATENCY_TARGET: Ticks = Ticks::from_millis(3_500);
+/// Of low latency, between the clock and the picture. A part is made (a third of a second) and encoded (half of one), and the MPD
+/// that lists a new segment may be as old as `minimumUpdatePeriod` and a cache's second together (two); the rest is in hand.
+/// shaka-player 5.2, unless `manifest.dash.autoCorrectDrift` is off, takes the end of the listed segment that is being made for
+/// what can be had already and so plays two to three seconds closer: it needs that rest.
+const LOW_LATENCY_TARGET: Ticks = Ticks::from_millis(4_000);
 /// `Representation@bandwidth` holds with a buffer of this size (§5.3.5.2): encoders even their rate out over one second, and
 /// boxes and AAC swing by less than another. So it is the average, and not a peak as `BANDWIDTH` in HLS.
 const MIN_BUFFER: Ticks = Ticks::from_millis(2_000);
@@ -91,8 +97,8 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
     let live = |span: Ticks| (!mpd.ended).then_some(Duration(span));
     let mut xml = Xml::document();
     xml.element("MPD")
-        .attr("xmlns", "urn:mpeg:dash:schema:mpd:2011")
-        .attr("profiles", "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019")
+        .attr("xmlns", NAMESPACE)
+        .attr("profiles", PROFILES)
         .attr("type", if mpd.ended { "static" } else { "dynamic" })
         .attr("availabilityStartTime", date(mpd.anchor))
         .attr("publishTime", date(mpd.published))
@@ -107,19 +113,9 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
                 service(xml, mpd);
             }
             xml.element("Period").attr("id", 0).attr("start", "PT0S").with(|xml| {
-                let (video, audio): (Vec<_>, Vec<_>) = representations.iter().partition(|it| it.named.picture.is_some());
-                let mut sets: Vec<(&str, Vec<&Representation<'_>>)> = Vec::new();
-                for it in video {
-                    match sets.iter_mut().find(|(known, _)| *known == family(it)) {
-                        Some((_, set)) => set.push(it),
-                        None => sets.push((family(it), vec![it])),
-                    }
-                }
-                let mut id = 0;
-                for (kind, set) in sets.iter().map(|(_, set)| ("video", set)).chain((!audio.is_empty()).then_some(("audio", &audio))) {
-                    id += 1;
-                    adaptation_set(xml, id, kind, mpd, set);
-                }
+                let (zero, ahead) = (Ticks(0), mpd.ahead());
+                let timing = Timing { segment_duration: mpd.segment_duration, zero, ahead, reference: ahead.map(|_| mpd.anchor) };
+                adaptation_sets(xml, &timing, representations);
             });
             if !mpd.ended {
                 clock(xml);
@@ -150,7 +146,36 @@ fn family<'a>(it: &Representation<'a>) -> &'a str {
     it.named.codec.split('.').next().unwrap_or_default()
 }
 
-fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, mpd: &Mpd, representations: &[&Representation<'_>]) {
+/// How the segments of a Period lie in time.
+#[derive(Debug)]
+struct Timing {
+    segment_duration: SegmentDuration,
+    /// The run's time at the Period's start.
+    zero: Ticks,
+    /// How much earlier than its end a segment can be asked for.
+    ahead: Option<Ticks>,
+    /// Wall-clock time of the run's zero, where latency is counted from it.
+    reference: Option<WallMillis>,
+}
+
+/// An AdaptationSet for each codec of pictures, and one for sounds.
+fn adaptation_sets(xml: &mut Xml, timing: &Timing, representations: &[Representation<'_>]) {
+    let (video, audio): (Vec<_>, Vec<_>) = representations.iter().partition(|it| it.named.picture.is_some());
+    let mut sets: Vec<(&str, Vec<&Representation<'_>>)> = Vec::new();
+    for it in video {
+        match sets.iter_mut().find(|(known, _)| *known == family(it)) {
+            Some((_, set)) => set.push(it),
+            None => sets.push((family(it), vec![it])),
+        }
+    }
+    let mut id = 0;
+    for (kind, set) in sets.iter().map(|(_, set)| ("video", set)).chain((!audio.is_empty()).then_some(("audio", &audio))) {
+        id += 1;
+        adaptation_set(xml, id, kind, timing, set);
+    }
+}
+
+fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, timing: &Timing, representations: &[&Representation<'_>]) {
     xml.element("AdaptationSet")
         .attr("id", id)
         .attr("contentType", kind)
@@ -158,11 +183,11 @@ fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, mpd: &Mpd, representations
         .attr("segmentAlignment", true)
         .attr("startWithSAP", 1)
         .with(|xml| {
-            if mpd.ahead().is_some() {
-                reference(xml, mpd.anchor);
+            if let Some(anchor) = timing.reference {
+                reference(xml, anchor);
             }
             xml.element("Role").attr("schemeIdUri", "urn:mpeg:dash:role:2011").attr("value", "main").empty();
-            representations.iter().for_each(|it| representation(xml, it, mpd));
+            representations.iter().for_each(|it| representation(xml, it, timing));
         });
 }
 
@@ -183,7 +208,7 @@ fn clock(xml: &mut Xml) {
     xml.element("UTCTiming").attr("schemeIdUri", "urn:mpeg:dash:utc:http-head:2014").attr("value", "live.mpd").empty();
 }
 
-fn representation(xml: &mut Xml, it: &Representation<'_>, mpd: &Mpd) {
+fn representation(xml: &mut Xml, it: &Representation<'_>, timing: &Timing) {
     let picture = it.named.picture;
     xml.element("Representation")
         .attr("id", &it.named.name)
@@ -201,17 +226,17 @@ fn representation(xml: &mut Xml, it: &Representation<'_>, mpd: &Mpd) {
                     .attr("value", 2)
                     .empty();
             }
-            segments(xml, &it.stretch, mpd);
+            segments(xml, &it.stretch, timing);
         });
 }
 
-/// `presentationTimeOffset` is zero: a segment's decode time, counted from tick zero, is its time in the Period.
-fn segments(xml: &mut Xml, stretch: &Stretch, mpd: &Mpd) {
+/// A live MPD's `presentationTimeOffset` is zero: a segment's decode time, counted from tick zero, is its time in the Period.
+fn segments(xml: &mut Xml, stretch: &Stretch, timing: &Timing) {
     xml.element("SegmentTemplate")
         .attr("timescale", TICKS_PER_SECOND)
-        .attr("presentationTimeOffset", 0)
-        .attr_if("availabilityTimeOffset", mpd.ahead().map(seconds))
-        .attr_if("availabilityTimeComplete", mpd.ahead().map(|_| false))
+        .attr("presentationTimeOffset", timing.zero.0)
+        .attr_if("availabilityTimeOffset", timing.ahead.map(seconds))
+        .attr_if("availabilityTimeComplete", timing.ahead.map(|_| false))
         .attr("startNumber", stretch.first())
         .attr("initialization", format_args!("$RepresentationID$/init-{}.mp4", stretch.init()))
         .attr("media", "$RepresentationID$/$Number$.m4s")
@@ -219,8 +244,8 @@ fn segments(xml: &mut Xml, stretch: &Stretch, mpd: &Mpd) {
             xml.element("SegmentTimeline").with(|xml| {
                 let repeats = stretch.last().0 - stretch.first().0; // the last is not before the first
                 xml.element("S")
-                    .attr("t", stretch.first().start(mpd.segment_duration).0)
-                    .attr("d", mpd.segment_duration.ticks().0)
+                    .attr("t", stretch.first().start(timing.segment_duration).0)
+                    .attr("d", timing.segment_duration.ticks().0)
                     .attr_if("r", (repeats > 0).then_some(repeats))
                     .empty();
             });

@@ -25,6 +25,11 @@ impl Stretch {
         stretch
     }
 
+    /// All numbers from `first` to `last`, which is not before it.
+    pub(super) const fn between(first: SegmentNumber, last: SegmentNumber, init: u32) -> Self {
+        Self { first, last, init }
+    }
+
     /// With the segment that is being made, if that is the next one, needs the same init section, and has a part in `parts`.
     pub fn with_open(self, parts: &PartWindow) -> Self {
         let next = self.last.next();
