@@ -3,6 +3,7 @@
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_contract::{Epoch, RunId, SegmentNumber};
+use lectern_media::captions::webvtt;
 use lectern_media::hls::{Entry, Kind, MediaPlaylist, Multivariant, Segment, common_numbers, media_playlist, multivariant};
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ pub struct WrongRun {
     pub found: RunId,
 }
 
-/// The VOD playlists of the run: keys and texts, in the order to write them: each after those that it names.
+/// The VOD playlists of the run, and what they name that is not there yet: keys and texts, in the order to write them: each after those that it
+/// names.
 ///
 /// `ledgers` may come in any order. A number that two of them have counts as the later epoch's. Renditions of which
 /// nothing was confirmed are left out; where nothing at all was, there is nothing to write.
@@ -27,26 +29,32 @@ pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec
     let segments = merged(ledgers);
     let shown: Vec<EndedRendition> =
         ended.renditions.iter().filter(|rendition| segments.contains_key(rendition.name.as_str())).cloned().collect();
-    let numbers = common_numbers(shown.iter().map(|rendition| segments[rendition.name.as_str()].keys().copied()));
-    if numbers.is_empty() {
+    // Captions begin when the first is read, and have nothing to say of what is there.
+    let media = || shown.iter().filter(|rendition| !rendition.is_text());
+    let numbers = common_numbers(media().map(|rendition| segments[rendition.name.as_str()].keys().copied()));
+    let Some(lead) = media().next().filter(|_| !numbers.is_empty()).map(|rendition| &segments[rendition.name.as_str()]) else {
         return Ok(Vec::new());
+    };
+    let mut files = Vec::with_capacity(shown.len() + 2);
+    for rendition in &shown {
+        let (all, text) = (&segments[rendition.name.as_str()], rendition.is_text());
+        let empty = |number| lead.get(number).filter(|_| text).map(|(_, segment)| Entry::Empty(named(segment)));
+        let entry = |number| all.get(number).map(|(_, segment)| Entry::Segment(named(segment))).or_else(|| empty(number));
+        let entries: Vec<Entry> = numbers.iter().filter_map(entry).collect();
+        if entries.iter().any(|entry| matches!(entry, Entry::Empty(_))) {
+            files.push((prefix.key(&ObjectName::NoText(rendition.name.clone())), webvtt(&[])));
+        }
+        let playlist = MediaPlaylist {
+            kind: Kind::Vod,
+            segment_duration: ended.segment_duration,
+            anchor: ended.anchor,
+            text,
+            entries,
+            ended: true,
+            low_latency: None,
+        };
+        files.push((prefix.key(&ObjectName::VodMedia(rendition.name.clone())), media_playlist(&playlist)));
     }
-    let mut files: Vec<_> = shown
-        .iter()
-        .map(|rendition| {
-            let all = &segments[rendition.name.as_str()];
-            let entries = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| entry(segment)).collect();
-            let playlist = MediaPlaylist {
-                kind: Kind::Vod,
-                segment_duration: ended.segment_duration,
-                anchor: ended.anchor,
-                entries,
-                ended: true,
-                low_latency: None,
-            };
-            (prefix.key(&ObjectName::VodMedia(rendition.name.clone())), media_playlist(&playlist))
-        })
-        .collect();
     let top = multivariant(&Multivariant { kind: Kind::Vod, renditions: &shown });
     files.push((prefix.key(&ObjectName::Vod), top));
     Ok(files)
@@ -70,8 +78,8 @@ fn merged(ledgers: &[Ledger]) -> BTreeMap<&str, Segments<'_>> {
     all
 }
 
-fn entry(segment: &LedgerSegment) -> Entry {
-    Entry::Segment(Segment { number: segment.number, duration: segment.duration, init: segment.init })
+fn named(segment: &LedgerSegment) -> Segment {
+    Segment { number: segment.number, duration: segment.duration, init: segment.init }
 }
 
 #[cfg(test)]
@@ -154,6 +162,24 @@ mod tests {
         let files = plan(&prefix(), &ended(vec![0]), &[ledger(0, &[("360p", 0..2), ("audio", 0..2)])]).unwrap();
         assert_eq!(files.len(), 3);
         assert!(!files[2].1.contains("720p"), "{}", files[2].1);
+    }
+
+    #[test]
+    fn captions_are_in_the_recording_from_its_start_though_they_began_later() {
+        let mut ended = ended(vec![0]);
+        ended.renditions.push(EndedRendition::captions());
+        let of = |captions: std::ops::Range<u64>| {
+            let ledger = ledger(0, &[("720p", 0..4), ("360p", 0..4), ("audio", 0..4), ("captions", captions)]);
+            plan(&prefix(), &ended, &[ledger]).unwrap()
+        };
+        let files = of(2..3);
+        let text = |name: &str| files.iter().find(|(key, _)| key.ends_with(name)).map(|(_, text)| text.as_str()).unwrap();
+        let named: Vec<_> = text("captions/vod.m3u8").lines().filter(|line| line.ends_with(".vtt")).collect();
+        assert_eq!(named, ["empty.vtt", "empty.vtt", "2.vtt", "empty.vtt"], "also where one was given up");
+        assert_eq!(text("captions/empty.vtt").lines().next(), Some("WEBVTT"));
+        assert_eq!(text("720p/vod.m3u8").matches(".m4s").count(), 4, "the others are whole");
+        assert!(text("/r1/vod.m3u8").contains("URI=\"captions/vod.m3u8\""), "{files:?}");
+        assert!(!of(0..4).iter().any(|(key, _)| key.ends_with("empty.vtt")));
     }
 
     #[test]

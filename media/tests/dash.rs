@@ -13,6 +13,7 @@ const LIVE: Mpd = Mpd {
     window: 10,
     anchor: WallMillis(1_700_000_000_250),
     published: WallMillis(1_700_000_030_000),
+    captions: false,
     ended: false,
 };
 
@@ -152,6 +153,17 @@ fn a_lecture_without_sound_has_one_set() {
     let text = mpd(&LIVE, &[Representation { named: &all_of_them[0], stretch: stretch([segment(0)]) }]).unwrap();
     let document = Document::parse(&text).unwrap();
     assert_eq!(attributes(&all(&document, "AdaptationSet"), "contentType"), [Some("video")]);
+}
+
+#[test]
+fn captions_are_told_of_where_the_pictures_are() {
+    let text = text(&Mpd { captions: true, ..LIVE }, [stretch((5..15).map(segment)); 3]);
+    let document = Document::parse(&text).unwrap();
+    let told = all(&document, "Accessibility");
+    assert_eq!(attributes(&told, "schemeIdUri"), [Some("urn:scte:dash:cc:cea-608:2015")]);
+    assert_eq!(told[0].attribute("value"), Some("CC1=und"));
+    assert_eq!(told[0].parent().unwrap().attribute("contentType"), Some("video"));
+    assert_eq!(told[0].next_sibling_element().unwrap().tag_name().name(), "Role", "the schema has an order");
 }
 
 proptest::proptest! {

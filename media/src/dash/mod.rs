@@ -46,6 +46,8 @@ pub struct Mpd {
     pub anchor: WallMillis,
     /// When this text is made.
     pub published: WallMillis,
+    /// The pictures carry captions, channel CC1 of CEA-608.
+    pub captions: bool,
     /// Nothing will be added: the MPD is static, as `EXT-X-ENDLIST` closes a playlist.
     pub ended: bool,
 }
@@ -96,7 +98,7 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
                 let mut id = 0;
                 for (kind, set) in sets.iter().map(|(_, set)| ("video", set)).chain((!audio.is_empty()).then_some(("audio", &audio))) {
                     id += 1;
-                    adaptation_set(xml, id, kind, mpd.segment_duration, set);
+                    adaptation_set(xml, id, kind, mpd, set);
                 }
             });
             if !mpd.ended {
@@ -125,7 +127,7 @@ fn family<'a>(it: &Representation<'a>) -> &'a str {
     it.named.codec.split('.').next().unwrap_or_default()
 }
 
-fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, segment_duration: SegmentDuration, representations: &[&Representation<'_>]) {
+fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, mpd: &Mpd, representations: &[&Representation<'_>]) {
     xml.element("AdaptationSet")
         .attr("id", id)
         .attr("contentType", kind)
@@ -133,8 +135,12 @@ fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, segment_duration: SegmentD
         .attr("segmentAlignment", true)
         .attr("startWithSAP", 1)
         .with(|xml| {
+            if mpd.captions && kind == "video" {
+                // ANSI/SCTE 214-1 §7.2; nobody says in which language they are.
+                xml.element("Accessibility").attr("schemeIdUri", "urn:scte:dash:cc:cea-608:2015").attr("value", "CC1=und").empty();
+            }
             xml.element("Role").attr("schemeIdUri", "urn:mpeg:dash:role:2011").attr("value", "main").empty();
-            representations.iter().for_each(|it| representation(xml, it, segment_duration));
+            representations.iter().for_each(|it| representation(xml, it, mpd.segment_duration));
         });
 }
 

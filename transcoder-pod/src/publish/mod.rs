@@ -14,6 +14,7 @@ pub use uploader::{Backlog, Item, Uploader, empty_window};
 
 use bytes::Bytes;
 use lectern_contract::job::LiveJob;
+use lectern_contract::keys::CAPTIONS;
 use lectern_contract::ledger::EndedRendition;
 use lectern_media::dash::{Mpd, Representation, Stretch, mpd};
 use lectern_media::hls::{Kind, LiveWindow, LowLatency, MediaPlaylist, media_playlist};
@@ -21,21 +22,23 @@ use lectern_media::hls::{Kind, LiveWindow, LowLatency, MediaPlaylist, media_play
 /// Segments that a live playlist lists.
 pub const WINDOW: usize = 10;
 
-/// A rendition's live playlist.
-pub fn live_playlist(window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>, ended: bool) -> Bytes {
+/// The live playlist of the rendition called `name`.
+pub fn live_playlist(name: &str, window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>, ended: bool) -> Bytes {
     let LiveJob { segment_duration, anchor, .. } = *job;
-    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, entries: window.entries().collect(), ended, low_latency })
-        .into()
+    let (text, entries) = (name == CAPTIONS, window.entries().collect());
+    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, text, entries, ended, low_latency }).into()
 }
 
-/// The run's live MPD, made now; `None` where no rendition has a segment.
+/// The run's live MPD, made now; `None` where no rendition has a segment. Captions are told of, and not listed: players of DASH read those
+/// in the pictures.
 pub fn live_mpd<'a>(
     job: &LiveJob,
     renditions: impl IntoIterator<Item = (&'a EndedRendition, &'a LiveWindow)>,
     ended: bool,
 ) -> Option<Bytes> {
-    let representation = |(named, window)| Some(Representation { named, stretch: Stretch::newest(window)? });
-    let representations: Vec<_> = renditions.into_iter().filter_map(representation).collect();
+    let begun = renditions.into_iter().filter_map(|(named, window)| Some(Representation { named, stretch: Stretch::newest(window)? }));
+    let (text, representations): (Vec<_>, Vec<_>) = begun.partition(|it| it.named.is_text());
+    let captions = !text.is_empty();
     let (segment_duration, anchor, published) = (job.segment_duration, job.anchor, lectern_podkit::clock::wall_now());
-    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, ended }, &representations).map(Bytes::from)
+    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, captions, ended }, &representations).map(Bytes::from)
 }

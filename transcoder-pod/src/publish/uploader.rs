@@ -110,7 +110,7 @@ impl Uploader {
     async fn segment(&mut self, segment: Segment) {
         let Segment { number, duration, init, body, .. } = segment;
         let bytes = body.len() as u64;
-        self.put(&ObjectName::Segment(self.name.clone(), number), body).await;
+        self.put(&ObjectName::segment(&self.name, number), body).await;
         self.window.push(hls::Segment { number, duration, init });
         self.playlist(false).await;
         // The keeper is gone only when the run is lost.
@@ -118,7 +118,7 @@ impl Uploader {
     }
 
     async fn playlist(&self, ended: bool) {
-        let text = live_playlist(&self.window, &self.job, None, ended);
+        let text = live_playlist(&self.name, &self.window, &self.job, None, ended);
         self.put(&ObjectName::MediaPlaylist(self.name.clone()), text).await;
     }
 
