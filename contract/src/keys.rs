@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
+/// The folder of the captions that the source's pictures carry, as WebVTT: no rendition of a ladder has this name.
+pub const CAPTIONS: &str = "captions";
+
 /// The prefix of every object of one run, without a slash at its end.
 ///
 /// It opens with two hex digits of a hash, because S3 splits its request limits by prefix (3,500 PUT a second each).
@@ -70,6 +73,11 @@ pub enum ObjectName {
     Segment(String, SegmentNumber),
     /// A part of a media segment, counted from zero: `{rendition}/{segment}.{part}.m4s`. Origins only; S3 has whole segments.
     Part(String, SegmentNumber, u32),
+    /// A segment of captions: `{rendition}/{segment}.vtt`.
+    Text(String, SegmentNumber),
+    /// A segment of captions in which nothing is said, whatever its number; recordings name it for what lies before the first
+    /// caption: `{rendition}/empty.vtt`.
+    NoText(String),
     /// What was confirmed in one minute of the run's timeline: `ledger/{minute}.ledger.json`.
     Ledger(u64),
     /// A piece of the original as the publisher sent it, by the time at which it starts, in ticks since the run's epoch:
@@ -85,6 +93,13 @@ pub enum ObjectName {
     VodMedia(String),
 }
 
+impl ObjectName {
+    /// Segment `number` of `rendition`, be it captions or media.
+    pub fn segment(rendition: &str, number: SegmentNumber) -> Self {
+        if rendition == CAPTIONS { Self::Text(rendition.to_owned(), number) } else { Self::Segment(rendition.to_owned(), number) }
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -95,6 +110,8 @@ impl fmt::Display for ObjectName {
             Self::Init(rendition, n) => write!(f, "{rendition}/init-{n}.mp4"),
             Self::Segment(rendition, number) => write!(f, "{rendition}/{number}.m4s"),
             Self::Part(rendition, number, part) => write!(f, "{rendition}/{number}.{part}.m4s"),
+            Self::Text(rendition, number) => write!(f, "{rendition}/{number}.vtt"),
+            Self::NoText(rendition) => write!(f, "{rendition}/empty.vtt"),
             Self::Ledger(minute) => write!(f, "ledger/{minute}.ledger.json"),
             // Padded, so that a listing is in the order of time: 14 digits last for 35 years.
             Self::Original(start) => write!(f, "original/{:014}.mp4", start.0),
@@ -106,12 +123,13 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// The media type of an object, by the end of its key (RFC 8216 §4, RFC 8259, ISO/IEC 23000-19, ISO/IEC 23009-1 Annex C).
+/// The media type of an object, by the end of its key (RFC 8216 §4, W3C WebVTT §8, RFC 8259, ISO/IEC 23000-19, ISO/IEC 23009-1 Annex C).
 pub fn content_type(key: &str) -> &'static str {
     match key.rsplit('.').next() {
         Some("m3u8") => "application/vnd.apple.mpegurl",
         Some("mpd") => "application/dash+xml",
         Some("mp4" | "m4s") => "video/mp4",
+        Some("vtt") => "text/vtt",
         Some("json") => "application/json",
         _ => "application/octet-stream",
     }
@@ -123,7 +141,7 @@ pub fn cache_control(key: &str) -> &'static str {
     match key.rsplit('/').next() {
         Some("live.m3u8" | "live.mpd") => "public, max-age=1",
         Some("vod.m3u8" | "vod.mpd") => "public, max-age=5",
-        Some(name) if name.ends_with(".m4s") || name.ends_with(".mp4") => "public, max-age=1209600, immutable",
+        Some(name) if [".m4s", ".mp4", ".vtt"].iter().any(|end| name.ends_with(end)) => "public, max-age=1209600, immutable",
         _ => "no-store",
     }
 }
@@ -142,6 +160,14 @@ mod tests {
         let (back, rest) = RunPrefix::of_key(&key).unwrap();
         assert_eq!((back, rest), (prefix(), "360p/42.m4s"));
         assert_eq!(prefix().run(), RunId("r1".into()));
+    }
+
+    #[test]
+    fn captions_are_text_and_never_change() {
+        let key = prefix().key(&ObjectName::segment(CAPTIONS, SegmentNumber(42)));
+        assert!(key.ends_with("/captions/42.vtt"), "{key}");
+        assert_eq!(ObjectName::segment("360p", SegmentNumber(42)), ObjectName::Segment("360p".into(), SegmentNumber(42)));
+        assert_eq!((content_type(&key), cache_control(&key)), ("text/vtt", "public, max-age=1209600, immutable"));
     }
 
     #[test]

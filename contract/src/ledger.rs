@@ -1,5 +1,6 @@
 //! What the packager notes of its confirmed objects, for the Lambda that makes VOD playlists of them.
 
+use crate::keys::CAPTIONS;
 use crate::{Epoch, RunId, SegmentDuration, SegmentNumber, Ticks, WallMillis};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ pub struct LedgerSegment {
     pub duration: Ticks,
     /// Its size.
     pub bytes: u64,
-    /// Which `init-{n}.mp4` it needs.
+    /// Which `init-{n}.mp4` it needs; of no meaning for captions.
     pub init: u32,
 }
 
@@ -59,8 +60,20 @@ pub struct EndedRendition {
     pub codec: String,
     /// Average bits a second as configured.
     pub bitrate: u64,
-    /// Width, height and frames a second; `None` for audio.
+    /// Width, height and frames a second; `None` for audio and captions.
     pub picture: Option<Picture>,
+}
+
+impl EndedRendition {
+    /// The captions of the source's pictures, as WebVTT. They are there once there was something to read.
+    pub fn captions() -> Self {
+        Self { name: CAPTIONS.to_owned(), codec: "wvtt".to_owned(), bitrate: 0, picture: None }
+    }
+
+    /// Whether it is [`EndedRendition::captions`], and neither picture nor sound.
+    pub fn is_text(&self) -> bool {
+        self.name == CAPTIONS
+    }
 }
 
 /// The picture of a video rendition.

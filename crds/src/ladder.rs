@@ -115,7 +115,7 @@ impl EncodingLadderSpec {
         }
         let mut seen = std::collections::BTreeSet::new();
         for name in ladder.names() {
-            if matches!(name, "ledger" | "original") {
+            if matches!(name, "ledger" | "original" | "captions") {
                 return Err(BadLadder::Reserved(name.to_owned()));
             }
             if !seen.insert(name) {
@@ -187,7 +187,9 @@ mod tests {
 
     #[test]
     fn folders_of_the_run_itself_are_no_rendition_names() {
-        assert_eq!(ladder(&["ledger"], &["a"]).resolve(), Err(BadLadder::Reserved("ledger".into())));
+        for reserved in ["ledger", "original", "captions"] {
+            assert_eq!(ladder(&[reserved], &["a"]).resolve(), Err(BadLadder::Reserved(reserved.into())));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_contract::{Epoch, RunId, SegmentNumber};
+use lectern_media::captions::webvtt;
 use lectern_media::dash::{Recorded, vod_mpd};
 use lectern_media::hls::{Entry, Kind, MediaPlaylist, Multivariant, Segment, common_numbers, media_playlist, multivariant};
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ pub struct WrongRun {
     pub found: RunId,
 }
 
-/// The VOD playlists and the MPD of the run: keys and texts, in the order to write them: each after those that it names.
+/// The VOD playlists and the MPD of the run, and what they name that is not there yet: keys and texts, in the order to write them: each after
+/// those that it names.
 ///
 /// `ledgers` may come in any order. A number that two of them have counts as the later epoch's. Renditions of which
 /// nothing was confirmed are left out; where nothing at all was, there is nothing to write.
@@ -28,35 +30,43 @@ pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec
     let segments = merged(ledgers);
     let shown: Vec<EndedRendition> =
         ended.renditions.iter().filter(|rendition| segments.contains_key(rendition.name.as_str())).cloned().collect();
-    let numbers = common_numbers(shown.iter().map(|rendition| segments[rendition.name.as_str()].keys().copied()));
-    if numbers.is_empty() {
+    // Captions begin when the first is read, and have nothing to say of what is there.
+    let media = || shown.iter().filter(|rendition| !rendition.is_text());
+    let numbers = common_numbers(media().map(|rendition| segments[rendition.name.as_str()].keys().copied()));
+    let Some(lead) = media().next().filter(|_| !numbers.is_empty()).map(|rendition| &segments[rendition.name.as_str()]) else {
         return Ok(Vec::new());
+    };
+    let mut files = Vec::with_capacity(shown.len() + 2);
+    for rendition in &shown {
+        let (all, text) = (&segments[rendition.name.as_str()], rendition.is_text());
+        let empty = |number| lead.get(number).filter(|_| text).map(|(_, segment)| Entry::Empty(listed(segment)));
+        let entry = |number| all.get(number).map(|(_, segment)| Entry::Segment(listed(segment))).or_else(|| empty(number));
+        let entries: Vec<Entry> = numbers.iter().filter_map(entry).collect();
+        if entries.iter().any(|entry| matches!(entry, Entry::Empty(_))) {
+            files.push((prefix.key(&ObjectName::NoText(rendition.name.clone())), webvtt(&[])));
+        }
+        let playlist = MediaPlaylist {
+            kind: Kind::Vod,
+            segment_duration: ended.segment_duration,
+            anchor: ended.anchor,
+            text,
+            entries,
+            ended: true,
+            low_latency: None,
+        };
+        files.push((prefix.key(&ObjectName::VodMedia(rendition.name.clone())), media_playlist(&playlist)));
     }
-    let recorded: Vec<Recorded<'_>> = shown
-        .iter()
+    let recorded: Vec<Recorded<'_>> = media()
         .map(|named| {
             let all = &segments[named.name.as_str()];
             let listed = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| listed(segment)).collect();
             Recorded { named, segments: listed }
         })
         .collect();
-    let mut files: Vec<_> = recorded
-        .iter()
-        .map(|rendition| {
-            let playlist = MediaPlaylist {
-                kind: Kind::Vod,
-                segment_duration: ended.segment_duration,
-                anchor: ended.anchor,
-                entries: rendition.segments.iter().copied().map(Entry::Segment).collect(),
-                ended: true,
-                low_latency: None,
-            };
-            (prefix.key(&ObjectName::VodMedia(rendition.named.name.clone())), media_playlist(&playlist))
-        })
-        .collect();
+    let captions = shown.iter().any(EndedRendition::is_text);
     let top = multivariant(&Multivariant { kind: Kind::Vod, renditions: &shown });
     files.push((prefix.key(&ObjectName::Vod), top));
-    files.extend(vod_mpd(ended.segment_duration, &recorded).map(|text| (prefix.key(&ObjectName::VodMpd), text)));
+    files.extend(vod_mpd(ended.segment_duration, &recorded, captions).map(|text| (prefix.key(&ObjectName::VodMpd), text)));
     Ok(files)
 }
 
@@ -166,6 +176,24 @@ mod tests {
         for (_, text) in &files[2..] {
             assert!(text.contains("360p") && !text.contains("720p"), "{text}");
         }
+    }
+
+    #[test]
+    fn captions_are_in_the_recording_from_its_start_though_they_began_later() {
+        let mut ended = ended(vec![0]);
+        ended.renditions.push(EndedRendition::captions());
+        let of = |captions: std::ops::Range<u64>| {
+            let ledger = ledger(0, &[("720p", 0..4), ("360p", 0..4), ("audio", 0..4), ("captions", captions)]);
+            plan(&prefix(), &ended, &[ledger]).unwrap()
+        };
+        let files = of(2..3);
+        let text = |name: &str| files.iter().find(|(key, _)| key.ends_with(name)).map(|(_, text)| text.as_str()).unwrap();
+        let named: Vec<_> = text("captions/vod.m3u8").lines().filter(|line| line.ends_with(".vtt")).collect();
+        assert_eq!(named, ["empty.vtt", "empty.vtt", "2.vtt", "empty.vtt"], "also where one was given up");
+        assert_eq!(text("captions/empty.vtt").lines().next(), Some("WEBVTT"));
+        assert_eq!(text("720p/vod.m3u8").matches(".m4s").count(), 4, "the others are whole");
+        assert!(text("/r1/vod.m3u8").contains("URI=\"captions/vod.m3u8\""), "{files:?}");
+        assert!(!of(0..4).iter().any(|(key, _)| key.ends_with("empty.vtt")));
     }
 
     #[test]

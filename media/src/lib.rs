@@ -1,5 +1,5 @@
-//! Pure media work, bytes in and values out: RTMP, FLV, codec configurations, the run's timeline, CMAF, the original, playlists. Nothing here
-//! opens a socket, reads a clock or knows a client.
+//! Pure media work, bytes in and values out: RTMP, FLV, codec configurations, captions, the run's timeline, CMAF, the original, playlists.
+//! Nothing here opens a socket, reads a clock or knows a client.
 
 pub mod aac;
 pub mod ac3;

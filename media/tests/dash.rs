@@ -13,6 +13,7 @@ const LIVE: Mpd = Mpd {
     window: 10,
     anchor: WallMillis(1_700_000_000_250),
     published: WallMillis(1_700_000_030_000),
+    captions: false,
     ended: false,
     part: None,
 };
@@ -207,7 +208,7 @@ fn a_recording_has_a_period_for_each_stretch_and_no_hole() {
     segments[2].duration = Ticks(45_000); // the publisher went away in the middle of it
     segments[5..].iter_mut().for_each(|segment| segment.init = 1);
     let recorded: Vec<_> = all_of_them.iter().map(|named| Recorded { named, segments: segments.clone() }).collect();
-    let text = vod_mpd(TWO, &recorded).unwrap();
+    let text = vod_mpd(TWO, &recorded, false).unwrap();
     golden("vod.mpd", &text);
     let document = Document::parse(&text).unwrap();
     let root = document.root_element();
@@ -228,7 +229,18 @@ fn a_recording_has_a_period_for_each_stretch_and_no_hole() {
         let template = periods[at].descendants().find(|node| node.has_tag_name("SegmentTemplate")).unwrap();
         assert_eq!(template.attribute("presentationTimeOffset"), Some(urls[0].1.to_string().as_str()));
     }
-    assert_eq!(vod_mpd(TWO, &[]), None);
+    assert_eq!(vod_mpd(TWO, &[], false), None);
+}
+
+#[test]
+fn captions_are_told_of_where_the_pictures_are() {
+    let text = text(&Mpd { captions: true, ..LIVE }, [stretch((5..15).map(segment)); 3]);
+    let document = Document::parse(&text).unwrap();
+    let told = all(&document, "Accessibility");
+    assert_eq!(attributes(&told, "schemeIdUri"), [Some("urn:scte:dash:cc:cea-608:2015")]);
+    assert_eq!(told[0].attribute("value"), Some("CC1=und"));
+    assert_eq!(told[0].parent().unwrap().attribute("contentType"), Some("video"));
+    assert_eq!(told[0].next_sibling_element().unwrap().tag_name().name(), "Role", "the schema has an order");
 }
 
 proptest::proptest! {

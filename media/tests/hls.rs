@@ -17,7 +17,7 @@ fn segment(number: u64) -> Segment {
 }
 
 fn playlist(kind: Kind, entries: Vec<Entry>, ended: bool) -> MediaPlaylist<'static> {
-    MediaPlaylist { kind, segment_duration: TWO, anchor: WallMillis(1_700_000_000_000), entries, ended, low_latency: None }
+    MediaPlaylist { kind, segment_duration: TWO, anchor: WallMillis(1_700_000_000_000), text: false, entries, ended, low_latency: None }
 }
 
 fn golden(name: &str, text: &str) {
@@ -179,6 +179,34 @@ fn a_run_without_sound_names_no_group() {
     let all: Vec<_> = renditions().into_iter().filter(|r| r.picture.is_some()).collect();
     let text = multivariant(&Multivariant { kind: Kind::Vod, renditions: &all });
     golden("multivariant-video.m3u8", &text);
+}
+
+#[test]
+fn captions_are_named_as_text_and_as_what_the_pictures_carry() {
+    let all = [renditions(), vec![EndedRendition::captions()]].concat();
+    let text = multivariant(&Multivariant { kind: Kind::Live, renditions: &all });
+    golden("multivariant-captions.m3u8", &text);
+    let (tags, uris) = tags(&text);
+    assert_eq!(uris, ["720p/live.m3u8", "360p/live.m3u8", "audio/live.m3u8"], "captions are no variant");
+    let media: Vec<_> = tags.iter().filter_map(|tag| if let hls::Tag::Media(media) = tag { Some(media) } else { None }).collect();
+    assert_eq!(media[1].uri(), Some("captions/live.m3u8"));
+    assert_eq!(media[2].instream_id().map(|id| id.to_string()).as_deref(), Some("CC1"));
+    let variants = tags.iter().filter_map(|tag| if let hls::Tag::StreamInf(inf) = tag { Some(inf) } else { None });
+    let groups: Vec<_> = variants.map(|inf| (inf.audio(), inf.subtitles(), inf.closed_captions())).collect();
+    let picture = (Some("audio"), Some("text"), Some("cc"));
+    assert_eq!(groups, [picture, picture, (Some("audio"), Some("text"), None)]);
+}
+
+#[test]
+fn a_recording_of_captions_is_as_long_as_the_others() {
+    let entries = vec![Entry::Empty(segment(0)), Entry::Segment(segment(1)), Entry::Segment(segment(5))];
+    let text = media_playlist(&MediaPlaylist { text: true, ..playlist(Kind::Vod, entries, true) });
+    golden("vod-captions.m3u8", &text);
+    let (tags, uris) = tags(&text);
+    assert_eq!(uris, ["empty.vtt", "1.vtt", "5.vtt"]);
+    assert_eq!(tags.iter().filter(|tag| matches!(tag, hls::Tag::Inf(_))).count(), 3);
+    assert_eq!(tags.iter().filter(|tag| matches!(tag, hls::Tag::Discontinuity(_))).count(), 1, "where the others have it");
+    assert!(!tags.iter().any(|tag| matches!(tag, hls::Tag::Map(_))));
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Edge {
 
     fn of_playlist(text: &str) -> Self {
         let closed = text.lines().any(|line| line == "#EXT-X-ENDLIST");
-        let newest = text.lines().rev().find_map(|line| line.strip_suffix(".m4s")?.parse().ok());
+        let newest = text.lines().rev().find_map(|line| line.strip_suffix(".m4s").or_else(|| line.strip_suffix(".vtt"))?.parse().ok());
         let next = newest.map(|newest: u64| newest.saturating_add(1));
         let part_of_next = |line: &str| {
             let uri = line.strip_prefix("#EXT-X-PART:")?.split("URI=\"").nth(1)?;
@@ -125,6 +125,8 @@ mod tests {
             assert!(!edge.reaches(wanted), "{wanted:?}");
         }
         assert!(edge.is_short_of(at(11, None), 2) && !edge.is_short_of(at(10, None), 2));
+        let text = Edge::of("captions/live.m3u8", b"#EXTINF:2,\n8.vtt\n#EXTINF:2,\n9.vtt\n");
+        assert!(text.reaches(Position { msn: 9, part: None }) && !text.reaches(Position { msn: 10, part: None }));
         let whole = Edge::of("360p/live.m3u8", b"#EXT-X-PART:DURATION=0.3,URI=\"8.5.m4s\"\n#EXTINF:2,\n8.m4s\n");
         assert_eq!((whole.parts, whole < edge), (0, true));
     }

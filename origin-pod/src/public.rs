@@ -13,7 +13,7 @@ pub enum Public {
     VodPlaylist,
     /// `{rendition}/init-{n}.mp4`: never changes.
     Init,
-    /// `{rendition}/{number}.m4s`: never changes.
+    /// `{rendition}/{number}.m4s`, and of captions `{rendition}/{number}.vtt` and `{rendition}/empty.vtt`: never changes.
     Segment,
     /// `{rendition}/{number}.{part}.m4s`: never changes, and is gone soon.
     Part(Position),
@@ -35,6 +35,7 @@ impl Public {
             "vod.mpd" if !in_rendition => Some(Self::VodPlaylist),
             _ if !in_rendition => None,
             _ if is_number(file.strip_suffix(".m4s")) => Some(Self::Segment),
+            _ if file == "empty.vtt" || is_number(file.strip_suffix(".vtt")) => Some(Self::Segment),
             _ if file.ends_with(".m4s") => part(file).map(Self::Part),
             _ if is_number(file.strip_prefix("init-").and_then(|rest| rest.strip_suffix(".mp4"))) => Some(Self::Init),
             _ => None,
@@ -86,6 +87,8 @@ mod tests {
             ("vod.mpd", Public::VodPlaylist),
             ("360p/init-0.mp4", Public::Init),
             ("360p/17.m4s", Public::Segment),
+            ("captions/17.vtt", Public::Segment),
+            ("captions/empty.vtt", Public::Segment),
             ("360p/17.3.m4s", Public::Part(Position { msn: 17, part: Some(3) })),
         ] {
             assert_eq!(Public::of(path), Some(what), "{path}");
@@ -100,6 +103,8 @@ mod tests {
             "ledger/0.ledger.json",
             "original/17.mp4",
             "17.m4s",
+            "17.vtt",
+            "captions/17.3.vtt",
             "init-0.mp4",
             "360p/../head.json",
             "360p/head.json",

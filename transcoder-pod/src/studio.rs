@@ -11,6 +11,7 @@ use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::EndedRendition;
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks};
 use lectern_media::aac;
+use lectern_media::captions::{Captions, webvtt};
 use lectern_media::cmaf::{self, CmafError};
 use lectern_media::dash::{Representation, Stretch};
 use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, multivariant};
@@ -25,7 +26,9 @@ const WAIT_FOR_MEDIA: usize = 5;
 #[derive(Debug)]
 pub struct Studio {
     job: LiveJob,
+    /// The ladder's, and after them the captions.
     renditions: Vec<Rendition>,
+    captions: Captions,
     live: Live,
     status: Status,
     keeper: mpsc::UnboundedSender<Event>,
@@ -78,11 +81,13 @@ impl Studio {
         keeper: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let last = next.0.checked_sub(1).map(SegmentNumber);
-        let renditions = ladder_renditions(&job).into_iter().map(|mut named| {
+        let renditions = ladder_renditions(&job).into_iter().chain([EndedRendition::captions()]).map(|mut named| {
             let timescale = if named.picture.is_some() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
             // Known before this child's encoders say it, for an MPD that may have to be closed before they do.
             let codec = restored.inits.get(&named.name).and_then(|(_, init)| cmaf::codec_of_init(init));
-            named.codec = codec.unwrap_or_default();
+            if !named.is_text() {
+                named.codec = codec.unwrap_or_default();
+            }
             Rendition {
                 packager: Packager::new(timescale, job.segment_duration, job.parts, last),
                 window: restored.windows.get(&named.name).cloned().unwrap_or_else(empty_window),
@@ -94,7 +99,8 @@ impl Studio {
                 named,
             }
         });
-        Self { renditions: renditions.collect(), job, live, status, keeper, named: 0, listed: Vec::new(), given_up: 0 }
+        let captions = Captions::default();
+        Self { renditions: renditions.collect(), captions, job, live, status, keeper, named: 0, listed: Vec::new(), given_up: 0 }
     }
 
     /// The queues to S3, by rendition: name and backlog, in the ladder's order.
@@ -110,6 +116,10 @@ impl Studio {
         match output {
             Output::Config { rendition, config } => self.configure(rendition, &config),
             Output::Sample { rendition, sample } => self.sample(rendition, sample),
+            Output::Captions { at, triplets } => {
+                self.captions.take(at, triplets);
+                Ok(())
+            }
             Output::Degraded { rendition, why } => {
                 let name = self.rendition(rendition)?.named.name.clone();
                 tracing::warn!(rendition = name, why, "a rendition is encoded otherwise than ordered");
@@ -188,7 +198,11 @@ impl Studio {
                     opened |= part.index == 0;
                     self.part(at, part);
                 }
-                Made::Segment(segment) => whole |= self.segment(at, segment),
+                Made::Segment(segment) => {
+                    let (number, duration) = (segment.number, segment.duration);
+                    whole |= self.segment(at, segment);
+                    self.write_captions(at, number, duration);
+                }
             }
         }
         if news {
@@ -209,6 +223,27 @@ impl Studio {
         self.live.put_pieces(ObjectName::Part(rendition.named.name.clone(), number, index), body);
     }
 
+    /// Publishes what was said in segment `number`, once the first rendition of pictures (here: `beside`) has it, and from then on that there
+    /// was something to read. The captions of all its pictures have come: the engine puts them out before what is encoded.
+    fn write_captions(&mut self, beside: usize, number: SegmentNumber, duration: Ticks) {
+        let at = self.renditions.len() - 1;
+        let pictures = self.renditions[beside].named.picture.is_some();
+        let rendition = &mut self.renditions[at];
+        let known = self.captions.were_seen() || rendition.window.last().is_some();
+        if !pictures || !known || rendition.window.last().is_some_and(|last| number <= last) {
+            return;
+        }
+        if !rendition.begun {
+            rendition.begun = true;
+            let _ = self.keeper.send(Event::Rendition { rendition: at, named: rendition.named.clone() }); // as in configure
+        }
+        let cues = self.captions.between(number.start(self.job.segment_duration), number.next().start(self.job.segment_duration));
+        let body = [Bytes::from(webvtt(&cues))].into_iter().collect();
+        let segment = Segment { number, duration, init: 0, body, parts: 0 };
+        self.segment(at, segment);
+        self.put_playlist(at);
+    }
+
     /// `false` where that number has been published before.
     fn segment(&mut self, at: usize, segment: Segment) -> bool {
         let Some(rendition) = self.renditions.get_mut(at) else { return false };
@@ -219,7 +254,7 @@ impl Studio {
         rendition.made += 1;
         let name = rendition.named.name.clone();
         match parts {
-            0 => self.live.put_pieces(ObjectName::Segment(name.clone(), number), segment.body.clone()),
+            0 => self.live.put_pieces(ObjectName::segment(&name, number), segment.body.clone()),
             parts => self.live.put_joined(&name, number, parts, segment.body.clone()),
         }
         let (window, parts) = (&rendition.window, &rendition.parts);
@@ -245,12 +280,12 @@ impl Studio {
                 Some(Report { rendition: other.named.name.clone(), number, part })
             })
             .collect();
-        let low_latency = self.job.parts.map(|parts| LowLatency {
+        let low_latency = self.job.parts.filter(|_| !rendition.named.is_text()).map(|parts| LowLatency {
             parts: &rendition.parts,
             target: longest_part(&rendition.named, parts.nominal(self.job.segment_duration)),
             reports: &reports,
         });
-        let playlist = live_playlist(&rendition.window, &self.job, low_latency, false);
+        let playlist = live_playlist(&rendition.named.name, &rendition.window, &self.job, low_latency, false);
         self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
     }
 
@@ -268,13 +303,13 @@ impl Studio {
                 Some(Representation { named: &rendition.named, stretch })
             })
             .collect();
-        let stretches = listed.iter().map(|it| it.stretch).collect();
+        let stretches: Vec<Stretch> = listed.iter().map(|it| it.stretch).collect();
         if !ended && stretches == self.listed {
             return;
         }
         let nominal = self.job.parts.map(|parts| parts.nominal(self.job.segment_duration));
         let part = nominal.and_then(|nominal| listed.iter().map(|it| longest_part(it.named, nominal)).max());
-        if let Some(text) = live_mpd(&self.job, &listed, part, ended) {
+        if let Some(text) = live_mpd(&self.job, listed, part, ended) {
             self.live.put(ObjectName::Mpd, text);
         }
         self.listed = stretches;
@@ -285,7 +320,7 @@ impl Studio {
     /// longer for one that has parameters and no media.
     fn name_renditions(&mut self) {
         let most = self.renditions.iter().map(|rendition| rendition.made).max().unwrap_or_default();
-        let unknown = self.renditions.iter().any(|rendition| !rendition.begun);
+        let unknown = self.renditions.iter().any(|rendition| !rendition.begun && !rendition.named.is_text());
         let empty = self.renditions.iter().any(|rendition| rendition.begun && rendition.made == 0);
         let begun: Vec<&Rendition> = self.renditions.iter().filter(|rendition| rendition.made > 0).collect();
         if (unknown && most < WAIT_FOR_TRACK) || (empty && most < WAIT_FOR_MEDIA) || begun.len() <= self.named {
@@ -301,7 +336,7 @@ impl Studio {
     pub fn close(mut self, ended: bool) {
         for rendition in &self.renditions {
             if ended && rendition.window.last().is_some() {
-                let playlist = live_playlist(&rendition.window, &self.job, None, true);
+                let playlist = live_playlist(&rendition.named.name, &rendition.window, &self.job, None, true);
                 self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
             }
             rendition.backlog.push(Item::Last(ended));

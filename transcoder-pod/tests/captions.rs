@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::captions::{captioned, pop_on};
 use common::engine::{Made, every_codec, inputs, transcode_inputs, write};
 use common::lift::made;
 use common::{folder, ladder, tool};
@@ -20,16 +21,8 @@ fn source(name: &str, codec: Codec, rate: u64, seconds: &str, start: Ticks, capt
         _ => ("-c:v libx264 -preset ultrafast -bf 2", VideoCodec::H264),
     };
     let picture = format!("testsrc2=size=320x180:rate={rate}:duration={seconds}");
-    let mut frames = made(name, &picture, &format!("-pix_fmt yuv420p -g 30 {how}"), codec, start);
-    let first =
-        frames.iter().filter_map(|frame| if let FeedFrame::AccessUnit(unit) = frame { Some(unit.pts) } else { None }).min().unwrap();
-    for frame in &mut frames {
-        if let FeedFrame::AccessUnit(unit) = frame {
-            let place = (unit.pts.since(first).0 * rate + 45_000) / 90_000;
-            unit.payload = carriage::carry(carrier, unit.payload.clone(), &captions(place));
-        }
-    }
-    frames
+    let frames = made(name, &picture, &format!("-pix_fmt yuv420p -g 30 {how}"), codec, start);
+    captioned(frames, carrier, rate, captions)
 }
 
 /// Two triplets that are like no other picture's.
@@ -68,6 +61,19 @@ fn captions_come_out_of_every_codec_once_and_in_order() {
             let seen = tool("ffprobe", &["-v", "error", "-show_entries", "frame_side_data=side_data_type", "-of", "csv=p=0", &path]);
             assert_eq!(seen.matches("ATSC A53 Part 4 Closed Captions").count(), 45, "{what}: {seen}");
         }
+    }
+}
+
+#[test]
+fn a_caption_that_was_sent_is_read_by_libav_in_every_rendition() {
+    let frames = source("captions-read", Codec::H264, 30, "3", START, pop_on("Good morning", 30, 60));
+    let made = transcode_inputs(every_rate(), inputs(frames), Ticks(0));
+    let folder = folder("captions-read-out");
+    for at in 0..3 {
+        let path = write(&folder, &at.to_string(), &made[&at].init[0], &made[&at].segments);
+        let graph = format!("movie={path}[out0+subcc]");
+        let read = tool("ffmpeg", &["-v", "error", "-f", "lavfi", "-i", &graph, "-map", "0:s", "-f", "webvtt", "-"]);
+        assert!(read.contains("Good morning"), "rendition {at}: {read}");
     }
 }
 

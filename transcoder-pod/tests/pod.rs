@@ -4,6 +4,7 @@
 mod common;
 
 use bytes::{Bytes, BytesMut};
+use common::captions::{captioned, pop_on};
 use common::{folder, ladder, lecture, shard, tool};
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{Objects, Queue};
@@ -13,8 +14,9 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, Ledger};
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{Epoch, PartCount, SegmentDuration, SegmentNumber, StreamRef, Ticks, WallMillis};
+use lectern_contract::{Epoch, PartCount, SegmentDuration, SegmentNumber, StreamRef, Ticks, VideoCodec, WallMillis};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -105,10 +107,16 @@ impl Stage {
         }
     }
 
+    async fn text(&self, name: ObjectName) -> String {
+        let body = self.get(&name).await.unwrap_or_else(|| panic!("{name} is not there"));
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
     /// Every number from the ledgers, by rendition.
     async fn numbers(&self) -> BTreeMap<String, Vec<u64>> {
         let ended: Ended = serde_json::from_slice(&self.get(&ObjectName::Ended).await.unwrap()).unwrap();
-        assert_eq!(ended.renditions.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["360p", "180p", "audio"]);
+        let names: Vec<&str> = ended.renditions.iter().map(|r| r.name.as_str()).collect();
+        assert!(names.starts_with(&["360p", "180p", "audio"]) && (names.len() == 3 || names[3..] == ["captions"]), "{names:?}");
         let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for minute in ended.minutes {
             let ledger: Ledger = serde_json::from_slice(&self.get(&ObjectName::Ledger(minute)).await.unwrap()).unwrap();
@@ -123,14 +131,21 @@ impl Stage {
         numbers
     }
 
-    /// Copies the run to disk and plays it with ffmpeg.
-    async fn play(&self, name: &str) {
+    /// Copies the run to disk; the path of its live playlist.
+    async fn copy(&self, name: &str) -> String {
         let folder = folder(name);
         for key in self.objects.list(self.job.prefix.as_str()).await.unwrap() {
             let path = folder.join(key.strip_prefix(&format!("{}/", self.job.prefix)).unwrap());
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, self.objects.get(&key).await.unwrap().unwrap().body).unwrap();
         }
+        folder.join("live.m3u8").to_str().unwrap().to_owned()
+    }
+
+    /// Copies the run to disk and plays it with ffmpeg.
+    async fn play(&self, name: &str) {
+        let copied = self.copy(name).await;
+        let folder = Path::new(&copied).parent().unwrap();
         let playlist = std::fs::read_to_string(folder.join("360p/live.m3u8")).unwrap();
         assert!(playlist.ends_with("#EXT-X-ENDLIST\n") && !playlist.contains("GAP"), "{playlist}");
         let mpd = std::fs::read_to_string(folder.join("live.mpd")).unwrap();
@@ -246,8 +261,45 @@ fn named(playlist: &str) -> impl Iterator<Item = &str> {
 }
 
 #[tokio::test]
+async fn captions_of_the_pictures_become_text_from_when_there_is_something_to_read() {
+    let lecture = lecture("captions", 8, Ticks(90_000), &[]);
+    // The first picture is shown at 1.07 s, so this one is seen from 3 s to 5 s.
+    let frames = captioned(lecture, VideoCodec::H264, 30, pop_on("Good morning", 58, 118));
+    let stage = Stage::set(frames).await;
+    let _pod = Pod::start("pod-a", &stage.backend);
+    let head = stage.until("an address", Duration::from_secs(20), |head| head.address.is_some()).await;
+    let (pushed, held) = pushed(head.address.as_deref().unwrap()).await;
+    let at = |name: &str| pushed.iter().position(|pushed| pushed == name).unwrap_or_else(|| panic!("{name} was not pushed: {pushed:?}"));
+    assert!(at("captions/1.vtt") < at("captions/live.m3u8"), "{pushed:?}");
+    stage.until("the end", Duration::from_secs(20), |head| head.ended).await;
+
+    let segment = |number| ObjectName::segment("captions", SegmentNumber(number));
+    assert_eq!(stage.get(&segment(0)).await, None, "there was nothing to read");
+    let said = [stage.text(segment(1)).await, stage.text(segment(2)).await, stage.text(segment(3)).await];
+    let shape = |from: &str, to: &str| format!("\n{from} --> {to} line:84.67% position:10.00% align:start\nGood morning\n");
+    assert!(said[0].ends_with(&shape("00:00:03.000", "00:00:04.000")), "{said:?}");
+    assert!(said[1].ends_with(&shape("00:00:04.000", "00:00:05.000")), "{said:?}");
+    assert_eq!(said[2], "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n");
+    assert!(said.iter().zip(1..).all(|(text, number)| held[&format!("captions/{number}.vtt")] == *text), "origins have the same");
+    assert_eq!(stage.numbers().await["captions"], [1, 2, 3, 4]);
+
+    let (top, media) = (stage.text(ObjectName::Multivariant).await, stage.text(ObjectName::MediaPlaylist("captions".into())).await);
+    assert!(top.contains("INSTREAM-ID=\"CC1\"") && top.contains("URI=\"captions/live.m3u8\""), "{top}");
+    assert!(media.contains("\n1.vtt\n") && media.ends_with("#EXT-X-ENDLIST\n") && !media.contains("EXT-X-MAP"), "{media}");
+    let mpd = stage.text(ObjectName::Mpd).await;
+    assert!(mpd.contains("urn:scte:dash:cc:cea-608:2015") && !mpd.contains("captions"), "{mpd}");
+    // Another reader finds the same text at the same time.
+    let copied = stage.copy("captions-play").await;
+    let second = Path::new(&copied).with_file_name("captions").join("2.vtt");
+    let read =
+        tool("ffprobe", &["-v", "error", "-show_entries", "packet=pts_time,duration_time", "-of", "csv=p=0", second.to_str().unwrap()]);
+    assert_eq!(read.trim().trim_end_matches(','), "4.000000,1.000000");
+}
+
+#[tokio::test]
 async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
-    let stage = Stage::set(lecture("killed", 14, Ticks(90_000), &[])).await;
+    let said = pop_on("A caption that stays", 20, 400);
+    let stage = Stage::set(captioned(lecture("killed", 14, Ticks(90_000), &[]), VideoCodec::H264, 30, said)).await;
     let pod = Pod::start("pod-a", &stage.backend);
     stage.until("two segments", Duration::from_secs(30), |head| head.next_segment.0 >= 2).await;
     pod.kill_child();
@@ -256,6 +308,7 @@ async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
     for (rendition, numbers) in stage.numbers().await {
         assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
     }
+    assert!(stage.numbers().await.contains_key("captions"));
     stage.play("killed-play").await;
 }
 

@@ -68,9 +68,10 @@ impl Captions {
 
     /// What is to be read between two times, from `from` on and before `to`, cut off there; no earlier times may be asked for later.
     ///
-    /// What is seen at the newest time is taken to stay.
+    /// What is seen at the newest time is taken to stay, until it goes by itself.
     pub fn between(&mut self, from: Ticks, to: Ticks) -> Vec<Cue> {
-        let open = self.open.iter().map(|(start, lines)| Cue { start: *start, end: to.max(*start), lines: lines.clone() });
+        let gone = self.heard.plus(SILENCE);
+        let open = self.open.iter().map(|(start, lines)| Cue { start: *start, end: gone, lines: lines.clone() });
         let within = |cue: Cue| Cue { start: cue.start.max(from), end: cue.end.min(to), ..cue };
         let cues = self.ended.iter().cloned().chain(open).map(within).filter(|cue| cue.start < cue.end).collect();
         self.ended.retain(|cue| cue.end > to);
@@ -172,8 +173,10 @@ mod tests {
         let mut captions = Captions::default();
         say(&mut captions, 0, &[command([0x14, 0x20]), letters("Ab"), command(EOC)]);
         let last = 4 * 1000 / 30; // the repeated command
-        captions.take(Ticks::from_millis(30_000), [Triplet::first_field([0x80, 0x80])]);
-        assert_eq!(between(&mut captions, 0, 30_000), [cue(100, 16_000 + last, "Ab")]);
+        for more in [&[][..], &[Triplet::first_field([0x80, 0x80])]] {
+            assert_eq!(between(&mut captions, 0, 30_000), [cue(100, 16_000 + last, "Ab")]);
+            captions.take(Ticks::from_millis(29_000), more.iter().copied());
+        }
         assert_eq!(between(&mut captions, 30_000, 60_000), []);
     }
 

@@ -65,6 +65,8 @@ pub struct Mpd {
     pub anchor: WallMillis,
     /// When this text is made.
     pub published: WallMillis,
+    /// The pictures carry captions, channel CC1 of CEA-608.
+    pub captions: bool,
     /// Nothing will be added: the MPD is static, as `EXT-X-ENDLIST` closes a playlist.
     pub ended: bool,
     /// The longest that a part may be, in ticks, where segments can be had part by part as they are made; shorter than a segment.
@@ -114,7 +116,13 @@ pub fn mpd(mpd: &Mpd, representations: &[Representation<'_>]) -> Option<String> 
             }
             xml.element("Period").attr("id", 0).attr("start", "PT0S").with(|xml| {
                 let (zero, ahead) = (Ticks(0), mpd.ahead());
-                let timing = Timing { segment_duration: mpd.segment_duration, zero, ahead, reference: ahead.map(|_| mpd.anchor) };
+                let timing = Timing {
+                    segment_duration: mpd.segment_duration,
+                    zero,
+                    ahead,
+                    reference: ahead.map(|_| mpd.anchor),
+                    captions: mpd.captions,
+                };
                 adaptation_sets(xml, &timing, representations);
             });
             if !mpd.ended {
@@ -156,6 +164,8 @@ struct Timing {
     ahead: Option<Ticks>,
     /// Wall-clock time of the run's zero, where latency is counted from it.
     reference: Option<WallMillis>,
+    /// As [`Mpd::captions`].
+    captions: bool,
 }
 
 /// An AdaptationSet for each codec of pictures, and one for sounds.
@@ -185,6 +195,10 @@ fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, timing: &Timing, represent
         .with(|xml| {
             if let Some(anchor) = timing.reference {
                 reference(xml, anchor);
+            }
+            if timing.captions && kind == "video" {
+                // ANSI/SCTE 214-1 §7.2; nobody says in which language they are.
+                xml.element("Accessibility").attr("schemeIdUri", "urn:scte:dash:cc:cea-608:2015").attr("value", "CC1=und").empty();
             }
             xml.element("Role").attr("schemeIdUri", "urn:mpeg:dash:role:2011").attr("value", "main").empty();
             representations.iter().for_each(|it| representation(xml, it, timing));

@@ -17,7 +17,7 @@ impl Stretch {
         let mut stretch: Option<Self> = None;
         for entry in window.entries() {
             stretch = match (entry, stretch) {
-                (Entry::Gap(_), _) => None,
+                (Entry::Gap(_) | Entry::Empty(_), _) => None,
                 (Entry::Segment(segment), Some(before)) if before.init == segment.init => Some(Self { last: segment.number, ..before }),
                 (Entry::Segment(segment), _) => Some(Self { first: segment.number, last: segment.number, init: segment.init }),
             };

@@ -17,12 +17,13 @@ pub struct Recorded<'a> {
     pub segments: Vec<Segment>,
 }
 
-/// The text of the MPD of a recording, to be served as `vod.mpd` in the run's folder; `None` where there are no segments.
+/// The text of the MPD of a recording, to be served as `vod.mpd` in the run's folder; `None` where there are no segments. `captions`: its
+/// pictures carry some.
 ///
 /// A Period begins where a number is missing and where a rendition has another init section. Periods follow each other, so the
 /// seek bar has no hole, as in the VOD playlists: `presentationTimeOffset` leads from the run's time to the Period's. A Period ends with
 /// the media of its last segment; a slot that is not filled at its beginning (the publisher came in the middle of it) stays so.
-pub fn vod_mpd(segment_duration: SegmentDuration, renditions: &[Recorded<'_>]) -> Option<String> {
+pub fn vod_mpd(segment_duration: SegmentDuration, renditions: &[Recorded<'_>], captions: bool) -> Option<String> {
     let periods = periods(renditions);
     let lasts: Vec<Ticks> = periods.iter().map(|period| length(segment_duration, renditions, period)).collect();
     if periods.is_empty() {
@@ -44,7 +45,7 @@ pub fn vod_mpd(segment_duration: SegmentDuration, renditions: &[Recorded<'_>]) -
                 });
                 let stretches: Vec<_> = stretches.collect();
                 let zero = stretches.first().map_or(Ticks::default(), |it| it.stretch.first().start(segment_duration));
-                let timing = Timing { segment_duration, zero, ahead: None, reference: None };
+                let timing = Timing { segment_duration, zero, ahead: None, reference: None, captions };
                 // Without a start a Period begins where the one before it ends (§5.3.2.1).
                 let start = (id == 0).then_some("PT0S");
                 xml.element("Period")

@@ -60,7 +60,7 @@ impl LiveWindow {
     pub fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Segment(segment) => Some(*segment),
-            Entry::Gap(_) => None,
+            Entry::Empty(_) | Entry::Gap(_) => None,
         })
     }
 

@@ -24,6 +24,8 @@ pub struct MediaPlaylist<'a> {
     pub segment_duration: SegmentDuration,
     /// Wall-clock time of tick zero.
     pub anchor: WallMillis,
+    /// Its segments are WebVTT, `{n}.vtt`, which needs no init section.
+    pub text: bool,
     /// In the order of their numbers.
     pub entries: Vec<Entry>,
     /// Nothing will be added: writes `EXT-X-ENDLIST`.
@@ -37,6 +39,8 @@ pub struct MediaPlaylist<'a> {
 pub enum Entry {
     /// There is a segment.
     Segment(Segment),
+    /// Of captions: nothing is said in it, and it has no file of its own but is `empty.vtt`.
+    Empty(Segment),
     /// There is none and never will be.
     Gap(SegmentNumber),
 }
@@ -56,7 +60,7 @@ impl Entry {
     /// Its number.
     pub const fn number(&self) -> SegmentNumber {
         match self {
-            Self::Segment(segment) => segment.number,
+            Self::Segment(segment) | Self::Empty(segment) => segment.number,
             Self::Gap(number) => *number,
         }
     }
@@ -79,6 +83,7 @@ pub fn media_playlist(playlist: &MediaPlaylist<'_>) -> String {
             line(&mut out, format_args!("#EXT-X-DISCONTINUITY"));
         }
         if let Entry::Segment(segment) = entry
+            && !playlist.text
             && init.replace(segment.init) != Some(segment.init)
         {
             line(&mut out, format_args!("#EXT-X-MAP:URI=\"init-{}.mp4\"", segment.init));
@@ -91,14 +96,18 @@ pub fn media_playlist(playlist: &MediaPlaylist<'_>) -> String {
             parts::of_segment(&mut out, low_latency, number);
         }
         match entry {
-            Entry::Segment(segment) => line(&mut out, format_args!("#EXTINF:{},", Seconds(segment.duration))),
+            Entry::Segment(segment) | Entry::Empty(segment) => line(&mut out, format_args!("#EXTINF:{},", Seconds(segment.duration))),
             Entry::Gap(_) => {
                 line(&mut out, format_args!("#EXT-X-GAP"));
                 line(&mut out, format_args!("#EXTINF:{},", Seconds(playlist.segment_duration.ticks())));
                 dated = false; // players drift over a gap: say the time again after it
             }
         }
-        line(&mut out, format_args!("{number}.m4s"));
+        match entry {
+            Entry::Empty(_) => line(&mut out, format_args!("empty.vtt")),
+            _ if playlist.text => line(&mut out, format_args!("{number}.vtt")),
+            _ => line(&mut out, format_args!("{number}.m4s")),
+        }
         expected = Some(number.next());
     }
     if let (Some(low_latency), Some(next)) = (&low_latency, expected) {
@@ -113,7 +122,7 @@ pub fn media_playlist(playlist: &MediaPlaylist<'_>) -> String {
 /// In whole seconds. RFC 8216 §4.3.3.1: EXTINF, rounded to the nearest integer, must not exceed it.
 fn target_duration(playlist: &MediaPlaylist<'_>) -> u64 {
     let rounded = playlist.entries.iter().map(|entry| match entry {
-        Entry::Segment(segment) => segment.duration.as_millis().saturating_add(500) / 1000,
+        Entry::Segment(segment) | Entry::Empty(segment) => segment.duration.as_millis().saturating_add(500) / 1000,
         Entry::Gap(_) => 0,
     });
     rounded.fold(u64::from(playlist.segment_duration.millis().div_ceil(1000)), u64::max)

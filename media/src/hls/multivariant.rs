@@ -5,13 +5,16 @@ use lectern_contract::ledger::EndedRendition;
 
 /// The group that every variant's sound comes from.
 const AUDIO_GROUP: &str = "audio";
+/// The group of the captions as WebVTT, and that of those in the pictures.
+const TEXT_GROUP: &str = "text";
+const CLOSED_GROUP: &str = "cc";
 
 /// A multivariant playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Multivariant<'a> {
     /// Live or VOD: decides which media playlists are named.
     pub kind: Kind,
-    /// The renditions; those without a picture are sound. The first sound is the default, and video renditions come out
+    /// The renditions; those without a picture are sound, or captions. The first sound is the default, and video renditions come out
     /// in the order they have here (players without an estimate start with the first).
     pub renditions: &'a [EndedRendition],
 }
@@ -20,9 +23,13 @@ pub struct Multivariant<'a> {
 ///
 /// A variant for each video rendition (with the sound group, where there is sound), and one of sound alone, for viewers
 /// whose line cannot carry the smallest picture.
+///
+/// Where there are captions they are named twice: as WebVTT, and as the channel CC1 in the pictures. Where there are none in a recording it
+/// says `NONE`; a live one says nothing, because the lecturer may turn them on later, and who had read `NONE` by then would not look again.
 pub fn multivariant(playlist: &Multivariant<'_>) -> String {
     let file = playlist.kind.file();
-    let (video, audio): (Vec<_>, Vec<_>) = playlist.renditions.iter().partition(|rendition| rendition.picture.is_some());
+    let (text, media): (Vec<_>, Vec<_>) = playlist.renditions.iter().partition(|rendition| rendition.is_text());
+    let (video, audio): (Vec<_>, Vec<_>) = media.into_iter().partition(|rendition| rendition.picture.is_some());
     let mut out = String::with_capacity(1024);
     line(&mut out, format_args!("#EXTM3U"));
     line(&mut out, format_args!("#EXT-X-VERSION:8"));
@@ -37,6 +44,26 @@ pub fn multivariant(playlist: &Multivariant<'_>) -> String {
             ),
         );
     }
+    for captions in &text {
+        line(
+            &mut out,
+            format_args!(
+                "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"{TEXT_GROUP}\",NAME=\"Captions\",DEFAULT=NO,AUTOSELECT=YES,FORCED=NO,URI=\"{}/{file}\"",
+                captions.name
+            ),
+        );
+        line(
+            &mut out,
+            format_args!(
+                "#EXT-X-MEDIA:TYPE=CLOSED-CAPTIONS,GROUP-ID=\"{CLOSED_GROUP}\",NAME=\"CC1\",DEFAULT=NO,AUTOSELECT=YES,INSTREAM-ID=\"CC1\""
+            ),
+        );
+    }
+    let (subtitles, closed) = match (text.is_empty(), playlist.kind) {
+        (false, _) => (format!(",SUBTITLES=\"{TEXT_GROUP}\""), format!(",CLOSED-CAPTIONS=\"{CLOSED_GROUP}\"")),
+        (true, Kind::Vod) => (String::new(), ",CLOSED-CAPTIONS=NONE".to_owned()),
+        (true, Kind::Live) => (String::new(), String::new()),
+    };
     // The group's members differ in bit rate; a variant's numbers must hold with any of them (RFC 8216 §4.3.4.2).
     let loudest = audio.iter().max_by_key(|sound| sound.bitrate);
     for picture in &video {
@@ -50,7 +77,7 @@ pub fn multivariant(playlist: &Multivariant<'_>) -> String {
         line(
             &mut out,
             format_args!(
-                "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{codecs}\",RESOLUTION={}x{},FRAME-RATE={}.000{group}",
+                "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{codecs}\",RESOLUTION={}x{},FRAME-RATE={}.000{group}{subtitles}{closed}",
                 peak(picture.bitrate, sound),
                 picture.bitrate.saturating_add(sound),
                 shape.width,
@@ -61,10 +88,12 @@ pub fn multivariant(playlist: &Multivariant<'_>) -> String {
         line(&mut out, format_args!("{}/{file}", picture.name));
     }
     if let Some(sound) = audio.first() {
+        // NONE stands with all variants or with none (RFC 8216 §4.3.4.2), and a group of what is in pictures helps nobody here.
+        let closed = if text.is_empty() { closed.as_str() } else { "" };
         line(
             &mut out,
             format_args!(
-                "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\",AUDIO=\"{AUDIO_GROUP}\"",
+                "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\",AUDIO=\"{AUDIO_GROUP}\"{subtitles}{closed}",
                 peak(0, sound.bitrate),
                 sound.bitrate,
                 sound.codec

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use ffmpeg_next::codec::Context;
 use ffmpeg_next::ffi::{AV_INPUT_BUFFER_PADDING_SIZE, av_channel_layout_default, av_frame_ref, av_mallocz};
 use ffmpeg_next::{Error, frame};
+use lectern_media::captions::{Triplet, triplets};
 use lectern_media::pcm::PcmConfig;
 
 /// Gives a context that is not open yet its out-of-band parameters.
@@ -71,6 +72,11 @@ pub fn share(picture: &frame::Video) -> Result<frame::Video, Error> {
         0 => Ok(shared),
         code => Err(Error::from(code)),
     }
+}
+
+/// The captions that a decoded picture came with.
+pub fn captions(picture: &frame::Video) -> Vec<Triplet> {
+    picture.side_data(frame::side_data::Type::A53CC).map(|data| triplets(data.data()).collect()).unwrap_or_default()
 }
 
 /// The field of an interlaced picture that is shown first, as a picture of half the height on the same pixels.

@@ -3,7 +3,7 @@
 use super::audio::{AudioEncoder, FORMAT};
 use super::audio_grid::{AudioGrid, SoundFrame};
 use super::video::{Picture, VideoEncoder};
-use super::{Engine, EngineError, Input, Order, Output, decode};
+use super::{Engine, EngineError, Input, Order, Output, decode, ff, put};
 use bytes::Bytes;
 use ffmpeg_next::codec::decoder;
 use ffmpeg_next::software::resampling;
@@ -166,6 +166,10 @@ impl Libav {
                 break; // wants more input, or has come to its end
             }
             let Some(pts) = decoded.timestamp().or(decoded.pts()).and_then(|pts| u64::try_from(pts).ok()) else { continue };
+            let triplets = ff::captions(&decoded);
+            if !triplets.is_empty() {
+                let _ = put(&self.out, Output::Captions { at: Ticks(pts), triplets }); // as in VideoEncoder::open
+            }
             self.show(&Picture::Frame(Arc::new(decoded), Ticks(pts)))?;
         }
         Ok(())

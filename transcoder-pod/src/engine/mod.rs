@@ -21,6 +21,7 @@ pub use slate::Card;
 use bytes::Bytes;
 use lectern_contract::feed::{AccessUnit, Codec, Track};
 use lectern_contract::{Ladder, SegmentDuration, Ticks};
+use lectern_media::captions::Triplet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -106,6 +107,13 @@ pub enum Output {
         rendition: usize,
         /// The sample.
         sample: Encoded,
+    },
+    /// The captions of a picture of the source, before any rendition puts out what is shown at that time.
+    Captions {
+        /// When the picture is shown.
+        at: Ticks,
+        /// What it carries.
+        triplets: Vec<Triplet>,
     },
     /// A rendition is not encoded as it was ordered, and why.
     Degraded {

@@ -8,7 +8,7 @@ use ffmpeg_next::codec::encoder;
 use ffmpeg_next::frame::side_data::Type::A53CC;
 use ffmpeg_next::{Packet, frame, picture};
 use lectern_contract::{Ticks, VideoRendition};
-use lectern_media::captions::{Pending, Triplet, carriage, triplets};
+use lectern_media::captions::{Pending, Triplet, carriage};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -113,7 +113,7 @@ impl VideoEncoder {
     }
 
     fn take(&mut self, picture: &frame::Video, pts: Ticks) -> Result<bool, EngineError> {
-        let captions: Vec<Triplet> = picture.side_data(A53CC).map(|data| triplets(data.data()).collect()).unwrap_or_default();
+        let captions = ff::captions(picture);
         let Place::At { repeat_from, slot, after_hole } = self.grid.place(pts) else {
             self.captions.push(captions);
             return Ok(true);

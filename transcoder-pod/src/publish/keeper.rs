@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lectern_cloud::Objects;
 use lectern_contract::SegmentNumber;
 use lectern_contract::job::LiveJob;
-use lectern_contract::keys::ObjectName;
+use lectern_contract::keys::{CAPTIONS, ObjectName};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_media::cmaf;
 use lectern_media::dash::{Representation, Stretch};
@@ -219,7 +219,7 @@ impl Keeper {
         // No open segments: S3 has whole ones.
         let listed =
             renditions.filter_map(|named| Some(Representation { named, stretch: Stretch::newest(self.windows.get(&named.name)?)? }));
-        if let Some(text) = live_mpd(&self.job, &listed.collect::<Vec<_>>(), None, ended) {
+        if let Some(text) = live_mpd(&self.job, listed.collect(), None, ended) {
             self.put(&ObjectName::Mpd, text, patience).await;
         }
     }
@@ -271,6 +271,9 @@ impl Keeper {
             let Some((_, init)) = self.restored.inits.get(&named.name) else { continue };
             let Some(codec) = cmaf::codec_of_init(init) else { continue };
             all.entry(at).or_insert(EndedRendition { codec, ..named });
+        }
+        if self.restored.windows.contains_key(CAPTIONS) && !all.values().any(EndedRendition::is_text) {
+            all.insert(usize::MAX, EndedRendition::captions());
         }
         all.into_values().collect()
     }

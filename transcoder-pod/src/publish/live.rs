@@ -65,7 +65,7 @@ impl Live {
     /// find segments in S3.
     pub fn retain(&self, rendition: &str, segments: impl Fn(SegmentNumber) -> bool, parts: impl Fn(SegmentNumber) -> bool) {
         self.lock().objects.retain(|(name, _)| match name {
-            ObjectName::Segment(of, number) if of == rendition => segments(*number),
+            ObjectName::Segment(of, number) | ObjectName::Text(of, number) if of == rendition => segments(*number),
             ObjectName::Part(of, number, _) if of == rendition => parts(*number),
             _ => true,
         });
@@ -135,7 +135,7 @@ impl Inner {
 fn rank(name: &ObjectName) -> u8 {
     match name {
         ObjectName::Init(..) => 0,
-        ObjectName::Segment(..) | ObjectName::Part(..) => 1,
+        ObjectName::Segment(..) | ObjectName::Text(..) | ObjectName::Part(..) => 1,
         ObjectName::MediaPlaylist(_) => 2,
         _ => 3,
     }

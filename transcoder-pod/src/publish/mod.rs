@@ -15,22 +15,25 @@ pub use uploader::{Backlog, Item, Uploader, empty_window};
 use bytes::Bytes;
 use lectern_contract::Ticks;
 use lectern_contract::job::LiveJob;
+use lectern_contract::keys::CAPTIONS;
 use lectern_media::dash::{Mpd, Representation, mpd};
 use lectern_media::hls::{Kind, LiveWindow, LowLatency, MediaPlaylist, media_playlist};
 
 /// Segments that a live playlist lists.
 pub const WINDOW: usize = 10;
 
-/// A rendition's live playlist.
-pub fn live_playlist(window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>, ended: bool) -> Bytes {
+/// The live playlist of the rendition called `name`.
+pub fn live_playlist(name: &str, window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>, ended: bool) -> Bytes {
     let LiveJob { segment_duration, anchor, .. } = *job;
-    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, entries: window.entries().collect(), ended, low_latency })
-        .into()
+    let (text, entries) = (name == CAPTIONS, window.entries().collect());
+    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, text, entries, ended, low_latency }).into()
 }
 
 /// The run's live MPD, made now; `None` where no rendition has a segment. `part`: the longest part, where segments are named that are
-/// still being made.
-pub fn live_mpd(job: &LiveJob, representations: &[Representation<'_>], part: Option<Ticks>, ended: bool) -> Option<Bytes> {
+/// still being made. Captions are told of, and not listed: players of DASH read those in the pictures.
+pub fn live_mpd(job: &LiveJob, representations: Vec<Representation<'_>>, part: Option<Ticks>, ended: bool) -> Option<Bytes> {
+    let (text, representations): (Vec<_>, Vec<_>) = representations.into_iter().partition(|it| it.named.is_text());
+    let captions = !text.is_empty();
     let (segment_duration, anchor, published) = (job.segment_duration, job.anchor, lectern_podkit::clock::wall_now());
-    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, ended, part }, representations).map(Bytes::from)
+    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, captions, ended, part }, &representations).map(Bytes::from)
 }

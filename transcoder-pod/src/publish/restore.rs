@@ -4,7 +4,7 @@ use super::uploader::empty_window;
 use bytes::Bytes;
 use lectern_cloud::{Objects, StorageError};
 use lectern_contract::job::LiveJob;
-use lectern_contract::keys::ObjectName;
+use lectern_contract::keys::{CAPTIONS, ObjectName};
 use lectern_contract::ledger::Ledger;
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND};
 use lectern_media::hls::{self, LiveWindow};
@@ -58,8 +58,10 @@ pub async fn restore(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> R
             let window = restored.windows.entry(rendition.clone()).or_insert_with(empty_window);
             for segment in segments {
                 restored.last = restored.last.max(Some(segment.number));
-                let init = restored.inits.entry(rendition.clone()).or_default();
-                init.0 = init.0.max(segment.init);
+                if rendition != CAPTIONS {
+                    let init = restored.inits.entry(rendition.clone()).or_default();
+                    init.0 = init.0.max(segment.init);
+                }
                 if segment.number < next {
                     window.push(hls::Segment { number: segment.number, duration: segment.duration, init: segment.init });
                 }

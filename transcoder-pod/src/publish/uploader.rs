@@ -111,7 +111,7 @@ impl Uploader {
         let Segment { number, duration, init, mut body, .. } = segment;
         let body = body.copy_to_bytes(body.remaining());
         let bytes = body.len() as u64;
-        self.put(&ObjectName::Segment(self.name.clone(), number), body).await;
+        self.put(&ObjectName::segment(&self.name, number), body).await;
         self.window.push(hls::Segment { number, duration, init });
         self.playlist(false).await;
         // The keeper is gone only when the run is lost.
@@ -119,7 +119,7 @@ impl Uploader {
     }
 
     async fn playlist(&self, ended: bool) {
-        let text = live_playlist(&self.window, &self.job, None, ended);
+        let text = live_playlist(&self.name, &self.window, &self.job, None, ended);
         self.put(&ObjectName::MediaPlaylist(self.name.clone()), text).await;
     }
 

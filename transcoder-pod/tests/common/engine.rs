@@ -63,6 +63,7 @@ pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: 
     let mut packagers: BTreeMap<usize, Packager> = BTreeMap::new();
     while let Some(output) = outputs.blocking_recv() {
         let rendition = match &output {
+            Output::Captions { .. } => continue,
             Output::Config { rendition, .. }
             | Output::Sample { rendition, .. }
             | Output::Degraded { rendition, .. }
@@ -86,6 +87,7 @@ pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: 
                 made.segments.extend(segments(packager.push(sample).unwrap()));
             }
             Output::Degraded { why, .. } => made.degraded.push(why),
+            Output::Captions { .. } => unreachable!("passed over above"),
             Output::Cut { .. } => made.segments.extend(segments(packager.cut().unwrap())),
             Output::End { .. } => {
                 made.segments.extend(segments(packager.cut().unwrap()));

@@ -1,6 +1,7 @@
 //! A lecture made by the installed ffmpeg, as the feed would send it.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod captions;
 pub mod engine;
 pub mod lift;
 pub mod shard;

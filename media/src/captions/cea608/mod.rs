@@ -68,8 +68,7 @@ impl Cea608 {
                 if !self.ours {
                     return Change::None;
                 }
-                self.write(first);
-                second.map(|second| self.write(second));
+                [Some(first), second].into_iter().flatten().for_each(|letter| self.write(letter));
                 self.grown()
             }
             // A command comes twice, so that one is whole; its third is another.

@@ -49,7 +49,7 @@ fn pop_on_captions_are_seen_when_they_are_whole() {
 fn rolled_up_captions_move_and_the_oldest_goes() {
     let said = |text: &str| [command(CR), letters(text)].concat();
     let three = [command(RU3), said("one"), said("two"), said("three"), said("four")].concat();
-    assert_eq!(screen(&[three.clone()]), [line(12, 0, "two"), line(13, 0, "three"), line(14, 0, "four")]);
+    assert_eq!(screen(std::slice::from_ref(&three)), [line(12, 0, "two"), line(13, 0, "three"), line(14, 0, "four")]);
     assert_eq!(screen(&[three.clone(), command(RU2)]), [line(13, 0, "three"), line(14, 0, "four")]);
     // A preamble moves all of them.
     let moved = [three, command([0x11, 0x60])];
