@@ -279,7 +279,7 @@ async fn captions_of_the_pictures_become_text_from_when_there_is_something_to_re
     let shape = |from: &str, to: &str| format!("\n{from} --> {to} line:84.67% position:10.00% align:start\nGood morning\n");
     assert!(said[0].ends_with(&shape("00:00:03.000", "00:00:04.000")), "{said:?}");
     assert!(said[1].ends_with(&shape("00:00:04.000", "00:00:05.000")), "{said:?}");
-    assert_eq!(said[2], "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n");
+    assert_eq!(said[2], "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.001,MPEGTS:90\n");
     assert!(said.iter().zip(1..).all(|(text, number)| held[&format!("captions/{number}.vtt")] == *text), "origins have the same");
     assert_eq!(stage.numbers().await["captions"], [1, 2, 3, 4]);
 

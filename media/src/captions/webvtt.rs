@@ -8,9 +8,11 @@ use std::fmt::{self, Write};
 /// The text of a segment, its header included; without cues it is only that.
 ///
 /// Times are the run's: its zero is MPEG-2's zero, so that the stamps of the other renditions' samples, which are 90 kHz ticks of the run,
-/// and these times are one clock. `MPEGTS` has 33 bits, a day; counted from zero it needs none of them.
+/// and these times are one clock. `MPEGTS` has 33 bits, a day; counted from there it needs none of them. It is said of the first
+/// millisecond and not of zero: hls.js 1.7 takes `MPEGTS:0` for none where it does not know the media's own stamps yet, and puts cues after a
+/// recording's hole to the wrong time.
 pub fn webvtt(cues: &[Cue]) -> String {
-    let mut out = "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n".to_owned();
+    let mut out = "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.001,MPEGTS:90\n".to_owned();
     for cue in cues.iter().filter(|cue| cue.start.as_millis() < cue.end.as_millis()) {
         // Rows that stand apart are blocks of their own.
         for block in cue.lines.chunk_by(|above, below| above.row + 1 == below.row) {
@@ -72,7 +74,7 @@ mod tests {
         };
         assert_eq!(
             webvtt(&[cue]),
-            "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n\
+            "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.001,MPEGTS:90\n\
              \n00:59:59.900 --> 100:01:01.002 line:10.00% position:20.00% align:start\n&gt;&gt; Where a &lt; b &amp; c\n\
              \n00:59:59.900 --> 100:01:01.002 line:79.33% position:10.00% align:start\nTwo\nlines\n"
         );
@@ -82,6 +84,6 @@ mod tests {
     fn nothing_said_is_a_header_and_a_moment_is_nothing() {
         let moment = Cue { start: Ticks(90), end: Ticks(100), lines: vec![line(14, 0, "a")] };
         assert_eq!(webvtt(&[moment]), webvtt(&[]));
-        assert_eq!(webvtt(&[]), "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n");
+        assert_eq!(webvtt(&[]), "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.001,MPEGTS:90\n");
     }
 }
