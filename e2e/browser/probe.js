@@ -237,12 +237,9 @@ window.probe = (() => {
     },
 
     // Waits for the end of what is played.
-    // shaka-player 5.2 may stand at the end of low-latency DASH without the event: it plays so close to the edge that it has run dry
-    // before it hears of the end (docs/playback.md).
-    ended: ({ withinMs }) => until(withinMs, () => {
-      const { shaka, video } = player();
-      const stands = shaka?.getManifestType() === 'DASH' && !shaka.isLive() && video.currentTime >= video.duration - 0.1;
-      return video.ended || stands ? state() : undefined;
-    }, seen),
+    ended: ({ withinMs }) => until(withinMs, () => (player().video.ended ? state() : undefined), seen),
+
+    // Waits until so much of the media is played.
+    reaches: ({ seconds, withinMs }) => until(withinMs, () => (player().video.currentTime >= seconds ? state() : undefined), seen),
   };
 })();

@@ -293,6 +293,11 @@ impl Browser {
         self.ask::<Value>(json!({"do": "ended", "withinMs": millis(within)}), within).await.map(drop)
     }
 
+    /// Waits until the media is played to `seconds` of its own time.
+    pub async fn reaches(&mut self, seconds: f64, within: Duration) -> Result<()> {
+        self.ask::<Value>(json!({"do": "reaches", "seconds": seconds, "withinMs": millis(within)}), within).await.map(drop)
+    }
+
     /// Saves a picture of the page as `{out}/{name}.png`.
     pub async fn screenshot(&mut self, name: &str) -> Result<PathBuf> {
         let path = self.out.join(format!("{name}.png"));
