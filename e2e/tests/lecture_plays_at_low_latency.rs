@@ -15,7 +15,7 @@ const WITHOUT_PARTS: f64 = 8.0;
 /// while they are made; each switches through all renditions; parts are their segments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_at_low_latency() -> Result<()> {
-    Lab::run("lecture_plays_at_low_latency", Share::Half, async |lab| {
+    Lab::run("lecture_plays_at_low_latency", Share::Whole, async |lab| {
         let lecture = lab.apply("physics", json!({"title": "Physics", "latency": "Low"})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let playback = lecture.until("Playable", "True").await?.status.and_then(|status| status.playback).context("status.playback")?;
