@@ -67,7 +67,10 @@ impl PushFrame {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Object { name, body } => frame::put(out, OBJECT, &[&frame::text_field(name), body]),
+            Self::Object { name, body } => {
+                Self::encode_head(out, name, body.len());
+                out.extend_from_slice(body);
+            }
             Self::Joined { name, parts } => frame::put(out, JOINED, &[&frame::text_field(name), &parts.to_be_bytes()]),
             Self::Ended => frame::put(out, ENDED, &[]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use lectern_contract::keys::RunPrefix;
 use lectern_crds::{LiveStream, ReceivedStatus};
 use lectern_e2e::judge::{self, Expected, Verdict};
-use lectern_e2e::lab::Lecture;
+use lectern_e2e::lab::{Lecture, prefix_of};
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Publisher};
 use serde_json::{Value, json};
@@ -47,6 +47,14 @@ async fn is_received_as(lecture: &Lecture<'_>, before: &LiveStream) -> Result<()
     let after = lecture.until("Receiving", "True").await?;
     ensure!(from(&after)? == from(before)?, "it came from {}, and now from {}", from(before)?, from(&after)?);
     Ok(())
+}
+
+/// Waits until there is enough of a publisher to judge it by.
+async fn is_shown(lecture: &Lecture<'_>) -> Result<RunPrefix> {
+    let prefix = prefix_of(&lecture.until("Playable", "True").await?)?;
+    let at = lecture.newest_segment(&prefix).await?;
+    lecture.segments_go_on(&prefix, at, 2).await?;
+    Ok(prefix)
 }
 
 /// Waits until a publisher's ffmpeg has ended by itself; it must have been told `why`.

@@ -3,6 +3,7 @@
 //! Each such segment has a channel of its own. Where its sender goes without having said that the segment is whole, the writer is
 //! gone, and whoever reads is told so: what was read is not a segment.
 
+use crate::public::rendition_of;
 use bytes::Bytes;
 use futures::Stream;
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ impl OpenSegments {
     /// Takes part `index` of the segment at `path`. The first one begins it, in the place of what the rendition had, also of itself:
     /// a successor makes it anew, and nobody may get a half of either. One that does not follow the last ends it.
     pub fn part(&mut self, path: &str, index: u64, body: Bytes) {
-        let rendition = rendition(path);
+        let rendition = rendition_of(path);
         if index == 0 {
             let grown = watch::Sender::new(Growing { parts: vec![body], whole: false });
             self.0.insert(rendition.to_owned(), Open { path: path.to_owned(), grown });
@@ -57,24 +58,20 @@ impl OpenSegments {
 
     /// The segment at `path` is whole, if `all` of its parts are here.
     pub fn whole(&mut self, path: &str, all: impl FnOnce(&[Bytes]) -> bool) {
-        let Some(open) = self.0.get(rendition(path)).filter(|open| open.path == path) else { return };
+        let Some(open) = self.0.get(rendition_of(path)).filter(|open| open.path == path) else { return };
         open.grown.send_modify(|grown| grown.whole = all(&grown.parts));
-        self.0.remove(rendition(path)); // readers keep what there was
+        self.0.remove(rendition_of(path)); // readers keep what there was
     }
 
     /// The segment at `path`, if it is being made.
     pub fn get(&self, path: &str) -> Option<watch::Receiver<Growing>> {
-        self.0.get(rendition(path)).filter(|open| open.path == path).map(|open| open.grown.subscribe())
+        self.0.get(rendition_of(path)).filter(|open| open.path == path).map(|open| open.grown.subscribe())
     }
 
     /// Nobody makes them any more.
     pub fn abandon(&mut self) {
         self.0.clear();
     }
-}
-
-fn rendition(path: &str) -> &str {
-    path.split('/').next().unwrap_or_default()
 }
 
 /// The segment's bytes, part by part: those that are there, then each as it comes, to the last. An error, if that does not come.

@@ -4,7 +4,7 @@ use crate::cache::ByteCache;
 use crate::edge::Position;
 use crate::growing::{Growing, OpenSegments};
 use crate::playlist::Playlist;
-use crate::public::Public;
+use crate::public::{Public, rendition_of};
 use bytes::{Bytes, BytesMut};
 use lectern_contract::keys::RunPrefix;
 use std::collections::{HashMap, VecDeque};
@@ -120,7 +120,7 @@ impl Memory {
         let mut inner = self.write();
         let length = body.len();
         self.segments.put(&self.key(path), body.clone());
-        let rings = inner.rings.entry(path.split('/').next().unwrap_or_default().to_owned()).or_default();
+        let rings = inner.rings.entry(rendition_of(path).to_owned()).or_default();
         let (ring, most) = if what == Public::Segment { (&mut rings.segments, SEGMENTS) } else { (&mut rings.parts, PARTS) };
         ring.retain(|held| held != path);
         ring.push_back(path.to_owned());
@@ -133,8 +133,7 @@ impl Memory {
         match what {
             Public::Segment => inner.open.whole(path, |parts| parts.iter().map(Bytes::len).sum::<usize>() == length),
             Public::Part(Position { msn, part: Some(part) }) => {
-                let rendition = path.split('/').next().unwrap_or_default();
-                inner.open.part(&format!("{rendition}/{msn}.m4s"), part, body);
+                inner.open.part(&format!("{}/{msn}.m4s", rendition_of(path)), part, body);
             }
             _ => {}
         }

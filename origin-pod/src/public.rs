@@ -4,6 +4,11 @@
 use crate::edge::Position;
 use crate::metrics::Kind;
 
+/// The rendition whose object lies at `path` (below a run's prefix); of one of the run's own, its name.
+pub fn rendition_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default()
+}
+
 /// An object that players may have, by its path below the run's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Public {

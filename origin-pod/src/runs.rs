@@ -7,7 +7,7 @@ use crate::growing::Growing;
 use crate::memory::Memory;
 use crate::metrics::{During, Metrics};
 use crate::playlist::Playlist;
-use crate::public::Public;
+use crate::public::{Public, rendition_of};
 use crate::store::Store;
 use crate::subscription;
 use bytes::Bytes;
@@ -174,7 +174,7 @@ impl Runs {
         if let Some(body) = run.memory.get(path, what) {
             return Found::Memory(body);
         }
-        let playlist = format!("{}/live.m3u8", path.split('/').next().unwrap_or_default());
+        let playlist = format!("{}/live.m3u8", rendition_of(path));
         if run.settled(|memory| memory.get(&playlist, Public::LivePlaylist)).await.is_none() {
             return nowhere;
         }

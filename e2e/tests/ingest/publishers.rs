@@ -1,10 +1,10 @@
 //! Every publisher that there is for a Debian machine.
 
-use super::{judged, received, small};
+use super::{is_shown, judged, received, small};
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
 use lectern_e2e::judge::Expected;
-use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::lab::STEP;
 use lectern_e2e::{Coding, Lab, Program, Share, Shot, condition};
 use serde_json::json;
 
@@ -57,9 +57,7 @@ async fn is_taken(lab: &Lab, kind: &Kind) -> Result<()> {
                 })
         })
         .await?;
-    let prefix = prefix_of(&lecture.until("Playable", "True").await?)?;
-    let at = lecture.newest_segment(&prefix).await?;
-    lecture.segments_go_on(&prefix, at, 2).await?;
+    let prefix = is_shown(&lecture).await?;
 
     if let Some(program) = program {
         program.leave().await?;

@@ -1,10 +1,9 @@
 //! Two publishers of one stream: with the same key, and with the backup's.
 
-use super::{AGAIN, is_ended, judged, received, small};
+use super::{AGAIN, is_ended, is_shown, judged, received, small};
 use anyhow::{Result, ensure};
-use lectern_contract::keys::RunPrefix;
 use lectern_e2e::judge::Expected;
-use lectern_e2e::lab::{Lecture, STEP, prefix_of};
+use lectern_e2e::lab::STEP;
 use lectern_e2e::{Lab, Share, Shot, condition};
 use serde_json::json;
 
@@ -14,14 +13,6 @@ async fn a_second_publisher_follows_takeover() -> Result<()> {
         futures::try_join!(the_newest_wins(lab), the_first_wins(lab)).map(drop)
     })
     .await
-}
-
-/// Waits until there is enough of the first publisher to judge it by.
-async fn is_shown(lecture: &Lecture<'_>) -> Result<RunPrefix> {
-    let prefix = prefix_of(&lecture.until("Playable", "True").await?)?;
-    let at = lecture.newest_segment(&prefix).await?;
-    lecture.segments_go_on(&prefix, at, 2).await?;
-    Ok(prefix)
 }
 
 async fn the_newest_wins(lab: &Lab) -> Result<()> {
