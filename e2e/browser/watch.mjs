@@ -75,7 +75,7 @@ const commands = {
       shaka.addEventListener('error', ({ detail }) => console.error(`shaka-player: ${detail.code} ${JSON.stringify(detail.data)}`));
       // A part that was hinted at and never came, because the lecture ended before it, is a 404: by itself shaka-player asks
       // again only for as long as the lecture is live (docs/playback.md).
-      shaka.configure('streaming.failureCallback', () => shaka.retryStreaming(0.5));
+      shaka.configure('streaming.failureCallback', ({ code }) => { if (code === window.shaka.util.Error.Code.BAD_HTTP_STATUS) shaka.retryStreaming(0.5); });
       await shaka.attach(video);
       window.lectern = { hls: null, shaka, video };
       await shaka.load(from).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });

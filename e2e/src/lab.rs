@@ -31,8 +31,10 @@ pub enum Share {
     Nothing,
     /// One small lecture that nobody watches.
     Quarter,
-    /// A lecture in a browser, or of several renditions, or two small ones.
+    /// Two small ones.
     Half,
+    /// One of several renditions, in a browser that must not stall.
+    Most,
     /// No other lecture runs: the test breaks what they would need, or encodes more than real time leaves room for.
     Whole,
 }
@@ -80,6 +82,7 @@ impl Lab {
             Share::Nothing => 0,
             Share::Quarter => 1,
             Share::Half => 2,
+            Share::Most => 3,
             Share::Whole => 4,
         };
         let lab = Self::new(test).await?;

@@ -77,7 +77,7 @@ async fn plays_the_mpd(player: &str, browser: &mut Browser, publisher: &Publishe
     Ok(())
 }
 
-/// Switches to each rendition in turn, and back to the first.
+/// Switches to each rendition in turn, and back to the first, as somebody does who looks at each.
 async fn every_rendition(browser: &mut Browser) -> Result<()> {
     let offered = browser.renditions().await?.video;
     ensure!(offered.len() > 1, "there is nothing to switch: {offered:?}");
@@ -85,6 +85,7 @@ async fn every_rendition(browser: &mut Browser) -> Result<()> {
         let shown = browser.select(level.index, STEP).await?;
         ensure!((shown.width, shown.height) == (level.width, level.height), "{level:?} shows as {shown:?}");
         ensure!(shown.ordered && shown.unread == 0, "pictures of {level:?}: {shown:?}");
+        browser.playing_about(STEP).await?;
     }
     ensure!(browser.media_error().await?.is_none(), "{:?}", browser.media_error().await?);
     Ok(())

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_in_a_browser() -> Result<()> {
-    Lab::run("lecture_plays_in_a_browser", Share::Half, async |lab| {
+    Lab::run("lecture_plays_in_a_browser", Share::Most, async |lab| {
         let lecture = lab.apply("algebra", json!({"title": "Algebra I", "latency": "Standard"})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let player = lecture.until("Playable", "True").await?.status.and_then(|s| s.playback).context("status.playback")?.player;
@@ -30,7 +30,7 @@ async fn lecture_plays_in_a_browser() -> Result<()> {
 /// The same through StartStream, WatchStream and EndStream, and with B-frames as OBS sends them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_through_the_three_calls() -> Result<()> {
-    Lab::run("lecture_plays_through_the_three_calls", Share::Half, async |lab| {
+    Lab::run("lecture_plays_through_the_three_calls", Share::Most, async |lab| {
         let gateway = Gateway::of(lab).await?;
         let title = format!("Geometry {}", lab.namespace); // a name of its own, whatever earlier tests left
         let (status, answer) =

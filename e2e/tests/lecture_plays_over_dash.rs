@@ -12,7 +12,7 @@ use serde_json::json;
 /// Issue 5: live, over a hole, and to the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_over_dash() -> Result<()> {
-    Lab::run("lecture_plays_over_dash", Share::Half, async |lab| {
+    Lab::run("lecture_plays_over_dash", Share::Most, async |lab| {
         let lecture =
             lab.apply("chemistry", json!({"title": "Chemistry", "latency": "Low", "reconnect": {"slate": {"enabled": false}}})).await?;
         let publisher = lecture.publish(Shot::default()).await?;

@@ -33,7 +33,7 @@ const KINDS: [Kind; 5] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_publisher_is_taken() -> Result<()> {
-    Lab::run("every_publisher_is_taken", Share::Half, async |lab| {
+    Lab::run("every_publisher_is_taken", Share::Whole, async |lab| {
         let kinds = futures::stream::iter(KINDS.iter().map(anyhow::Ok));
         kinds.try_for_each_concurrent(2, async |kind| is_taken(lab, kind).await.context(kind.name)).await
     })
