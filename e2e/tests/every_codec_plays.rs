@@ -46,7 +46,7 @@ async fn every_codec_plays() -> Result<()> {
         let mpd = lab.http(&dash).await?;
         ensure!(mpd.matches("<AdaptationSet ").count() == 4, "{mpd}");
         assert_eq!(browser.open_shaka(&dash, STEP).await?, "DASH, live");
-        browser.playing(STEP).await?;
+        browser.playing_about(STEP).await?;
         browser.close().await?;
 
         lecture.end().await?;

@@ -47,7 +47,7 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
 
         let mpd = playback.dash.context("status.playback.dash")?;
         assert_eq!(browser.open_shaka(&mpd, STEP).await?, "DASH, live");
-        browser.playing(STEP).await?;
+        browser.playing_about(STEP).await?;
         plays_the_mpd("shaka-player", &mut browser, &publisher, 10).await?;
         every_rendition(&mut browser).await?;
         assert_eq!(browser.open_dash(&mpd, STEP).await?, "DASH, live, low latency");

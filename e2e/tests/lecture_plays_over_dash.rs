@@ -23,7 +23,7 @@ async fn lecture_plays_over_dash() -> Result<()> {
         eventually("the MPD", STEP, async || Ok(lab.http(&mpd).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), Look::Found)))
             .await?;
         assert_eq!(browser.open_shaka(&mpd, STEP).await?, "DASH, live");
-        browser.playing(STEP).await?;
+        browser.playing_about(STEP).await?;
         browser.first_frame(STEP).await?; // the lecture is so young that the player may have to wait for its second segment
         let sample = steady(&mut browser, 10).await?;
         assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
@@ -43,7 +43,7 @@ async fn lecture_plays_over_dash() -> Result<()> {
             Ok(if frame.counter.is_some_and(|counter| counter >= again) { Look::Found(()) } else { Look::NotYet(format!("{frame:?}")) })
         })
         .await?;
-        browser.playing(STEP).await?;
+        browser.playing_about(STEP).await?;
         assert_eq!(browser.sample(5).await?.complaints(&publisher.published()), Vec::<String>::new());
         browser.screenshot("dash").await?;
 

@@ -2,7 +2,6 @@
 
 use super::{is_shown, judged, received, small};
 use anyhow::{Context as _, Result};
-use futures::TryStreamExt as _;
 use lectern_e2e::judge::Expected;
 use lectern_e2e::lab::STEP;
 use lectern_e2e::{Coding, Lab, Program, Share, Shot, condition};
@@ -34,8 +33,11 @@ const KINDS: [Kind; 5] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_publisher_is_taken() -> Result<()> {
     Lab::run("every_publisher_is_taken", Share::Whole, async |lab| {
-        let kinds = futures::stream::iter(KINDS.iter().map(anyhow::Ok));
-        kinds.try_for_each_concurrent(2, async |kind| is_taken(lab, kind).await.context(kind.name)).await
+        // One after the other: beside another one AV1 is not encoded in real time, and what comes late is a slate.
+        for kind in &KINDS {
+            is_taken(lab, kind).await.context(kind.name)?;
+        }
+        Ok(())
     })
     .await
 }
