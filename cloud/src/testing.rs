@@ -8,7 +8,8 @@
 //! # Ok(()) }
 //! ```
 
-use crate::{BucketAt, Keys, Objects, Queue, QueueAt};
+use crate::{BucketAt, Keys, Objects, Queue, QueueAt, StorageError};
+use bytes::Bytes;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Error};
@@ -99,14 +100,14 @@ impl Backend {
         QueueAt::new(name, REGION, Some(self.endpoint()))
     }
 
-    /// A bucket, created if missing.
+    /// A bucket that takes objects, created if missing.
     pub async fn objects(&self, name: &str) -> io::Result<Objects> {
         let objects = Objects::connect_with(&self.bucket_at(name), &self.keys()).await;
         let since = Instant::now();
         loop {
-            match objects.ensure_bucket(true).await {
+            match takes_objects(&objects).await {
                 Ok(()) => return Ok(objects),
-                // SeaweedFS answers before its parts have found each other.
+                // SeaweedFS answers before its parts have found each other; it reads before it writes.
                 Err(error) if error.is_transient() && since.elapsed() < READY_WITHIN => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -174,6 +175,13 @@ impl Drop for Backend {
         self.kill();
         let _ = fs::remove_dir_all(&self.folder); // in the temporary folder: what stays is swept by the system
     }
+}
+
+async fn takes_objects(objects: &Objects) -> Result<(), StorageError> {
+    const PROBE: &str = "lectern-test-probe";
+    objects.ensure_bucket(true).await?;
+    objects.put(PROBE, Bytes::from_static(b"x")).await?;
+    objects.delete_prefix(PROBE).await.map(drop)
 }
 
 fn ministack(folder: &Path, port: u16) -> io::Result<Command> {
