@@ -94,9 +94,17 @@ impl Queue {
     /// # Errors
     /// After a transient one the message may have been sent all the same.
     pub fn send<'a>(&'a self, body: &'a str) -> Pending<'a, Result<(), QueueError>> {
+        self.send_after(body, Duration::ZERO)
+    }
+
+    /// Sends `body`, which nobody gets before `delay` is over (whole seconds, at most 15 minutes).
+    ///
+    /// # Errors
+    /// As [`Queue::send`].
+    pub fn send_after<'a>(&'a self, body: &'a str, delay: Duration) -> Pending<'a, Result<(), QueueError>> {
         Box::pin(async move {
             let url = self.url().await?;
-            let answer = self.client.send_message().queue_url(url).message_body(body).send().await;
+            let answer = self.client.send_message().queue_url(url).message_body(body).delay_seconds(seconds(delay)).send().await;
             answer.map(drop).map_err(|error| self.failed("send", error))
         })
     }

@@ -25,6 +25,20 @@ async fn a_message_that_nobody_deletes_comes_again() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_sent_for_later_is_counted_anew() {
+    let backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    queue.send("work").await.unwrap();
+    let first = queue.receive(LONG).await.unwrap().unwrap();
+    let since = Instant::now();
+    queue.send_after(&first.body, secs(2)).await.unwrap();
+    queue.delete(&first.receipt).await.unwrap();
+    let again = queue.receive_within(LONG, secs(10)).await.unwrap().unwrap();
+    assert_eq!((again.body.as_str(), again.received), ("work", 1));
+    assert!(since.elapsed() >= secs(1), "it came after {:?}", since.elapsed());
+}
+
+#[tokio::test]
 async fn an_extended_message_stays_away_and_a_deleted_one_never_comes() {
     let backend = Backend::ministack().await.unwrap();
     let queue = backend.queue("jobs").await.unwrap();

@@ -1,6 +1,7 @@
 //! What crosses a process border in Lectern: identities, object keys, the SQS job, the head of a run, the feed's and the
 //! push's frames, reports. Values and their bytes only: nothing here opens a socket, reads a clock or knows a client.
 
+pub mod cost;
 pub mod feed;
 pub mod frame;
 pub mod head;

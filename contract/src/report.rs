@@ -1,5 +1,6 @@
 //! Reports: what a pod tells the operator, once a second and at once when something changed. `POST /v1/reports`, JSON.
 
+use crate::cost::{Budget, Class, Needs};
 use crate::{Epoch, RunId, SegmentNumber, StreamRef, Ticks};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,15 @@ pub enum Role {
     Transcoder {
         /// Jobs that it can take in all.
         slots: u32,
+        /// What it encodes with.
+        #[serde(default)]
+        class: Class,
+        /// What it has for them.
+        #[serde(default)]
+        budget: Budget,
+        /// What its jobs take of that.
+        #[serde(default)]
+        taken: Needs,
         /// Running and lately ended jobs (an ended one is repeated for a minute).
         runs: Vec<TranscoderRun>,
     },

@@ -16,7 +16,7 @@ pub use livestream::{
 };
 pub use pool::{
     BucketSpec, Encoder, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec,
-    TranscoderSpec,
+    TranscoderBudget, TranscoderSpec,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 pub use stream_status::{

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use lectern_contract::cost::{Budget, Class, PixelRate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +127,49 @@ pub struct TranscoderSpec {
     /// What encodes H.264 and HEVC. AV1 is always encoded in software.
     #[serde(default)]
     pub encoder: Encoder,
+    /// What a pod has for its jobs together. Each job costs what its ladder does (docs/transcoders.md); a pod takes none that does not fit, and
+    /// a stream that fits no pod is refused. Without it only slots are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<TranscoderBudget>,
+}
+
+/// What a transcoder pod has for its jobs together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TranscoderBudget {
+    /// Millions of pixels a second of H.264, on the processors or on the GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub megapixels_per_second: Option<i64>,
+    /// Encoding sessions on the pod's GPU: 8 on consumer cards, without a bound on others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub gpu_sessions: Option<i32>,
+    /// MiB of the GPU's memory that encoding may take.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "gpuMemoryMiB")]
+    #[schemars(range(min = 256, max = 1_048_576))]
+    pub gpu_memory_mib: Option<i64>,
+}
+
+impl TranscoderSpec {
+    /// What encodes in a pod.
+    pub const fn class(&self) -> Class {
+        match self.encoder {
+            Encoder::Software => Class::Software,
+            Encoder::Nvenc => Class::Nvenc,
+        }
+    }
+
+    /// What a pod has for its jobs together.
+    pub fn budget(&self) -> Budget {
+        let Some(budget) = &self.budget else { return Budget::default() };
+        let mega = |mega: i64| PixelRate(u64::try_from(mega).unwrap_or(0).saturating_mul(1_000_000));
+        Budget {
+            pixels: budget.megapixels_per_second.map(mega),
+            gpu_sessions: budget.gpu_sessions.map(|sessions| u32::try_from(sessions).unwrap_or(0)),
+            gpu_memory_mib: budget.gpu_memory_mib.map(|mib| u64::try_from(mib).unwrap_or(0)),
+        }
+    }
 }
 
 /// What pictures are encoded with.

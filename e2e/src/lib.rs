@@ -4,6 +4,7 @@ pub mod boxes;
 pub mod browser;
 pub mod camera;
 pub mod certificate;
+pub mod coded;
 pub mod coding;
 mod evidence;
 pub mod forward;

@@ -78,7 +78,7 @@ mod tests {
             pool: "default".to_owned(),
             operator_url: Some(format!("http://{}", listener.local_addr().unwrap())),
         };
-        let collect = Box::new(|| Role::Transcoder { slots: 1, runs: Vec::new() });
+        let collect = Box::new(|| Role::Ingest { runs: Vec::new(), draining: false, orphans: Vec::new() });
         let stop = CancellationToken::new();
         let reports = tokio::spawn(run(pod, collect, Arc::default(), stop.clone()));
 

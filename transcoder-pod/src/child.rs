@@ -267,7 +267,14 @@ async fn work(
     let (inputs, taken) = mpsc::channel(INPUTS);
     let (put, mut outputs) = mpsc::channel(OUTPUTS);
     let card = Card { title: job.title.clone(), text: job.slate.clone().unwrap_or_default() };
-    let order = Order { ladder: job.ladder.clone(), segment_duration: job.segment_duration, from: from.unwrap_or(Ticks(0)), card, encoder };
+    let order = Order {
+        ladder: job.ladder.clone(),
+        segment_duration: job.segment_duration,
+        from: from.unwrap_or(Ticks(0)),
+        card,
+        encoder,
+        parts: job.parts.is_some(),
+    };
     let abandoned = CancellationToken::new();
     let abandon = abandoned.clone();
     let engine = std::thread::Builder::new()

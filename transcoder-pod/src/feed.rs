@@ -1,6 +1,7 @@
 //! The feed's client: gets a run's media from its shard, through outages of either side.
 
-use crate::engine::Input;
+use crate::engine::{Input, Rungs};
+use crate::pace::{Pace, Verdict};
 use crate::retry::Backoff;
 use crate::shards::Shards;
 use crate::silence::{PATIENCE, Silence, WITHOUT_SHARD};
@@ -78,6 +79,8 @@ pub struct Feed {
     silence: Option<(Silence, Instant)>,
     /// The shard serves the run just now.
     served: bool,
+    /// Whether the engine keeps up.
+    pace: Pace,
 }
 
 impl Feed {
@@ -110,6 +113,7 @@ impl Feed {
             gap: None,
             silence: job.slate.is_some().then(|| (Silence::new(from, Instant::now()), Instant::now())),
             served: false,
+            pace: Pace::new(Rungs::of(&job.ladder, job.parts.is_some()).steps(), job.segment_duration, Instant::now()),
         }
     }
 
@@ -229,12 +233,21 @@ impl Feed {
                 *newest = Some(unit.dts);
                 self.last_media = Instant::now();
                 self.gap = None;
-                if let Some((silence, _)) = &mut self.silence {
-                    silence.heard(unit.track, unit.dts, self.last_media);
-                }
                 self.status.input(unit.pts);
                 self.status.trouble("feed", None);
-                self.give(Input::Unit(unit)).await
+                self.pace.heard(unit.dts, self.last_media);
+                self.status.behind(self.pace.late());
+                let (track, dts) = (unit.track, unit.dts);
+                self.give(Input::Unit(unit)).await?;
+                if let Some((silence, _)) = &mut self.silence {
+                    // Only now: while the engine lets us wait it is not the source that is silent.
+                    silence.heard(track, dts, Instant::now());
+                }
+                match self.pace.judge(Instant::now()) {
+                    Some(Verdict::Shed) => self.give(Input::Shed).await,
+                    Some(Verdict::Restore) => self.give(Input::Restore).await,
+                    None => Ok(()),
+                }
             }
             FeedFrame::Gap { from, reason } => {
                 tracing::info!(%from, reason, "a gap in the feed");
@@ -256,10 +269,13 @@ impl Feed {
     }
 
     /// Waits while the engine is behind: the shard notices, and says so with a gap when it has to skip.
-    async fn give(&self, input: Input) -> Result<(), Broken> {
-        tokio::select! {
+    async fn give(&mut self, input: Input) -> Result<(), Broken> {
+        let began = Instant::now();
+        let given = tokio::select! {
             () = self.stop.cancelled() => Err(Broken::Over(FeedEnd::Stopped)),
             sent = self.inputs.send(input) => sent.map_err(|_| Broken::Over(FeedEnd::EngineGone)),
-        }
+        };
+        self.pace.waited(began.elapsed());
+        given
     }
 }

@@ -5,6 +5,7 @@ pub mod child;
 pub mod engine;
 pub mod feed;
 pub mod head;
+pub mod pace;
 pub mod packager;
 pub mod publish;
 pub mod retry;

@@ -4,6 +4,7 @@ use lectern_contract::report::TranscoderState;
 use lectern_contract::{SegmentNumber, Ticks};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Segments per rendition that the bit rate is taken over.
 const RATE_OVER: usize = 4;
@@ -16,6 +17,7 @@ pub struct Status(Arc<Mutex<Inner>>);
 struct Inner {
     waiting_for: Option<String>,
     newest_input: Ticks,
+    behind: Duration,
     newest_end: Ticks,
     live_edge: Option<SegmentNumber>,
     confirmed: Option<SegmentNumber>,
@@ -37,6 +39,11 @@ impl Status {
     pub fn input(&self, pts: Ticks) {
         let mut inner = self.lock();
         inner.newest_input = inner.newest_input.max(pts);
+    }
+
+    /// What arrives is older than it need be by this much, because the engine is behind.
+    pub fn behind(&self, behind: Duration) {
+        self.lock().behind = behind;
     }
 
     /// A segment of `bytes` was offered to origins.
@@ -82,9 +89,13 @@ impl Status {
         TranscoderState::Running {
             confirmed: inner.confirmed,
             live_edge,
-            lag: inner.newest_input.since(inner.newest_end),
+            lag: Ticks(inner.newest_input.since(inner.newest_end).0.saturating_add(ticks(inner.behind))),
             bitrate: inner.sizes.values().map(rate).sum(),
             trouble: (!troubles.is_empty()).then(|| troubles.join("; ")),
         }
     }
+}
+
+fn ticks(duration: Duration) -> u64 {
+    Ticks::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).0
 }

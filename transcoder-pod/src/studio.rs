@@ -114,7 +114,7 @@ impl Studio {
     /// The engine and the packager do not fit together; nothing that comes later will be better.
     pub fn take(&mut self, output: Output) -> Result<(), StudioError> {
         match output {
-            Output::Config { rendition, config } => self.configure(rendition, &config),
+            Output::Config { rendition, of, config } => self.configure(rendition, of, &config),
             Output::Sample { rendition, sample } => self.sample(rendition, sample),
             Output::Captions { at, triplets } => {
                 self.captions.take(at, triplets);
@@ -124,6 +124,17 @@ impl Studio {
                 let name = self.rendition(rendition)?.named.name.clone();
                 tracing::warn!(rendition = name, why, "a rendition is encoded otherwise than ordered");
                 self.status.trouble(&format!("encoder of {name}"), Some(format!("{name}: {why}")));
+                Ok(())
+            }
+            Output::StandIn { rendition, by } => {
+                let name = self.rendition(rendition)?.named.name.clone();
+                let by = by.map(|by| self.rendition(by).map(|by| by.named.name.clone())).transpose()?;
+                let why = by.map(|by| format!("{name} shows the picture of {by}: encoding it as well was too slow"));
+                match &why {
+                    Some(why) => tracing::warn!(rendition = name, why, "a rendition is shed"),
+                    None => tracing::info!(rendition = name, "a rendition is encoded again"),
+                }
+                self.status.trouble(&format!("shed {name}"), why);
                 Ok(())
             }
             Output::Cut { rendition } | Output::End { rendition } => {
@@ -138,17 +149,21 @@ impl Studio {
         self.renditions.get_mut(at).ok_or(StudioError::Unknown(at))
     }
 
-    fn configure(&mut self, at: usize, config: &[u8]) -> Result<(), StudioError> {
-        let coded = self.job.ladder.video.get(at).map(|video| video.codec);
+    /// Takes the parameters of rendition `at`, which are those of rendition `of`.
+    fn configure(&mut self, at: usize, of: usize, config: &[u8]) -> Result<(), StudioError> {
+        let coded = self.job.ladder.video.get(of).map(|video| (video.codec, video.width, video.height));
         let rendition = self.rendition(at)?;
         let named = &mut rendition.named;
         let unusable = |rendition: &str, what: String| StudioError::Parameters { rendition: rendition.to_owned(), what };
-        let body = match named.picture.zip(coded) {
-            Some((picture, coded)) => {
+        let body = match coded {
+            Some((coded, width, height)) => {
                 let side = |pixels: u32| u16::try_from(pixels).map_err(|error| unusable(&named.name, error.to_string()));
                 let codec = cmaf::codec_of_record(coded, config).map_err(|what| unusable(&named.name, what))?;
-                let init = cmaf::video_init(coded, side(picture.width)?, side(picture.height)?, config)?;
-                named.codec = codec;
+                let init = cmaf::video_init(coded, side(width)?, side(height)?, config)?;
+                // A stand-in's pictures are smaller: who can decode the rendition's own can decode those.
+                if of == at || named.codec.is_empty() {
+                    named.codec = codec;
+                }
                 init
             }
             None => {

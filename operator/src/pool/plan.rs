@@ -251,6 +251,10 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
     let mut env = vec![("LECTERN_QUEUE", queue.name.clone()), ("LECTERN_QUEUE_REGION", queue.region.clone())];
     env.extend(queue.endpoint.clone().map(|endpoint| ("LECTERN_QUEUE_ENDPOINT", endpoint)));
     env.push(("LECTERN_SLOTS", pool.spec.transcoder.slots.to_string()));
+    let budget = pool.spec.transcoder.budget.clone().unwrap_or_default();
+    env.extend(budget.megapixels_per_second.map(|mega| ("LECTERN_MEGAPIXELS_PER_SECOND", mega.to_string())));
+    env.extend(budget.gpu_sessions.map(|sessions| ("LECTERN_GPU_SESSIONS", sessions.to_string())));
+    env.extend(budget.gpu_memory_mib.map(|mib| ("LECTERN_GPU_MEMORY_MIB", mib.to_string())));
     env.push(("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()));
     let gpu = pool.spec.transcoder.encoder == Encoder::Nvenc;
     if gpu {

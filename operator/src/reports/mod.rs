@@ -227,6 +227,7 @@ async fn take(State((reports, metrics)): State<(Arc<Reports>, Metrics)>, Json(re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lectern_contract::cost::{Budget, Class, Needs};
     use lectern_contract::report::{Orphan, Publisher, Recording, Role};
     use lectern_contract::{SegmentNumber, Ticks};
 
@@ -256,9 +257,13 @@ mod tests {
         std::iter::from_fn(|| changes.try_recv().ok()).collect()
     }
 
+    fn transcoder(slots: u32, runs: Vec<TranscoderRun>) -> Role {
+        Role::Transcoder { slots, class: Class::Software, budget: Budget::default(), taken: Needs::default(), runs }
+    }
+
     fn transcoding(pod: &str, attempt: u32, epoch: u64, state: TranscoderState) -> Report {
         let runs = vec![TranscoderRun { stream: stream(), run: "r".into(), attempt, epoch: Epoch(epoch), state }];
-        Report { pod: pod.into(), pool: "default".into(), role: Role::Transcoder { slots: 2, runs } }
+        Report { pod: pod.into(), pool: "default".into(), role: transcoder(2, runs) }
     }
 
     fn running(confirmed: Option<u64>) -> TranscoderState {
@@ -362,7 +367,7 @@ mod tests {
     #[tokio::test]
     async fn made_up_pods_cannot_fill_the_memory() {
         let (reports, _changes) = Reports::new();
-        let idle = |n: usize| Report { pod: format!("t-{n}"), pool: "p".into(), role: Role::Transcoder { slots: 1, runs: vec![] } };
+        let idle = |n: usize| Report { pod: format!("t-{n}"), pool: "p".into(), role: transcoder(1, vec![]) };
         assert!((0..MAX_PODS).all(|n| reports.take(idle(n), Instant::now())));
         assert!(!reports.take(idle(MAX_PODS), Instant::now()));
         assert!(reports.take(idle(0), Instant::now()), "a pod that is known may go on");

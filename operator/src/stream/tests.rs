@@ -192,6 +192,17 @@ fn an_unknown_ladder_and_one_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn a_ladder_that_fits_no_transcoder_is_refused_with_the_numbers() {
+    let mut seen = seen(0);
+    let pool = seen.pool.as_mut().unwrap();
+    pool.transcoder.budget = Some(lectern_crds::TranscoderBudget { megapixels_per_second: Some(1), ..Default::default() });
+    let refusal = validate(&stream(json!({})), &seen).unwrap_err();
+    assert_eq!(refusal.reason, RefusalReason::LadderTooCostly);
+    assert!(refusal.message.contains("megapixels a second are needed, and the budget is 1;"), "{}", refusal.message);
+    assert!(validate(&Lecture::live().stream, &seen).is_ok(), "a run that has a job keeps it");
+}
+
+#[test]
 fn a_refusal_of_a_stream_that_runs_leaves_its_route() {
     let mut lecture = Lecture::live();
     let refusal = validate(&lecture.stream, &Seen { pool: None, ..seen(20) }).unwrap_err();

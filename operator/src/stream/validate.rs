@@ -1,6 +1,7 @@
 //! From what a LiveStream says and names to what can be carried out, or a refusal that says how to mend it.
 
 use super::observe::Seen;
+use lectern_contract::cost::Needs;
 use lectern_contract::{Ladder, PartCount, SegmentDuration};
 use lectern_crds::{EncodingLadderSpec, Latency, LiveStream, StreamPoolSpec};
 
@@ -41,6 +42,8 @@ pub enum RefusalReason {
     UnknownLadder,
     /// The ladder cannot be encoded.
     BadLadder,
+    /// It costs more than any transcoder of the pool has.
+    LadderTooCostly,
     /// A Secret that is in the way.
     BadKeySecret,
     /// The camera's user name and password are not where the stream says.
@@ -54,6 +57,7 @@ impl RefusalReason {
             Self::UnknownPool => "UnknownPool",
             Self::UnknownLadder => "UnknownLadder",
             Self::BadLadder => "BadLadder",
+            Self::LadderTooCostly => "LadderTooCostly",
             Self::BadKeySecret => "BadKeySecret",
             Self::BadCameraSecret => "BadCameraSecret",
         }
@@ -75,10 +79,15 @@ pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
         Latency::Low => (SegmentDuration::LOW_LATENCY, Some(PartCount::LOW_LATENCY)),
         Latency::Standard => (SegmentDuration::STANDARD, None),
     };
+    let ladder = ladder(stream, seen)?;
+    // A run that has a job keeps it: a smaller budget is for those to come.
+    if stream.status.as_ref().is_none_or(|status| status.dispatch.is_none()) {
+        fits(&ladder, &pool, &spec.pool_name)?;
+    }
     Ok(Wanted {
         pool_name: spec.pool_name.clone(),
         pool,
-        ladder: ladder(stream, seen)?,
+        ladder,
         segment_duration,
         parts,
         slate: spec.reconnect.slate.enabled.then(|| spec.reconnect.slate.text.clone()),
@@ -101,6 +110,14 @@ fn ladder(stream: &LiveStream, seen: &Seen) -> Result<Ladder, Refusal> {
         return Err(Refusal { reason: RefusalReason::UnknownLadder, message });
     };
     found.resolve().map_err(|bad| Refusal { reason: RefusalReason::BadLadder, message: format!("{from}: {bad}") })
+}
+
+fn fits(ladder: &Ladder, pool: &StreamPoolSpec, pool_name: &str) -> Result<(), Refusal> {
+    let Some(lacks) = pool.transcoder.budget().lacks(Needs::of(ladder, pool.transcoder.class())) else { return Ok(()) };
+    let message = format!(
+        "the ladder fits into no transcoder of StreamPool {pool_name:?}: {lacks}; choose a smaller ladder, or raise spec.transcoder.budget of the pool and give its pods more"
+    );
+    Err(Refusal { reason: RefusalReason::LadderTooCostly, message })
 }
 
 fn known(names: &[String]) -> String {

@@ -29,7 +29,7 @@ impl AudioEncoder {
         if config.is_empty() {
             return Err(EngineError::Parameters("AAC without an AudioSpecificConfig".to_owned()));
         }
-        let _ = put(&out, Output::Config { rendition: at, config }); // as in VideoEncoder
+        let _ = put(&out, Output::Config { rendition: at, of: at, config }); // as in VideoEncoder
         let from = order.from.0 * u64::from(AUDIO_TIMESCALE) / lectern_contract::TICKS_PER_SECOND;
         Ok(Self { at, name: rendition.name.clone(), from, encoder, out })
     }

@@ -97,7 +97,6 @@ impl AudioGrid {
     }
 
     /// Where the next sample is expected, if sound is under way.
-    #[cfg(test)]
     pub fn expected(&self) -> Option<u64> {
         self.start.map(|start| start + self.pending[0].len() as u64)
     }

@@ -1,16 +1,22 @@
 //! The engine on libav: one decoder for the picture, a thread with scaler and x264 per video rendition, sound alongside.
 
 use super::audio::{AudioEncoder, FORMAT};
-use super::audio_grid::{AudioGrid, SoundFrame};
-use super::video::{Picture, VideoEncoder};
+use super::audio_grid::{AudioGrid, FRAME, SoundFrame};
+use super::outlet::Follower;
+use super::rung::{Picture, Told};
+use super::shed::{Rungs, StandIn};
+use super::tail::tail;
+use super::video::VideoEncoder;
+use super::video_grid::VideoGrid;
 use super::{Engine, EngineError, Input, Order, Output, decode, ff, put};
 use bytes::Bytes;
 use ffmpeg_next::codec::decoder;
 use ffmpeg_next::software::resampling;
 use ffmpeg_next::{ChannelLayout, Packet, frame, packet};
 use lectern_contract::feed::{AccessUnit, Codec, Track};
-use lectern_contract::{TICKS_PER_SECOND, Ticks};
+use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks};
 use lectern_media::cmaf::AUDIO_TIMESCALE;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -26,6 +32,9 @@ pub struct Libav {
     video: Option<Video>,
     audio: Option<Audio>,
     renditions: Vec<Rendition>,
+    rungs: Rungs,
+    /// How far the renditions have pictures, by frame rate.
+    shown: Vec<VideoGrid>,
     sounds: Vec<AudioEncoder>,
     grid: AudioGrid,
     skipped: u64,
@@ -46,7 +55,7 @@ struct Audio {
 
 struct Rendition {
     name: String,
-    pictures: SyncSender<Picture>,
+    told: SyncSender<Told>,
     thread: JoinHandle<Result<(), EngineError>>,
 }
 
@@ -57,12 +66,15 @@ impl Libav {
         ffmpeg_next::init().map_err(EngineError::libav("libav cannot be set up"))?;
         // A broken stream would fill the log with libav's lines; what is skipped is counted and told here.
         ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Fatal);
+        let rates: BTreeSet<u32> = order.ladder.video.iter().map(|rendition| rendition.frame_rate).collect();
         Ok(Self {
+            rungs: Rungs::of(&order.ladder, order.parts),
             order,
             out,
             video: None,
             audio: None,
             renditions: Vec::new(),
+            shown: rates.into_iter().map(VideoGrid::new).collect(),
             sounds: Vec::new(),
             grid: AudioGrid::default(),
             skipped: 0,
@@ -123,14 +135,14 @@ impl Libav {
 
     fn start_renditions(&mut self) -> Result<(), EngineError> {
         for (at, rendition) in self.order.ladder.video.iter().enumerate() {
-            let (pictures, waiting) = sync_channel(WAITING);
+            let (told, waiting) = sync_channel(WAITING);
             let (order, out, name) = (self.order.clone(), self.out.clone(), rendition.name.clone());
             let rendition = rendition.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("encode-{name}"))
                 .spawn(move || VideoEncoder::open(at, rendition, order, out)?.run(waiting))
                 .map_err(|source| EngineError::Thread { rendition: name.clone(), source })?;
-            self.renditions.push(Rendition { name, pictures, thread });
+            self.renditions.push(Rendition { name, told, thread });
         }
         Ok(())
     }
@@ -176,10 +188,70 @@ impl Libav {
     }
 
     fn show(&mut self, picture: &Picture) -> Result<(), EngineError> {
-        let stopped = self.renditions.iter().position(|rendition| rendition.pictures.send(picture.clone()).is_err());
+        for grid in &mut self.shown {
+            match picture {
+                Picture::Frame(_, pts) => drop(grid.place(*pts)),
+                Picture::Slate(until) | Picture::Hold(until) => drop(grid.fill(*until)),
+                Picture::Cut => {}
+            }
+        }
+        let stopped = self.renditions.iter().position(|rendition| rendition.told.send(Told::Picture(picture.clone())).is_err());
+        self.without(stopped)
+    }
+
+    fn tell(&mut self, rendition: usize, told: Told) -> Result<(), EngineError> {
+        let stopped = self.renditions.get(rendition).is_some_and(|it| it.told.send(told).is_err());
+        self.without(stopped.then_some(rendition))
+    }
+
+    fn without(&mut self, stopped: Option<usize>) -> Result<(), EngineError> {
         match stopped {
             // With nobody left to listen every thread ends well: the job is being stopped, and push says so quietly.
             Some(at) => ended(self.renditions.swap_remove(at)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the rendition below stand in for the costliest one, from the next segment on.
+    fn shed(&mut self) -> Result<(), EngineError> {
+        // Without pictures there is nothing to shed; the rungs must not think so.
+        let Some(StandIn { rendition, by }) = self.renditions.first().and_then(|_| self.rungs.shed()) else { return Ok(()) };
+        let from = self.next_segment();
+        let follower = Follower { rendition, told: self.renditions[rendition].told.clone(), from, until: None, begun: false };
+        self.tell(rendition, Told::Turn(from))?;
+        self.tell(by, Told::Lead(follower))?;
+        let _ = put(&self.out, Output::StandIn { rendition, by: Some(by) }); // as in show
+        Ok(())
+    }
+
+    /// Takes the last step of [`Self::shed`] back, from the next segment on.
+    fn restore(&mut self) -> Result<(), EngineError> {
+        let Some(StandIn { rendition, by }) = self.rungs.restore() else { return Ok(()) };
+        let until = self.next_segment();
+        self.tell(by, Told::Leave(rendition, until))?;
+        self.tell(rendition, Told::Turn(until))?;
+        let _ = put(&self.out, Output::StandIn { rendition, by: None }); // as in show
+        Ok(())
+    }
+
+    /// The start of the first segment of which no rendition has a picture.
+    fn next_segment(&self) -> Ticks {
+        let last = self.shown.iter().filter_map(VideoGrid::last).max().unwrap_or_default();
+        SegmentNumber::of(last, self.order.segment_duration).next().start(self.order.segment_duration)
+    }
+
+    /// What the last segment lacks of either track.
+    fn even_out(&mut self) -> Result<(), EngineError> {
+        let sound = self.grid.expected().and_then(|next| next.checked_sub(1)).map(|last| last / FRAME as u64 * FRAME as u64);
+        let tail = tail(self.shown.iter().filter_map(VideoGrid::last), sound, self.order.segment_duration);
+        if let Some(until) = tail.hold {
+            self.show(&Picture::Hold(until))?;
+        }
+        match tail.silence {
+            Some(until) => {
+                let frames = self.grid.fill(until);
+                self.hear(&frames)
+            }
             None => Ok(()),
         }
     }
@@ -252,11 +324,14 @@ impl Engine for Libav {
                 }
                 self.show(&Picture::Cut)
             }
+            Input::Shed => self.shed(),
+            Input::Restore => self.restore(),
         }
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), EngineError> {
         self.drain_video()?;
+        self.even_out()?;
         let rest = self.grid.flush();
         for mut sound in self.sounds.drain(..) {
             if let Some(rest) = &rest {
@@ -264,9 +339,9 @@ impl Engine for Libav {
             }
             sound.finish()?;
         }
-        for rendition in self.renditions.drain(..) {
-            let Rendition { name, pictures, thread } = rendition;
-            drop(pictures);
+        // All are told first: one that another stands in for ends after that one.
+        let threads: Vec<_> = self.renditions.drain(..).map(|Rendition { name, thread, .. }| (name, thread)).collect();
+        for (name, thread) in threads {
             join(&name, thread)?;
         }
         Ok(())

@@ -8,17 +8,23 @@ mod ff;
 mod fit;
 mod libav;
 mod nvenc;
+mod outlet;
 mod plain;
+mod rung;
 mod scale;
+mod shed;
 mod slate;
 mod software;
+mod tail;
 mod video;
 mod video_grid;
 
 pub use libav::Libav;
+pub use shed::Rungs;
 pub use slate::Card;
 
 use bytes::Bytes;
+use lectern_contract::cost::Class;
 use lectern_contract::feed::{AccessUnit, Codec, Track};
 use lectern_contract::{Ladder, SegmentDuration, Ticks};
 use lectern_media::captions::Triplet;
@@ -63,6 +69,10 @@ pub enum Input {
     Cut,
     /// Nothing came of a track for so long that its renditions go on without it until this time: the slate, or silence.
     Fill(Track, Ticks),
+    /// Encoding is behind: the costliest rendition that another can stand in for is shed.
+    Shed,
+    /// There is room again: the rendition that was shed last comes back.
+    Restore,
 }
 
 /// What an engine is asked to make.
@@ -78,6 +88,8 @@ pub struct Order {
     pub card: Card,
     /// What encodes, where there is a choice.
     pub encoder: Backend,
+    /// Segments are cut into parts, whose target duration depends on the frame rate: only a rendition of the same rate can stand in then.
+    pub parts: bool,
 }
 
 /// What encodes H.264 and HEVC.
@@ -91,6 +103,15 @@ pub enum Backend {
     Nvenc,
 }
 
+impl From<Backend> for Class {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Software => Self::Software,
+            Backend::Nvenc => Self::Nvenc,
+        }
+    }
+}
+
 /// What an engine puts out, in the order of time per rendition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -98,6 +119,8 @@ pub enum Output {
     Config {
         /// Place in [`Ladder::names`].
         rendition: usize,
+        /// Whose they are: another rendition's, where that one stands in.
+        of: usize,
         /// An AVC-, HEVC- or AV1CodecConfigurationRecord, or an AudioSpecificConfig.
         config: Bytes,
     },
@@ -122,6 +145,14 @@ pub enum Output {
         /// For people.
         why: String,
     },
+    /// From the start of a segment on a rendition is put out with the pictures of another one, or (`None`) with its own again. It may take a while
+    /// until that segment comes.
+    StandIn {
+        /// Place in [`Ladder::names`].
+        rendition: usize,
+        /// Whose pictures.
+        by: Option<usize>,
+    },
     /// The open segment will get nothing more.
     Cut {
         /// Place in [`Ladder::names`].
@@ -132,6 +163,22 @@ pub enum Output {
         /// Place in [`Ladder::names`].
         rendition: usize,
     },
+}
+
+impl Output {
+    /// The same of another rendition.
+    fn of(mut self, at: usize) -> Self {
+        match &mut self {
+            Self::Config { rendition, .. }
+            | Self::Sample { rendition, .. }
+            | Self::Degraded { rendition, .. }
+            | Self::StandIn { rendition, .. }
+            | Self::Cut { rendition }
+            | Self::End { rendition } => *rendition = at,
+            Self::Captions { .. } => {}
+        }
+        self
+    }
 }
 
 /// A coded picture or sound frame with its place in time.

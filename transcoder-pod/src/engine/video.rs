@@ -1,29 +1,21 @@
 //! One video rendition: pictures onto the grid, scaled, encoded. Runs on a thread of its own.
 
+use super::outlet::{Maker, Outlet, Step};
+use super::rung::{Hurry, Picture, Told};
 use super::scale::Scaler;
 use super::software::Keyframes;
 use super::video_grid::{Place, VideoGrid};
-use super::{Backend, Encoded, EngineError, Order, Output, coded, ff, nvenc, put, software};
+use super::{Backend, Encoded, EngineError, Order, Output, coded, ff, nvenc, software};
 use ffmpeg_next::codec::encoder;
 use ffmpeg_next::frame::side_data::Type::A53CC;
 use ffmpeg_next::{Packet, frame, picture};
 use lectern_contract::{Ticks, VideoRendition};
 use lectern_media::captions::{Pending, Triplet, carriage};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use tokio::sync::mpsc;
-
-/// What the decoder hands to every video rendition.
-#[derive(Clone)]
-pub enum Picture {
-    /// A decoded picture and when it is shown.
-    Frame(Arc<frame::Video>, Ticks),
-    /// The silence has lasted: see [`super::Input::Cut`].
-    Cut,
-    /// The slate until this time: see [`super::Input::Fill`].
-    Slate(Ticks),
-}
 
 /// A rendition under way.
 pub struct VideoEncoder {
@@ -31,14 +23,19 @@ pub struct VideoEncoder {
     order: Order,
     rendition: VideoRendition,
     grid: VideoGrid,
-    encoder: encoder::video::Encoder,
+    /// `None` while another rendition stands in.
+    encoder: Option<encoder::video::Encoder>,
+    /// When that changes.
+    turns: VecDeque<Ticks>,
+    /// It changes soon because this encoder is too slow: until then fewer pictures have to do.
+    hurry: Option<Hurry>,
     keyframes: Keyframes,
     /// Pictures that the open encoder was given.
     given: u64,
     /// It is NVENC.
     hardware: bool,
     scaler: Scaler,
-    last: Option<frame::Video>,
+    last: Option<Last>,
     /// Drawn when it is first needed.
     slate: Option<frame::Video>,
     force: bool,
@@ -46,127 +43,215 @@ pub struct VideoEncoder {
     captions: Pending,
     /// Captions of pictures that the encoder has, by their slots.
     carried: VecDeque<(u64, Vec<Triplet>)>,
-    out: mpsc::Sender<Output>,
+    outlet: Outlet,
+}
+
+/// The picture that was shown last: it is repeated where one is missing.
+enum Last {
+    Scaled(frame::Video),
+    /// As it was decoded: nobody needed it smaller.
+    Source(Arc<frame::Video>),
+    Slate,
 }
 
 impl VideoEncoder {
     /// Opens the encoder of `rendition`, which is number `at` of the ladder, and puts out its parameters.
     pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>) -> Result<Self, EngineError> {
         let keyframes = software::keyframes(&rendition, order.segment_duration);
-        let hardware = match (order.encoder, nvenc::encoder_of(rendition.codec)) {
-            (Backend::Nvenc, Some(name)) => Some(nvenc::open(name, &rendition)),
-            _ => None,
-        };
-        let (encoder, hardware) = match hardware {
-            Some(Ok(encoder)) => (encoder, true),
-            Some(Err(error)) => {
-                let _ = put(&out, Output::Degraded { rendition: at, why: format!("NVENC cannot be opened ({error}); the CPU encodes") });
-                (open(&rendition, keyframes)?, false)
-            }
-            None => (open(&rendition, keyframes)?, false),
-        };
-        let config = coded::record(rendition.codec, &ff::extradata(&encoder)).map_err(EngineError::Parameters)?;
         let grid = VideoGrid::new(rendition.frame_rate);
         let scaler = Scaler::new(rendition.width, rendition.height);
-        // Nobody listens only when the job is being stopped; the first picture finds out.
-        let _ = put(&out, Output::Config { rendition: at, config });
-        Ok(Self {
+        let mut opened = Self {
             at,
             order,
             rendition,
             grid,
-            encoder,
+            encoder: None,
+            turns: VecDeque::new(),
+            hurry: None,
             keyframes,
             given: 0,
-            hardware,
+            hardware: false,
             scaler,
             last: None,
             slate: None,
             force: true,
             captions: Pending::default(),
             carried: VecDeque::new(),
-            out,
-        })
+            outlet: Outlet::new(at, out),
+        };
+        opened.begin()?;
+        Ok(opened)
     }
 
     /// Encodes until the decoder hangs up, then what is left.
-    pub fn run(mut self, pictures: Receiver<Picture>) -> Result<(), EngineError> {
-        for picture in pictures {
-            let listening = match picture {
-                Picture::Frame(picture, pts) => self.take(&picture, pts)?,
-                Picture::Slate(until) => self.fill(until)?,
-                Picture::Cut => put(&self.out, Output::Cut { rendition: self.at }),
-            };
-            if !listening {
+    pub fn run(mut self, told: Receiver<Told>) -> Result<(), EngineError> {
+        for told in told {
+            match told {
+                Told::Picture(Picture::Frame(picture, pts)) => self.take(picture, pts)?,
+                Told::Picture(Picture::Slate(until)) => self.fill(until)?,
+                Told::Picture(Picture::Hold(until)) => {
+                    let slots = self.grid.fill(until);
+                    self.repeat(slots)?;
+                }
+                Told::Picture(Picture::Cut) if self.encoder.is_some() => self.put(Output::Cut { rendition: self.at }),
+                Told::Picture(Picture::Cut) => {} // whoever stands in is told as well
+                Told::Turn(at) => self.turn(at),
+                Told::Lead(follower) => self.outlet.lead(follower),
+                Told::Leave(rendition, until) => self.outlet.leave(rendition, until),
+                Told::Relayed(step) => self.outlet.take(Maker::Below, step),
+            }
+            if self.outlet.is_closed() {
                 return Ok(());
             }
         }
-        self.encoder.send_eof().map_err(self.failed("cannot be flushed"))?;
-        if self.drain()? {
-            put(&self.out, Output::End { rendition: self.at });
-        }
+        self.flush()?;
+        self.outlet.end();
         Ok(())
+    }
+
+    fn put(&mut self, output: Output) {
+        self.outlet.take(Maker::Own, Step::Put(output));
     }
 
     fn failed(&self, what: &str) -> impl FnOnce(ffmpeg_next::Error) -> EngineError + use<> {
         EngineError::libav(format!("rendition {} {what}", self.rendition.name))
     }
 
-    fn take(&mut self, picture: &frame::Video, pts: Ticks) -> Result<bool, EngineError> {
-        let captions = ff::captions(picture);
-        let Place::At { repeat_from, slot, after_hole } = self.grid.place(pts) else {
-            self.captions.push(captions);
-            return Ok(true);
+    /// Opens the encoder that was ordered, or the one that there is, and puts out its parameters.
+    fn begin(&mut self) -> Result<(), EngineError> {
+        let ordered = match (self.order.encoder, nvenc::encoder_of(self.rendition.codec)) {
+            (Backend::Nvenc, Some(name)) => Some(nvenc::open(name, &self.rendition)),
+            _ => None,
         };
-        self.force |= after_hole;
-        if let Some(mut last) = self.last.take() {
-            for slot in repeat_from..slot {
-                if !self.encode(&mut last, slot)? {
-                    return Ok(false);
-                }
+        self.hardware = matches!(ordered, Some(Ok(_)));
+        let encoder = match ordered {
+            Some(Ok(encoder)) => encoder,
+            Some(Err(error)) => {
+                self.put(Output::Degraded { rendition: self.at, why: format!("NVENC cannot be opened ({error}); the CPU encodes") });
+                open(&self.rendition, self.keyframes)?
             }
-        }
-        // Before the order's start a picture is needed only to be repeated.
-        let mut scaled = self.scaler.run(picture)?;
-        scaled.remove_side_data(A53CC); // x264 and NVENC would write it, again with each repetition
-        self.captions.push(captions);
-        let listening = self.encode(&mut scaled, slot)?;
-        self.last = Some(scaled);
-        Ok(listening)
+            None => open(&self.rendition, self.keyframes)?,
+        };
+        self.go_on_with(encoder)
     }
 
-    fn fill(&mut self, until: Ticks) -> Result<bool, EngineError> {
-        let mut slate = match self.slate.take() {
+    fn go_on_with(&mut self, encoder: encoder::video::Encoder) -> Result<(), EngineError> {
+        let config = coded::record(self.rendition.codec, &ff::extradata(&encoder)).map_err(EngineError::Parameters)?;
+        self.encoder = Some(encoder);
+        self.given = 0;
+        self.put(Output::Config { rendition: self.at, of: self.at, config });
+        Ok(())
+    }
+
+    fn turn(&mut self, at: Ticks) {
+        if self.encoder.is_some() && self.turns.is_empty() {
+            self.hurry = Hurry::begin(self.rendition.frame_rate, self.order.parts, self.grid.next());
+        }
+        self.turns.push_back(at);
+    }
+
+    /// Gets out of the encoder what it still has.
+    fn flush(&mut self) -> Result<(), EngineError> {
+        let Some(encoder) = &mut self.encoder else { return Ok(()) };
+        if let Err(error) = encoder.send_eof() {
+            return Err(self.failed("cannot be flushed")(error));
+        }
+        self.drain();
+        Ok(())
+    }
+
+    /// Whether the picture of `slot` is encoded here. Where that changes with this slot the encoder is closed, or opened.
+    fn encodes(&mut self, slot: u64) -> Result<bool, EngineError> {
+        while self.turns.front().is_some_and(|turn| *turn <= self.grid.start(slot)) {
+            if self.encoder.is_some() {
+                self.flush()?;
+                (self.encoder, self.hurry) = (None, None);
+                self.outlet.take(Maker::Own, Step::Over);
+            } else {
+                self.begin()?;
+                self.force = true;
+            }
+            self.turns.pop_front();
+        }
+        let encodes = self.encoder.is_some() && self.grid.start(slot) >= self.order.from;
+        if !encodes {
+            self.captions = Pending::default();
+        }
+        Ok(encodes && self.hurry.is_none_or(|hurry| hurry.encodes(slot)))
+    }
+
+    fn take(&mut self, picture: Arc<frame::Video>, pts: Ticks) -> Result<(), EngineError> {
+        let captions = ff::captions(&picture);
+        let Place::At { repeat_from, slot, after_hole } = self.grid.place(pts) else {
+            self.captions.push(captions);
+            return Ok(());
+        };
+        self.force |= after_hole;
+        if repeat_from < slot {
+            self.repeat(repeat_from..slot)?;
+        }
+        self.captions.push(captions);
+        if !self.encodes(slot)? {
+            self.last = Some(Last::Source(picture)); // needed only to be repeated
+            return Ok(());
+        }
+        let mut scaled = self.scaled(&picture)?;
+        self.encode(&mut scaled, slot)?;
+        self.last = Some(Last::Scaled(scaled));
+        Ok(())
+    }
+
+    fn scaled(&mut self, picture: &frame::Video) -> Result<frame::Video, EngineError> {
+        let mut scaled = self.scaler.run(picture)?;
+        scaled.remove_side_data(A53CC); // x264 and NVENC would write it, again with each repetition
+        Ok(scaled)
+    }
+
+    /// Shows the last picture in `slots` as well.
+    fn repeat(&mut self, slots: Range<u64>) -> Result<(), EngineError> {
+        for slot in slots {
+            if !self.encodes(slot)? {
+                continue;
+            }
+            let mut picture = match self.last.take() {
+                Some(Last::Scaled(picture)) => picture,
+                Some(Last::Source(picture)) => self.scaled(&picture)?,
+                Some(Last::Slate) => {
+                    let shared = ff::share(self.slate()?);
+                    shared.map_err(self.failed("cannot share the slate"))?
+                }
+                None => return Ok(()),
+            };
+            self.encode(&mut picture, slot)?;
+            self.last = Some(Last::Scaled(picture));
+        }
+        Ok(())
+    }
+
+    fn slate(&mut self) -> Result<&frame::Video, EngineError> {
+        let drawn = match self.slate.take() {
             Some(slate) => slate,
             None => self.order.card.draw(self.rendition.width, self.rendition.height)?,
         };
-        for slot in self.grid.fill(until) {
-            if !self.encode(&mut slate, slot)? {
-                return Ok(false);
-            }
-        }
-        // The lecturer's next picture may come a little later: until then the slate stays.
-        self.last = Some(ff::share(&slate).map_err(self.failed("cannot share the slate"))?);
-        self.slate = Some(slate);
-        Ok(true)
+        Ok(self.slate.insert(drawn))
     }
 
-    fn encode(&mut self, picture: &mut frame::Video, slot: u64) -> Result<bool, EngineError> {
-        if self.grid.start(slot) < self.order.from {
-            self.captions = Pending::default();
-            return Ok(true);
-        }
+    fn fill(&mut self, until: Ticks) -> Result<(), EngineError> {
+        // The lecturer's next picture may come a little later: until then the slate stays.
+        self.last = Some(Last::Slate);
+        let slots = self.grid.fill(until);
+        self.repeat(slots)
+    }
+
+    fn encode(&mut self, picture: &mut frame::Video, slot: u64) -> Result<(), EngineError> {
         let key = std::mem::take(&mut self.force) || self.grid.begins_segment(slot, self.order.segment_duration);
         if let Keyframes::Every(pictures) = self.keyframes
             && key
             && !self.given.is_multiple_of(pictures)
         {
             // It would come at another time: what is left comes out, and a new one begins with a keyframe.
-            self.encoder.send_eof().map_err(self.failed("cannot be flushed"))?;
-            if !self.drain()? {
-                return Ok(false);
-            }
-            self.encoder = open(&self.rendition, self.keyframes)?;
+            self.flush()?;
+            self.encoder = Some(open(&self.rendition, self.keyframes)?);
             self.given = 0;
         }
         self.given += 1;
@@ -177,34 +262,34 @@ impl VideoEncoder {
         let asked = key && self.keyframes == Keyframes::Asked;
         picture.set_kind(if asked { picture::Type::I } else { picture::Type::None });
         picture.set_pts(Some(i64::try_from(slot).unwrap_or(i64::MAX)));
-        match self.encoder.send_frame(picture) {
-            Ok(()) => self.drain(),
+        match self.send(picture) {
             Err(error) if self.hardware => {
-                if !self.fall_back(&error)? {
-                    return Ok(false);
-                }
+                self.fall_back(&error)?;
                 picture.set_kind(picture::Type::I);
-                self.encoder.send_frame(picture).map_err(self.failed("cannot be encoded"))?;
-                self.drain()
+                self.send(picture).map_err(self.failed("cannot be encoded"))?;
             }
-            Err(error) => Err(self.failed("cannot be encoded")(error)),
+            sent => sent.map_err(self.failed("cannot be encoded"))?,
         }
+        self.drain();
+        Ok(())
+    }
+
+    fn send(&mut self, picture: &frame::Video) -> Result<(), ffmpeg_next::Error> {
+        self.encoder.as_mut().map_or(Ok(()), |encoder| encoder.send_frame(picture))
     }
 
     /// Goes on in software, from the next picture on: under another init section, and with a keyframe. The open segment ends here; its number is not
     /// used again.
-    fn fall_back(&mut self, error: &ffmpeg_next::Error) -> Result<bool, EngineError> {
+    fn fall_back(&mut self, error: &ffmpeg_next::Error) -> Result<(), EngineError> {
         self.hardware = false;
-        self.encoder = open(&self.rendition, self.keyframes)?;
-        self.given = 0;
-        let config = coded::record(self.rendition.codec, &ff::extradata(&self.encoder)).map_err(EngineError::Parameters)?;
-        let why = format!("NVENC failed ({error}); the CPU encodes");
-        Ok(put(&self.out, Output::Degraded { rendition: self.at, why }) && put(&self.out, Output::Config { rendition: self.at, config }))
+        let encoder = open(&self.rendition, self.keyframes)?;
+        self.put(Output::Degraded { rendition: self.at, why: format!("NVENC failed ({error}); the CPU encodes") });
+        self.go_on_with(encoder)
     }
 
-    fn drain(&mut self) -> Result<bool, EngineError> {
+    fn drain(&mut self) {
         let mut packet = Packet::empty();
-        while self.encoder.receive_packet(&mut packet).is_ok() {
+        while self.encoder.as_mut().is_some_and(|encoder| encoder.receive_packet(&mut packet).is_ok()) {
             let slot = u64::try_from(packet.pts().unwrap_or_default()).unwrap_or_default();
             let start = self.grid.start(slot).0;
             let mut captions = Vec::new();
@@ -212,17 +297,16 @@ impl VideoEncoder {
                 captions.extend(carried);
             }
             let data = coded::access_unit(self.rendition.codec, packet.data().unwrap_or_default());
+            let shown_for = self.hurry.map_or(1, |hurry| hurry.shown_for(slot));
+            let end = self.turns.front().map_or(u64::MAX, |turn| turn.0).min(self.grid.start(slot + shown_for).0);
             let sample = Encoded {
                 start,
-                duration: u32::try_from(self.grid.start(slot + 1).0 - start).unwrap_or(u32::MAX),
+                duration: u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX),
                 sync: packet.is_key(),
                 data: carriage::carry(self.rendition.codec, data, &captions),
             };
-            if !put(&self.out, Output::Sample { rendition: self.at, sample }) {
-                return Ok(false);
-            }
+            self.put(Output::Sample { rendition: self.at, sample });
         }
-        Ok(true)
     }
 }
 

@@ -65,6 +65,16 @@ impl VideoGrid {
         next..end
     }
 
+    /// The first free slot.
+    pub fn next(&self) -> u64 {
+        self.next.unwrap_or(0)
+    }
+
+    /// When the last slot that was taken starts.
+    pub fn last(&self) -> Option<Ticks> {
+        self.next.map(|next| self.start(next.saturating_sub(1)))
+    }
+
     /// When `slot` starts.
     pub fn start(&self, slot: u64) -> Ticks {
         let ticks = u128::from(slot) * u128::from(TICKS_PER_SECOND) / u128::from(self.rate);

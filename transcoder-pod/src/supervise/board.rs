@@ -1,5 +1,6 @@
 //! What the pod's report says of its jobs.
 
+use super::budget::Purse;
 use crate::child::ChildSays;
 use lectern_contract::Epoch;
 use lectern_contract::job::LiveJob;
@@ -78,9 +79,10 @@ impl Board {
     }
 
     /// For the report.
-    pub fn role(&self, slots: u32) -> Role {
+    pub fn role(&self, slots: u32, purse: &Purse) -> Role {
         let mut jobs = self.lock();
         jobs.retain(|_, job| job.ended.is_none_or(|ended| ended.elapsed() < REPEAT));
-        Role::Transcoder { slots, runs: jobs.values().map(|job| job.run.clone()).collect() }
+        let runs = jobs.values().map(|job| job.run.clone()).collect();
+        Role::Transcoder { slots, class: purse.class(), budget: purse.budget(), taken: purse.taken(), runs }
     }
 }

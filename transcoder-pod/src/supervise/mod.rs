@@ -1,13 +1,16 @@
 //! The pod: takes jobs off the queue while it has free slots, and minds a child process for each.
 
 mod board;
+mod budget;
 mod heart;
 mod receive;
 mod slot;
 
 use crate::engine::Backend;
 use board::Board;
+use budget::Purse;
 use lectern_cloud::{BucketAt, Queue, QueueAt};
+use lectern_contract::cost::{Budget, PixelRate};
 use lectern_podkit::health::{self, Readiness};
 use lectern_podkit::telemetry::TelemetryArgs;
 use lectern_podkit::tls::PeerTlsArgs;
@@ -35,6 +38,16 @@ pub struct SuperviseArgs {
     /// Jobs that the pod can do at a time.
     #[arg(long, env = "LECTERN_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     slots: u32,
+    /// Millions of pixels a second of H.264 that the pod can encode in all; each job costs what its ladder does. Unless given only the slots
+    /// are counted.
+    #[arg(long, env = "LECTERN_MEGAPIXELS_PER_SECOND")]
+    megapixels_per_second: Option<u64>,
+    /// Encoding sessions that the pod's GPU allows (8 on consumer cards).
+    #[arg(long, env = "LECTERN_GPU_SESSIONS")]
+    gpu_sessions: Option<u32>,
+    /// MiB of the GPU's memory that encoding may take.
+    #[arg(long, env = "LECTERN_GPU_MEMORY_MIB")]
+    gpu_memory_mib: Option<u64>,
     /// What encodes H.264 and HEVC.
     #[arg(long, env = "LECTERN_ENCODER", value_enum, default_value_t)]
     encoder: Backend,
@@ -70,10 +83,22 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         let queue = Queue::connect(&QueueAt::new(args.queue, args.queue_region, args.queue_endpoint)).await;
         let bucket = BucketAt::new(args.bucket, args.bucket_region, args.bucket_endpoint);
         let (readiness, board) = (Readiness::default(), Board::default());
+        let budget = Budget {
+            pixels: args.megapixels_per_second.map(|mega| PixelRate(mega.saturating_mul(1_000_000))),
+            gpu_sessions: args.gpu_sessions,
+            gpu_memory_mib: args.gpu_memory_mib,
+        };
+        let purse = Purse::new(args.encoder.into(), budget);
         let mut registry = Registry::with_prefix("lectern_transcoder");
         let busy = Gauge::<i64>::default();
         registry.register("busy_slots", "Jobs under way", busy.clone());
-        registry.register("slots", "Jobs that the pod can do at a time", constant(args.slots));
+        registry.register("slots", "Jobs that the pod can do at a time", constant(args.slots.into()));
+        let taken = Gauge::<i64>::default();
+        registry.register("taken_pixels", "Pixels a second of H.264 that the jobs under way cost", taken.clone());
+        if let Some(pixels) = budget.pixels {
+            let budget = constant(i64::try_from(pixels.0).unwrap_or(i64::MAX));
+            registry.register("budget_pixels", "Pixels a second of H.264 that the pod has for jobs", budget);
+        }
         let mut tasks = Tasks::new(stop.clone());
         tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
         // Children read it themselves; a pod that has none yet takes no jobs.
@@ -87,18 +112,20 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             encoder: args.encoder,
             peer_tls_dir: args.peer_tls.peer_tls_dir,
             board: board.clone(),
+            purse: purse.clone(),
             busy,
+            taken,
             log: telemetry,
         };
-        let (reported, changed) = (board.clone(), board.changed());
-        tasks.spawn("report", report::run(args.pod, Box::new(move || reported.role(args.slots)), changed, stop.clone()));
+        let changed = board.changed();
+        tasks.spawn("report", report::run(args.pod, Box::new(move || board.role(args.slots, &purse)), changed, stop.clone()));
         tasks.spawn("jobs", receive::run(queue, Arc::new(slots), args.slots, readiness, stop));
         tasks.join().await
     })
 }
 
-fn constant(value: u32) -> Gauge<i64> {
+fn constant(value: i64) -> Gauge<i64> {
     let gauge = Gauge::default();
-    gauge.set(value.into());
+    gauge.set(value);
     gauge
 }

@@ -1,6 +1,7 @@
 //! One job from its delivery to its end: starts the child, passes on what it says, decides about the message.
 
 use super::board::Board;
+use super::budget::{Purse, Share};
 use super::heart;
 use crate::child::{ChildJob, ChildSays};
 use crate::engine::Backend;
@@ -25,6 +26,20 @@ const HAND_OVER: Duration = Duration::from_secs(20);
 /// A job that was delivered this often and whose child crashes is the crash's cause (or the fleet is sick: people decide).
 const MOST_DELIVERIES: u32 = 8;
 
+/// How long a job that does not fit into a pod stays out of all pods' sight.
+pub const ELSEWHERE: Duration = Duration::from_secs(1);
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub enum Admission {
+    /// A job, and its share of what the pod has.
+    Job(Box<LiveJob>, Share),
+    /// A job that costs more than is left here; it was passed on.
+    DoesNotFit,
+    /// Nothing that anybody understands.
+    NoJob,
+}
+
 /// What jobs need of the pod.
 #[derive(Debug)]
 pub struct Slots {
@@ -40,8 +55,12 @@ pub struct Slots {
     pub peer_tls_dir: Option<PathBuf>,
     /// What the report says.
     pub board: Board,
+    /// What jobs may cost.
+    pub purse: Purse,
     /// Jobs under way.
     pub busy: Gauge<i64>,
+    /// What they cost.
+    pub taken: Gauge<i64>,
     /// How children log.
     pub log: TelemetryArgs,
 }
@@ -59,16 +78,38 @@ enum Outcome {
 }
 
 impl Slots {
-    /// Does the job in `delivery`, the pod's `number`th, to its end here.
-    pub async fn work(&self, delivery: Delivery, number: u64, stop: CancellationToken) {
+    /// Looks at a message. A job that does not fit goes to the end of the queue: others get a chance, and deliveries are not counted against it
+    /// (the tenth would be its last). A job that is there twice does no harm.
+    pub async fn admit(&self, delivery: &Delivery) -> Admission {
         let Delivery { body, receipt, received } = delivery;
-        let job: LiveJob = match serde_json::from_str(&body) {
+        let job: LiveJob = match serde_json::from_str(body) {
             Ok(job) => job,
             // The queue's redrive policy takes it to the dead-letter queue, where people look.
-            Err(error) => return tracing::error!(%error, "a message is no job; left to the dead-letter queue"),
+            Err(error) => {
+                tracing::error!(%error, "a message is no job; left to the dead-letter queue");
+                return Admission::NoJob;
+            }
         };
-        tracing::info!(stream = %job.stream, run = %job.run, attempt = job.attempt, received, "a job is taken");
+        match self.purse.take(&job.ladder) {
+            Ok(share) => {
+                tracing::info!(stream = %job.stream, run = %job.run, attempt = job.attempt, received, "a job is taken");
+                Admission::Job(Box::new(job), share)
+            }
+            Err(lacks) => {
+                tracing::info!(stream = %job.stream, run = %job.run, lacks, "a job does not fit here now");
+                match self.queue.send_after(body, ELSEWHERE).await {
+                    Ok(()) => self.delete(receipt).await,
+                    Err(error) => tracing::warn!(%error, "a job cannot be passed on; it comes again by itself in some seconds"),
+                }
+                Admission::DoesNotFit
+            }
+        }
+    }
+
+    /// Does `job`, the pod's `number`th, to its end here. Its message was delivered for the `received`th time.
+    pub async fn work(&self, job: LiveJob, share: Share, number: u64, (receipt, received): (Receipt, u32), stop: CancellationToken) {
         self.busy.inc();
+        self.count_taken();
         self.board.begin(number, &job);
         let outcome = match self.child(&job, number, &receipt, stop).await {
             Ok(outcome) => outcome,
@@ -97,7 +138,13 @@ impl Slots {
                 self.board.end(number, false);
             }
         }
+        drop(share);
         self.busy.dec();
+        self.count_taken();
+    }
+
+    fn count_taken(&self) {
+        self.taken.set(i64::try_from(self.purse.taken().pixels.0).unwrap_or(i64::MAX));
     }
 
     async fn child(&self, job: &LiveJob, number: u64, receipt: &Receipt, stop: CancellationToken) -> io::Result<Outcome> {

@@ -53,7 +53,7 @@ pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: 
     let (out, mut outputs) = tokio::sync::mpsc::channel(64);
     let card = Card { title: "Algebra I".into(), text: "Back soon".into() };
     let shapes = ladder.clone();
-    let order = Order { ladder, segment_duration: TWO, from, card, encoder };
+    let order = Order { ladder, segment_duration: TWO, from, card, encoder, parts: true };
     let feeder = std::thread::spawn(move || {
         let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out).unwrap());
         inputs.into_iter().for_each(|input| engine.push(input).unwrap());
@@ -63,7 +63,7 @@ pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: 
     let mut packagers: BTreeMap<usize, Packager> = BTreeMap::new();
     while let Some(output) = outputs.blocking_recv() {
         let rendition = match &output {
-            Output::Captions { .. } => continue,
+            Output::Captions { .. } | Output::StandIn { .. } => continue,
             Output::Config { rendition, .. }
             | Output::Sample { rendition, .. }
             | Output::Degraded { rendition, .. }
@@ -74,20 +74,23 @@ pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: 
         let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, Some(PartCount::LOW_LATENCY), None));
         let made = made.entry(rendition).or_default();
         match output {
-            Output::Config { config, .. } => made.init.push(match shapes.video.get(rendition) {
-                Some(video) => cmaf::video_init(video.codec, video.width as u16, video.height as u16, &config).unwrap(),
-                None => {
-                    assert_eq!(AacConfig::parse(&config).unwrap().sample_rate, 48_000);
-                    cmaf::audio_init(&config, 2, 96_000).unwrap()
-                }
-            }),
+            Output::Config { of, config, .. } => {
+                made.segments.extend(segments(packager.set_init(made.init.len() as u32).unwrap()));
+                made.init.push(match shapes.video.get(of) {
+                    Some(video) => cmaf::video_init(video.codec, video.width as u16, video.height as u16, &config).unwrap(),
+                    None => {
+                        assert_eq!(AacConfig::parse(&config).unwrap().sample_rate, 48_000);
+                        cmaf::audio_init(&config, 2, 96_000).unwrap()
+                    }
+                });
+            }
             Output::Sample { sample, .. } => {
                 made.samples.push((sample.start, sample.duration, sample.sync));
                 made.coded.push(sample.data.clone());
                 made.segments.extend(segments(packager.push(sample).unwrap()));
             }
             Output::Degraded { why, .. } => made.degraded.push(why),
-            Output::Captions { .. } => unreachable!("passed over above"),
+            Output::Captions { .. } | Output::StandIn { .. } => unreachable!("passed over above"),
             Output::Cut { .. } => made.segments.extend(segments(packager.cut().unwrap())),
             Output::End { .. } => {
                 made.segments.extend(segments(packager.cut().unwrap()));

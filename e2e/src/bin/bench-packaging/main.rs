@@ -2,8 +2,6 @@
 //! origin, beside ffmpeg's DASH muxer, which writes the same (CMAF fragments of the same length, an MPD and HLS playlists) to files in memory.
 //! Both get the same pictures and sound, already coded.
 
-mod source;
-
 use anyhow::{Context as _, Result, ensure};
 use bytes::Buf as _;
 use clap::Parser;
@@ -12,16 +10,18 @@ use lectern_contract::keys::RunPrefix;
 use lectern_contract::{
     AudioRendition, Ladder, PartCount, SegmentDuration, SegmentNumber, StreamRef, VideoCodec, VideoRendition, WallMillis,
 };
+use lectern_e2e::coded::{RATE, Shape, Source};
 use lectern_e2e::process::children_cpu_seconds;
 use lectern_e2e::settings;
 use lectern_e2e::table::{Spread, row, spread};
 use lectern_transcoder_pod::publish::{Live, Restored};
 use lectern_transcoder_pod::status::Status;
 use lectern_transcoder_pod::studio::Studio;
-use source::Source;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tokio::sync::mpsc;
+
+const MINUTE: Shape = Shape { width: 1280, height: 720, seconds: 60, kbit: 2_800 };
 
 #[derive(Parser)]
 struct Args {
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     let out = settings::out_folder("bench-packaging");
     std::fs::create_dir_all(&out)?;
     eprintln!("encoding a minute of 1280x720 at 2.8 Mbit/s and of sound at 128 kbit/s");
-    let source = Source::encode(&out)?;
+    let source = Source::encode(&out, MINUTE)?;
     let memory = Path::new("/dev/shm").join(format!("lectern-packaging-{}", std::process::id()));
     let (mut us, mut peer) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds {
@@ -85,9 +85,9 @@ fn job() -> LiveJob {
     let stream = StreamRef { namespace: "bench".into(), name: "packaging".into() };
     let video = VideoRendition {
         name: "720p".into(),
-        width: source::WIDTH,
-        height: source::HEIGHT,
-        frame_rate: source::RATE,
+        width: MINUTE.width,
+        height: MINUTE.height,
+        frame_rate: RATE,
         codec: VideoCodec::H264,
         bitrate: 2_800_000,
     };

@@ -1,21 +1,36 @@
-//! A minute of coded media: as a file, and as an engine puts it out.
+//! Coded media for benchmarks: as a file, as a feed brings it, and as an engine puts it out.
 
+use crate::boxes;
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use lectern_e2e::boxes;
-use lectern_transcoder_pod::engine::{Encoded, Output};
+use lectern_contract::Ticks;
+use lectern_contract::feed::{AccessUnit, Codec, Track};
+use lectern_transcoder_pod::engine::{Encoded, Input, Output};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub const WIDTH: u32 = 1280;
-pub const HEIGHT: u32 = 720;
+/// Pictures a second, with a keyframe every two seconds.
 pub const RATE: u32 = 30;
 /// Samples in a frame of AAC-LC.
 const FRAME: u64 = 1024;
 /// An AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1): AAC-LC, 48 kHz, two channels.
 const STEREO: &[u8] = &[0x11, 0x90];
 
+/// What is coded: H.264 without reordering, and AAC.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Seconds.
+    pub seconds: u32,
+    /// Kilobits a second of the picture.
+    pub kbit: u32,
+}
+
 /// See the module.
+#[derive(Debug)]
 pub struct Source {
     file: PathBuf,
     avcc: Bytes,
@@ -25,29 +40,17 @@ pub struct Source {
 
 impl Source {
     /// Encodes it with ffmpeg, once, into `folder`.
-    pub fn encode(folder: &Path) -> Result<Self> {
-        let file = folder.join("minute.mp4");
-        let picture = format!("testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}:duration=60");
+    pub fn encode(folder: &Path, shape: Shape) -> Result<Self> {
+        let Shape { width, height, seconds, kbit } = shape;
+        let file = folder.join("source.mp4");
         let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg.args([
-            "-y",
-            "-v",
-            "error",
-            "-nostdin",
-            "-f",
-            "lavfi",
-            "-i",
-            &picture,
-            "-f",
-            "lavfi",
-            "-i",
-            "sine=sample_rate=48000:duration=60",
-        ]);
-        ffmpeg.args(
-            "-c:v libx264 -preset ultrafast -tune zerolatency -g 60 -keyint_min 60 -sc_threshold 0 -b:v 2800k -pix_fmt yuv420p".split(' '),
-        );
+        ffmpeg.args(["-y", "-v", "error", "-nostdin", "-f", "lavfi", "-i"]);
+        ffmpeg.arg(format!("testsrc2=size={width}x{height}:rate={RATE}:duration={seconds}"));
+        ffmpeg.args(["-f", "lavfi", "-i", &format!("sine=sample_rate=48000:duration={seconds}")]);
+        ffmpeg.args("-c:v libx264 -preset ultrafast -tune zerolatency -g 60 -keyint_min 60 -sc_threshold 0 -pix_fmt yuv420p".split(' '));
+        ffmpeg.args(["-b:v", &format!("{kbit}k")]);
         ffmpeg.args("-c:a aac -b:a 128k -ac 2 -movflags +faststart".split(' ')).arg(&file);
-        ensure!(ffmpeg.status().context("ffmpeg; scripts/install bench")?.success(), "ffmpeg cannot encode the minute");
+        ensure!(ffmpeg.status().context("ffmpeg; scripts/install bench")?.success(), "ffmpeg cannot encode the source");
         let pictures = Self::samples(folder, &file, "0:v")?;
         let sounds = Self::samples(folder, &file, "0:a")?;
         let stsd = boxes::at(&pictures.0, "moov/trak/mdia/minf/stbl/stsd")?;
@@ -71,7 +74,7 @@ impl Source {
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-y", "-v", "error", "-nostdin", "-i"]).arg(file).args(["-map", track, "-c", "copy", "-movflags"]);
         ffmpeg.arg("+frag_every_frame+empty_moov+default_base_moof").arg(&one);
-        ensure!(ffmpeg.status()?.success(), "ffmpeg cannot take {track} out of the minute");
+        ensure!(ffmpeg.status()?.success(), "ffmpeg cannot take {track} out of the source");
         let bytes = std::fs::read(&one)?;
         let all = boxes::boxes(&bytes)?;
         let samples = all.iter().filter(|(kind, _)| kind == b"mdat").map(|(_, body)| Bytes::copy_from_slice(body)).collect();
@@ -80,18 +83,32 @@ impl Source {
 
     /// As an engine puts it out: parameters first, then both tracks in the order of time.
     pub fn outputs(&self) -> impl Iterator<Item = Output> + '_ {
-        let configs =
-            [(0, self.avcc.clone()), (1, Bytes::from_static(STEREO))].map(|(rendition, config)| Output::Config { rendition, config });
+        let configs = [(0, self.avcc.clone()), (1, Bytes::from_static(STEREO))];
+        let configs = configs.map(|(rendition, config)| Output::Config { rendition, of: rendition, config });
+        configs.into_iter().chain(self.samples_in_order().map(|(rendition, sample)| Output::Sample { rendition, sample: sample.clone() }))
+    }
+
+    /// As a feed brings it.
+    pub fn inputs(&self) -> impl Iterator<Item = Input> + '_ {
+        let configs = [(Track::Video, Codec::H264, self.avcc.clone()), (Track::Audio, Codec::Aac, Bytes::from_static(STEREO))];
+        let configs = configs.map(|(track, codec, config)| Input::Config { track, codec, config });
+        let units = self.samples_in_order().map(|(rendition, sample)| {
+            let (track, scale) = if rendition == 0 { (Track::Video, 90_000) } else { (Track::Audio, 48_000) };
+            let at = Ticks(sample.start * 90_000 / scale);
+            Input::Unit(AccessUnit { track, keyframe: sample.sync, dts: at, pts: at, payload: sample.data.clone() })
+        });
+        configs.into_iter().chain(units)
+    }
+
+    fn samples_in_order(&self) -> impl Iterator<Item = (usize, &Encoded)> {
         let (mut pictures, mut sounds) = (self.pictures.iter().peekable(), self.sounds.iter().peekable());
-        let samples = std::iter::from_fn(move || {
+        std::iter::from_fn(move || {
             let picture_first = match (pictures.peek(), sounds.peek()) {
                 (Some(picture), Some(sound)) => picture.start * 48_000 <= sound.start * 90_000,
                 (picture, _) => picture.is_some(),
             };
-            let (rendition, sample) = if picture_first { (0, pictures.next()?) } else { (1, sounds.next()?) };
-            Some(Output::Sample { rendition, sample: sample.clone() })
-        });
-        configs.into_iter().chain(samples)
+            Some(if picture_first { (0, pictures.next()?) } else { (1, sounds.next()?) })
+        })
     }
 
     /// Of all samples.
@@ -99,6 +116,7 @@ impl Source {
         self.pictures.iter().chain(&self.sounds).map(|sample| sample.data.len()).sum()
     }
 
+    /// Where it is stored.
     pub fn file(&self) -> &Path {
         &self.file
     }
