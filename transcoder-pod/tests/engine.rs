@@ -57,6 +57,23 @@ fn the_decode_time_of_a_segment_is_its_number_times_its_duration() {
     }
 }
 
+#[test]
+fn both_tracks_end_in_the_same_segment() {
+    let boundary = SegmentNumber(3).start(TWO);
+    // The last picture is shown 30 ms after a boundary. One track loses what comes after 50 ms before it.
+    let without = |track: Track| {
+        let early = Ticks(boundary.0 - 4_500);
+        let stays = |frame: &FeedFrame| !matches!(frame, FeedFrame::AccessUnit(unit) if unit.track == track && unit.pts >= early);
+        lecture("tail", 5, START, &[]).into_iter().filter(stays).collect::<Vec<_>>()
+    };
+    for track in [Track::Audio, Track::Video] {
+        let made = transcode(without(track), Ticks(0));
+        for (rendition, made) in &made {
+            assert_eq!(numbers(made), [0, 1, 2, 3], "rendition {rendition}, where the {track:?} stops first");
+        }
+    }
+}
+
 fn decode_time(mut segment: &[u8]) -> u64 {
     use mp4_atom::{Any, Decode};
     loop {

@@ -33,10 +33,14 @@ impl Drop for Pod {
 
 impl Pod {
     fn start(name: &str, backend: &Backend) -> Self {
+        Self::start_with(name, backend, &[])
+    }
+
+    fn start_with(name: &str, backend: &Backend, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-transcoder"));
         command.args(["supervise", "--pod-name", name, "--bucket", "lectures", "--queue", "jobs", "--health-listen", "127.0.0.1:0"]);
         command.args(["--bucket-endpoint", &backend.endpoint(), "--queue-endpoint", &backend.endpoint()]);
-        command.envs(backend.environment()).stdin(Stdio::null());
+        command.args(arguments).envs(backend.environment()).stdin(Stdio::null());
         Self(command.spawn().unwrap())
     }
 
@@ -216,6 +220,20 @@ async fn a_lecture_is_taken_published_and_closed() {
     stage.play("pod-play").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(stage.queue.receive_within(Duration::from_secs(6), Duration::from_secs(7)).await.unwrap(), None, "the message is gone");
+}
+
+/// Twelve deliveries are more than the queue allows a message before it is taken for one that kills whoever takes it.
+#[tokio::test]
+async fn a_job_that_fits_no_pod_is_not_lost_and_goes_to_the_first_that_it_fits() {
+    let stage = Stage::set(lecture("budget", 4, Ticks(90_000), &[])).await;
+    // The ladder costs 10.4 megapixels a second: each of these passes it on, and looks again when it has had the time to.
+    let budget = ["--megapixels-per-second", "10"];
+    let _small: Vec<Pod> = (0..6).map(|n| Pod::start_with(&format!("small-{n}"), &stage.backend, &budget)).collect();
+    tokio::time::sleep(Duration::from_secs(12)).await; // each looks every three seconds, if there is something to look at
+    assert_eq!(stage.head().await, None, "nobody takes what does not fit");
+    let _large = Pod::start_with("large", &stage.backend, &["--megapixels-per-second", "11"]);
+    let head = stage.until("the end", Duration::from_secs(40), |head| head.ended).await;
+    assert!(head.owner.0.starts_with("large/"), "{head:?}");
 }
 
 /// All that a packager pushes, by path in the order pushed, as an origin holds it at the end. What a playlist names was
