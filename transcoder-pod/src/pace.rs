@@ -36,7 +36,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Pace {
     since: Instant,
-    /// A change shows after this long: it happens at a segment's start, and what is late has to be caught up with.
+    /// What was shed shows after this long: it goes at a segment's start, and what is late has to be caught up with.
     settle: Duration,
     /// How many steps down there are.
     steps: usize,
@@ -106,10 +106,11 @@ impl Pace {
         let catches_up = late + period / 10 < before;
         self.strikes = if busy && late > BOUND && !catches_up { self.strikes + 1 } else { 0 };
         self.calm = if !busy && late < IN_TIME { self.calm + period } else { Duration::ZERO };
-        let settled = self.changed.is_none_or(|(_, at)| now.duration_since(at) >= self.settle);
+        // Having less to do shows late; having too much again shows by itself.
+        let settled = self.changed.is_none_or(|(last, at)| last == Verdict::Restore || now.duration_since(at) >= self.settle);
         let verdict = match () {
             () if self.strikes >= STRIKES && settled && self.taken < self.steps => Verdict::Shed,
-            () if self.calm >= self.patience && settled && self.taken > 0 => Verdict::Restore,
+            () if self.calm >= self.patience && self.taken > 0 => Verdict::Restore,
             () => return None,
         };
         if verdict == Verdict::Shed {
