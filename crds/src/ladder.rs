@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct EncodingLadderSpec {
     /// Video renditions, from the costliest down.
-    #[schemars(length(min = 1, max = 8))]
+    #[schemars(length(min = 1, max = 12))]
     pub video: Vec<RenditionSpec>,
     /// Audio renditions; the first is the default.
     #[schemars(length(min = 1, max = 4))]

@@ -132,7 +132,7 @@ pub struct LadderChoice {
     pub name: Option<String>,
     /// Video renditions, from the costliest down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8))]
+    #[schemars(length(min = 1, max = 12))]
     pub video: Option<Vec<RenditionSpec>>,
     /// Audio renditions; the first is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -88,13 +88,13 @@ impl Source {
         configs.into_iter().chain(self.samples_in_order().map(|(rendition, sample)| Output::Sample { rendition, sample: sample.clone() }))
     }
 
-    /// As a feed brings it.
-    pub fn inputs(&self) -> impl Iterator<Item = Input> + '_ {
+    /// As a feed brings it, from `since` on.
+    pub fn inputs(&self, since: Ticks) -> impl Iterator<Item = Input> + '_ {
         let configs = [(Track::Video, Codec::H264, self.avcc.clone()), (Track::Audio, Codec::Aac, Bytes::from_static(STEREO))];
         let configs = configs.map(|(track, codec, config)| Input::Config { track, codec, config });
-        let units = self.samples_in_order().map(|(rendition, sample)| {
+        let units = self.samples_in_order().map(move |(rendition, sample)| {
             let (track, scale) = if rendition == 0 { (Track::Video, 90_000) } else { (Track::Audio, 48_000) };
-            let at = Ticks(sample.start * 90_000 / scale);
+            let at = since.plus(Ticks(sample.start * 90_000 / scale));
             Input::Unit(AccessUnit { track, keyframe: sample.sync, dts: at, pts: at, payload: sample.data.clone() })
         });
         configs.into_iter().chain(units)

@@ -2,11 +2,11 @@
 
 use crate::pattern::{self, STRIP_BYTES, STRIP_FILTER};
 use crate::storage::{Storage, segment_of};
-use crate::{boxes, playlist};
+use crate::{boxes, claims, playlist};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use lectern_contract::keys::{ObjectName, RunPrefix};
-use lectern_contract::ledger::{Ended, Ledger, LedgerSegment};
+use lectern_contract::ledger::{Ended, Ledger};
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -61,6 +61,7 @@ pub async fn ended_run(storage: &Storage, prefix: &RunPrefix, expected: &Expecte
     numbers(&ended, expected, &mut verdict);
     ledgers_match_objects(prefix, &objects, &noted, &mut verdict);
     vod_playlists(storage, prefix, &ended, &mut verdict).await?;
+    verdict.complaints.extend(claims::bandwidth(&storage.text(prefix, &ObjectName::Vod).await?, &noted));
     for rendition in &ended.renditions {
         media(storage, prefix, &ended, &rendition.name, &noted, expected, scratch, &mut verdict).await?;
     }
@@ -84,13 +85,8 @@ pub async fn live_playlists(storage: &Storage, prefix: &RunPrefix) -> Result<()>
 }
 
 /// Reads the ledgers that `ended.json` names; complains of others, and of a segment that stands in two.
-async fn ledgers(
-    storage: &Storage,
-    prefix: &RunPrefix,
-    ended: &Ended,
-    verdict: &mut Verdict,
-) -> Result<BTreeMap<String, BTreeMap<u64, LedgerSegment>>> {
-    let mut noted = BTreeMap::<String, BTreeMap<u64, LedgerSegment>>::new();
+async fn ledgers(storage: &Storage, prefix: &RunPrefix, ended: &Ended, verdict: &mut Verdict) -> Result<claims::Segments> {
+    let mut noted = claims::Segments::new();
     for minute in &ended.minutes {
         let ledger: Ledger = storage.json(prefix, &ObjectName::Ledger(*minute)).await?;
         for (rendition, segments) in ledger.segments {
@@ -130,12 +126,7 @@ fn numbers(ended: &Ended, expected: &Expected, verdict: &mut Verdict) {
     }
 }
 
-fn ledgers_match_objects(
-    prefix: &RunPrefix,
-    objects: &BTreeMap<String, u64>,
-    noted: &BTreeMap<String, BTreeMap<u64, LedgerSegment>>,
-    verdict: &mut Verdict,
-) {
+fn ledgers_match_objects(prefix: &RunPrefix, objects: &BTreeMap<String, u64>, noted: &claims::Segments, verdict: &mut Verdict) {
     let mut left = noted.clone();
     for (key, size) in objects {
         let Some((rendition, number)) = segment_of(prefix, key) else { continue };
@@ -188,7 +179,7 @@ async fn media(
     prefix: &RunPrefix,
     ended: &Ended,
     rendition: &str,
-    noted: &BTreeMap<String, BTreeMap<u64, LedgerSegment>>,
+    noted: &claims::Segments,
     expected: &Expected,
     scratch: &Path,
     verdict: &mut Verdict,

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use lectern_e2e::lab::STEP;
 use lectern_e2e::table::spread;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Browser, Lab, Publisher, Share, Shot, playlist};
+use lectern_e2e::{Browser, Lab, Onlooker, Publisher, Share, Shot, playlist};
 use serde_json::json;
 
 /// Seconds that a player of the MPD of `latency: Standard` is late at the least, were its segments of 2 s, too: four of them.
@@ -35,6 +35,8 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         every_rendition(&mut browser).await?;
 
         parts_are_their_segment(lab, &playback.hls).await?;
+        let mut onlooker = Onlooker::new(lab, &playback.hls)?;
+        onlooker.look().await?;
 
         assert_eq!(browser.open_shaka(&playback.hls, STEP).await?, "HLS, live");
         browser.playing(STEP).await?;
@@ -56,8 +58,10 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         every_rendition(&mut browser).await?;
         browser.screenshot("low-latency-dash").await?;
 
+        onlooker.look().await?;
         lecture.end().await?;
         lecture.until("Ended", "True").await?;
+        onlooker.look().await?;
         browser.ended(STEP).await?;
         drop(publisher);
         browser.close().await

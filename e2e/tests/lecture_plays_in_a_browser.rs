@@ -12,7 +12,7 @@ use lectern_e2e::lab::{Lecture, STEP, prefix_of};
 use lectern_e2e::publisher::TONE;
 use lectern_e2e::settings::PLATFORM;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Browser, Coding, Gateway, Lab, Publisher, Sample, Share, Shot, condition, playlist};
+use lectern_e2e::{Browser, Coding, Gateway, Lab, Onlooker, Publisher, Sample, Share, Shot, condition, playlist};
 use serde_json::json;
 use std::time::Instant;
 
@@ -74,9 +74,13 @@ async fn it_plays(
     let mut browser = lab.browser().await?;
     browser.open(player, None, STEP).await?;
     browser.playing(STEP).await?;
+    let mut onlooker = Onlooker::new(lab, &hls)?;
+    onlooker.look().await?;
     let sample = steady(&mut browser, 20).await?;
     assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
+    onlooker.look().await?;
     every_rendition_plays(&mut browser).await?;
+    onlooker.look().await?;
     browser.screenshot("player").await?;
     judge::live_playlists(&lab.storage, &prefix).await?;
 
@@ -85,6 +89,7 @@ async fn it_plays(
     lecture.until("Ended", "True").await?;
     let to_ended = asked.elapsed();
     live_playlists_are_closed(lab, &hls).await?;
+    onlooker.look().await?;
     eventually("the recording's playlist", STEP, async || match lab.storage.text(&prefix, &ObjectName::Vod).await {
         Ok(text) => Ok(Look::Found(text)),
         Err(error) => Ok(Look::NotYet(format!("{error:#}"))),

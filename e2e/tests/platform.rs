@@ -1,6 +1,7 @@
 //! The platform, whole, on a real cluster (`make cluster`, `make images`, the charts). The modules are the tests.
 #![allow(clippy::unwrap_used)]
 
+mod an_overloaded_transcoder_sheds;
 mod every_codec_plays;
 mod faults;
 mod ingest;

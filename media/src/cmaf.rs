@@ -5,11 +5,11 @@ use crate::av1::Av1Config;
 use crate::avc::AvcConfig;
 use crate::hevc::HevcConfig;
 use bytes::Bytes;
-use lectern_contract::VideoCodec;
+use lectern_contract::{VideoCodec, WallMillis};
 use mp4_atom::{
     Any, Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec, Decode, Dinf, Dref, Encode, Esds, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Mfhd, Minf,
-    Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Styp, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd,
-    esds,
+    Moof, Moov, Mp4a, Mvex, Mvhd, Prft, ReferenceTime, Smhd, Stbl, Stco, Stsd, Styp, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry,
+    Url, Visual, Vmhd, esds,
 };
 
 /// The timescale of video tracks: the run's own ticks.
@@ -142,14 +142,19 @@ fn init(timescale: u32, handler: &[u8; 4], name: &str, entry: Codec, minf: Minf,
 /// A media segment of one fragment, up to its media: the samples' data follow it, in order.
 ///
 /// `sequence` is `mfhd`'s number: the segment's own, cut to 32 bits. `start` is the decode time of the first sample since
-/// the run's epoch, in the track's timescale.
+/// the run's epoch, in the track's timescale. `captured` is the wall clock's time of that sample, where players are to be told by a `prft`
+/// (ISO/IEC 14496-12 §8.16.5): who counts latency needs it.
 ///
 /// # Errors
 /// [`CmafError::Empty`], [`CmafError::TooLarge`], or [`CmafError::Boxes`].
-pub fn segment_head(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
+pub fn segment_head(sequence: u32, start: u64, captured: Option<WallMillis>, samples: &[Sample]) -> Result<Bytes, CmafError> {
     let mut out = with_room(samples);
     let brands = [b"msdh", b"cmfs", b"iso6"].map(Into::into).to_vec();
     Styp { major_brand: b"msdh".into(), minor_version: 0, compatible_brands: brands }.encode(&mut out)?;
+    if let Some(captured) = captured {
+        let utc_time_semantics = ReferenceTime::RealTime;
+        Prft { reference_track_id: TRACK_ID, ntp_timestamp: ntp(captured), media_time: start, utc_time_semantics }.encode(&mut out)?;
+    }
     fragment_head(&mut out, TRACK_ID, sequence, start, samples)?;
     Ok(out.into())
 }
@@ -165,8 +170,15 @@ pub fn chunk_head(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes
     Ok(out.into())
 }
 
+/// In NTP's 64 bits: seconds since 1900, whose upper bits are lost (RFC 5905 §6), and their fraction.
+fn ntp(at: WallMillis) -> u64 {
+    const UNIX: u64 = 2_208_988_800;
+    let fraction = ((at.0 % 1000) << 32) / 1000;
+    ((at.0 / 1000).wrapping_add(UNIX) << 32) | fraction
+}
+
 fn with_room(samples: &[Sample]) -> Vec<u8> {
-    Vec::with_capacity(160 + 16 * samples.len())
+    Vec::with_capacity(192 + 16 * samples.len())
 }
 
 /// Appends a movie fragment of one track up to its media: `moof` and the head of `mdat`. `sequence`, `start` and the errors
@@ -269,7 +281,7 @@ mod tests {
     fn a_segment_reads_back_and_its_offset_meets_its_data() {
         let sample = |data: &'static [u8], sync| Sample { data: Bytes::from_static(data), duration: 3000, composition_offset: 0, sync };
         let samples = [sample(b"first", true), sample(b"second", false)];
-        let mut bytes = segment_head(7, 1 << 40, &samples).unwrap().to_vec();
+        let mut bytes = segment_head(7, 1 << 40, None, &samples).unwrap().to_vec();
         samples.iter().for_each(|sample| bytes.extend_from_slice(&sample.data));
         let atoms = atoms(&bytes);
         let [Any::Styp(styp), Any::Moof(moof), Any::Mdat(Mdat { data })] = &atoms[..] else { panic!("{atoms:?}") };
@@ -282,6 +294,21 @@ mod tests {
         let at = head.len() + usize::try_from(traf.trun[0].data_offset.unwrap()).unwrap();
         assert_eq!(&bytes[at..at + 5], b"first");
         assert_eq!(traf.trun[0].samples.get(1).unwrap().flags, Some(NON_SYNC));
+    }
+
+    #[test]
+    fn a_segment_tells_when_its_first_sample_was_captured() {
+        let sample = Sample { data: Bytes::from_static(b"x"), duration: 3000, composition_offset: 0, sync: true };
+        // 2026-11-26T12:00:00.250Z
+        let bytes = segment_head(7, 90_000, Some(WallMillis(1_795_694_400_250)), &[sample]).unwrap();
+        let mut input = &bytes[..];
+        assert!(matches!(Any::decode(&mut input).unwrap(), Any::Styp(_)));
+        let Any::Prft(prft) = Any::decode(&mut input).unwrap() else { panic!("no prft") };
+        assert_eq!((prft.media_time, prft.utc_time_semantics), (90_000, ReferenceTime::RealTime));
+        assert_eq!(prft.ntp_timestamp >> 32, 1_795_694_400 + 2_208_988_800);
+        assert_eq!(prft.ntp_timestamp & u64::from(u32::MAX), 1 << 30, "a quarter of a second");
+        // The seconds' field ends in 2036, and begins anew.
+        assert_eq!(ntp(WallMillis(2_085_978_496_000)), 0);
     }
 
     #[test]
@@ -298,6 +325,6 @@ mod tests {
 
     #[test]
     fn a_segment_without_samples_is_refused() {
-        assert!(matches!(segment_head(0, 0, &[]), Err(CmafError::Empty)));
+        assert!(matches!(segment_head(0, 0, None, &[]), Err(CmafError::Empty)));
     }
 }

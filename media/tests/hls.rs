@@ -5,7 +5,7 @@ use lectern_contract::ledger::{EndedRendition, Picture};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
 use lectern_media::hls::{
     Entry, Kind, LiveWindow, LowLatency, MediaPlaylist, Multivariant, Part, PartWindow, Report, Segment, common_numbers, delta_update,
-    media_playlist, multivariant,
+    growing, media_playlist, multivariant, settled,
 };
 use quick_m3u8::tag::{KnownTag, hls};
 use quick_m3u8::{HlsLine, Reader, config::ParsingOptionsBuilder};
@@ -75,7 +75,10 @@ fn low_latency() -> String {
     }
     let reports = [Report { rendition: "audio".into(), number: SegmentNumber(17), part: 1 }];
     let low_latency = LowLatency { parts: &parts, target: Ticks(30_000), reports: &reports };
-    media_playlist(&MediaPlaylist { low_latency: Some(low_latency), ..playlist(Kind::Live, window.entries().collect(), false) })
+    let playlist = MediaPlaylist { low_latency: Some(low_latency), ..playlist(Kind::Live, window.entries().collect(), false) };
+    let text = media_playlist(&playlist);
+    assert_eq!(settled(&playlist) + &growing(&low_latency, &window.newest().unwrap()), text, "in two pieces it is the same");
+    text
 }
 
 #[test]

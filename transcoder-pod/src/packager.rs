@@ -3,7 +3,7 @@
 use crate::engine::Encoded;
 use bytes::Bytes;
 use bytes_utils::SegmentedBuf;
-use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
+use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks, WallMillis};
 use lectern_media::cmaf::{self, CmafError, Sample};
 
 /// A file in the pieces in which it came to be, of which none is copied: a part is its boxes and its samples, a segment is its
@@ -64,6 +64,7 @@ pub struct Packager {
     timescale: u32,
     segment_duration: SegmentDuration,
     parts: Option<PartCount>,
+    anchor: Option<WallMillis>,
     init: u32,
     open: Option<Open>,
     /// The newest number that was cut: nothing at or before it is made again.
@@ -105,7 +106,13 @@ impl Open {
 impl Packager {
     /// A packager for a track of `timescale` units a second, whose newest segment so far is `last`.
     pub fn new(timescale: u32, segment_duration: SegmentDuration, parts: Option<PartCount>, last: Option<SegmentNumber>) -> Self {
-        Self { timescale, segment_duration, parts, init: 0, open: None, last, late: 0 }
+        Self { timescale, segment_duration, parts, anchor: None, init: 0, open: None, last, late: 0 }
+    }
+
+    /// Segments tell when they were captured: the wall clock's time of the run's epoch is `anchor`.
+    #[must_use]
+    pub fn telling_when(self, anchor: WallMillis) -> Self {
+        Self { anchor: Some(anchor), ..self }
     }
 
     /// From here on segments need init section `init`. The open segment is complete: it needs the one before.
@@ -191,9 +198,15 @@ impl Packager {
         // mfhd's field has 32 bits and need only grow (ISO/IEC 14496-12 §8.8.5).
         let most = self.parts.map_or(1, |parts| u64::from(parts.get()));
         let sequence = open.number.0.wrapping_mul(most).wrapping_add(open.finished.into()) as u32;
-        let head = if open.finished == 0 { cmaf::segment_head } else { cmaf::chunk_head };
         let independent = samples.first().is_some_and(|sample| sample.sync);
-        let head = head(sequence, start, &samples)?;
+        let head = match open.finished {
+            0 => {
+                let millis = u128::from(start) * 1000 / u128::from(self.timescale.max(1));
+                let captured = self.anchor.map(|anchor| WallMillis(anchor.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX))));
+                cmaf::segment_head(sequence, start, captured, &samples)?
+            }
+            _ => cmaf::chunk_head(sequence, start, &samples)?,
+        };
         let body: Body = std::iter::once(head).chain(samples.into_iter().map(|sample| sample.data)).collect();
         let index = open.finished;
         open.finished += 1;

@@ -3,7 +3,7 @@
 
 use crate::engine::{Encoded, Output};
 use crate::packager::{Made, Packager, Part, Segment};
-use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist};
+use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist, settled_playlist};
 use crate::status::Status;
 use bytes::{Buf as _, Bytes};
 use lectern_contract::job::LiveJob;
@@ -14,7 +14,7 @@ use lectern_media::aac;
 use lectern_media::captions::{Captions, webvtt};
 use lectern_media::cmaf::{self, CmafError};
 use lectern_media::dash::{Representation, Stretch};
-use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, multivariant};
+use lectern_media::hls::{self, Kind, LiveWindow, LowLatency, Multivariant, PartWindow, Report, growing, multivariant};
 use tokio::sync::mpsc;
 
 /// Segments that a rendition may make before the multivariant playlist stops waiting for the other track's parameters.
@@ -44,6 +44,8 @@ struct Rendition {
     packager: Packager,
     window: LiveWindow,
     parts: PartWindow,
+    /// Its playlist up to the last whole segment, as it is written once and stands in every playlist until the next.
+    settled: Option<Bytes>,
     /// The init section in use: this child's, or a predecessor's that S3 already has.
     init: Option<(u32, Bytes)>,
     begun: bool,
@@ -88,10 +90,13 @@ impl Studio {
             if !named.is_text() {
                 named.codec = codec.unwrap_or_default();
             }
+            let packager = Packager::new(timescale, job.segment_duration, job.parts, last);
             Rendition {
-                packager: Packager::new(timescale, job.segment_duration, job.parts, last),
+                // Who plays segments while they are made counts the latency.
+                packager: if job.parts.is_some() { packager.telling_when(job.anchor) } else { packager },
                 window: restored.windows.get(&named.name).cloned().unwrap_or_else(empty_window),
                 parts: PartWindow::default(),
+                settled: None,
                 init: restored.inits.get(&named.name).cloned(),
                 begun: false,
                 made: 0,
@@ -234,6 +239,9 @@ impl Studio {
     fn part(&mut self, at: usize, part: Part) {
         let Some(rendition) = self.renditions.get_mut(at) else { return };
         let Part { number, index, init, duration, independent, body } = part;
+        if index == 0 {
+            rendition.settled = None; // the oldest parts are listed no more
+        }
         rendition.parts.push(number, init, hls::Part { duration, independent });
         self.live.put_pieces(ObjectName::Part(rendition.named.name.clone(), number, index), body);
     }
@@ -267,6 +275,7 @@ impl Studio {
             return false; // the packager never makes a number twice; a window that was restored further decides
         }
         rendition.made += 1;
+        rendition.settled = None;
         let name = rendition.named.name.clone();
         match parts {
             0 => self.live.put_pieces(ObjectName::segment(&name, number), segment.body.clone()),
@@ -286,8 +295,7 @@ impl Studio {
 
     /// A rendition's playlist as it is now; from its first whole segment on, because a player that is told of a rendition
     /// without one gives up.
-    fn put_playlist(&self, at: usize) {
-        let Some(rendition) = self.renditions.get(at).filter(|rendition| rendition.window.last().is_some()) else { return };
+    fn put_playlist(&mut self, at: usize) {
         let others = self.renditions.iter().enumerate().filter(|(other, known)| *other != at && known.window.last().is_some());
         let reports: Vec<Report> = others
             .filter_map(|(_, other)| {
@@ -295,13 +303,17 @@ impl Studio {
                 Some(Report { rendition: other.named.name.clone(), number, part })
             })
             .collect();
-        let low_latency = self.job.parts.filter(|_| !rendition.named.is_text()).map(|parts| LowLatency {
-            parts: &rendition.parts,
-            target: longest_part(&rendition.named, parts.nominal(self.job.segment_duration)),
+        let Some(rendition) = self.renditions.get_mut(at) else { return };
+        let Some(last) = rendition.window.newest() else { return };
+        let (named, window, parts) = (&rendition.named, &rendition.window, &rendition.parts);
+        let low_latency = self.job.parts.filter(|_| !named.is_text()).map(|count| LowLatency {
+            parts,
+            target: longest_part(named, count.nominal(self.job.segment_duration)),
             reports: &reports,
         });
-        let playlist = live_playlist(&rendition.named.name, &rendition.window, &self.job, low_latency, false);
-        self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
+        let settled = rendition.settled.get_or_insert_with(|| settled_playlist(&named.name, window, &self.job, low_latency));
+        let rest = low_latency.map(|low_latency| Bytes::from(growing(&low_latency, &last)));
+        self.live.put_pieces(ObjectName::MediaPlaylist(named.name.clone()), std::iter::once(settled.clone()).chain(rest).collect());
     }
 
     /// The MPD as it is now, if it names other segments than before or is final.
@@ -351,7 +363,7 @@ impl Studio {
     pub fn close(mut self, ended: bool) {
         for rendition in &self.renditions {
             if ended && rendition.window.last().is_some() {
-                let playlist = live_playlist(&rendition.named.name, &rendition.window, &self.job, None, true);
+                let playlist = live_playlist(&rendition.named.name, &rendition.window, &self.job, true);
                 self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
             }
             rendition.backlog.push(Item::Last(ended));

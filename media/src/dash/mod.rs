@@ -205,10 +205,12 @@ fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, timing: &Timing, represent
         });
 }
 
-/// What latency is counted from (§5.12): tick zero, at the wall clock's `anchor`. The shard stamps what comes in by this clock.
+/// What latency is counted from (§5.12): tick zero, at the wall clock's `anchor`. The shard stamps what comes in by this clock. Segments say
+/// the same of themselves in a `prft`.
 fn reference(xml: &mut Xml, anchor: WallMillis) {
     xml.element("ProducerReferenceTime")
         .attr("id", REFERENCE)
+        .attr("inband", true)
         .attr("type", "captured")
         .attr("wallClockTime", date(anchor))
         .attr("presentationTime", 0)

@@ -64,6 +64,14 @@ impl LiveWindow {
         })
     }
 
+    /// The newest segment: the last entry, for gaps are known only by what follows them.
+    pub fn newest(&self) -> Option<Segment> {
+        match self.entries.back() {
+            Some(Entry::Segment(segment)) => Some(*segment),
+            _ => None,
+        }
+    }
+
     /// The newest number that was ever pushed.
     pub fn last(&self) -> Option<SegmentNumber> {
         self.last

@@ -69,54 +69,76 @@ impl Entry {
 /// The text of `playlist`, to be served as `{rendition}/live.m3u8` or `{rendition}/vod.m3u8`: its URIs are relative to
 /// the rendition's folder.
 pub fn media_playlist(playlist: &MediaPlaylist<'_>) -> String {
+    let mut out = String::new();
+    let (next, init) = whole_segments(&mut out, playlist);
+    if let (Some(low_latency), Some(next)) = (playlist.low_latency.filter(|_| !playlist.ended), next) {
+        parts::open(&mut out, &low_latency, next, init);
+    }
+    if playlist.ended {
+        line(&mut out, format_args!("#EXT-X-ENDLIST"));
+    }
+    out
+}
+
+/// What [`media_playlist`] writes of a live playlist up to its last whole segment. It stays as it is until another segment is whole, or
+/// the first part of one comes, while [`growing`], which follows it, is another with each part.
+pub fn settled(playlist: &MediaPlaylist<'_>) -> String {
+    let mut out = String::new();
+    whole_segments(&mut out, playlist);
+    out
+}
+
+/// What follows [`settled`], whose last segment is `last`.
+pub fn growing(low_latency: &LowLatency<'_>, last: &Segment) -> String {
+    let mut out = String::with_capacity(512);
+    parts::open(&mut out, low_latency, last.number.next(), Some(last.init));
+    out
+}
+
+/// The number that comes next, and the init section that the last segment needs.
+fn whole_segments(out: &mut String, playlist: &MediaPlaylist<'_>) -> (Option<SegmentNumber>, Option<u32>) {
     let low_latency = playlist.low_latency.filter(|_| !playlist.ended);
-    let mut out = String::with_capacity(256 + playlist.entries.len() * 40 + low_latency.map_or(0, |_| 2048));
-    header(&mut out, playlist);
+    out.reserve(256 + playlist.entries.len() * 40 + low_latency.map_or(0, |_| 2560));
+    header(out, playlist);
     if let Some(low_latency) = &low_latency {
-        parts::header(&mut out, low_latency, target_duration(playlist));
+        parts::header(out, low_latency, target_duration(playlist));
     }
     let (mut init, mut expected, mut dated) = (None, None, false);
     for entry in &playlist.entries {
         let number = entry.number();
         let jump = expected.is_some_and(|expected| expected != number);
         if jump {
-            line(&mut out, format_args!("#EXT-X-DISCONTINUITY"));
+            line(out, format_args!("#EXT-X-DISCONTINUITY"));
         }
         if let Entry::Segment(segment) = entry
             && !playlist.text
             && init.replace(segment.init) != Some(segment.init)
         {
-            line(&mut out, format_args!("#EXT-X-MAP:URI=\"init-{}.mp4\"", segment.init));
+            line(out, format_args!("#EXT-X-MAP:URI=\"init-{}.mp4\"", segment.init));
         }
         if !dated || jump {
-            date(&mut out, playlist, number);
+            date(out, playlist, number);
             dated = true;
         }
         if let (Some(low_latency), Entry::Segment(_)) = (&low_latency, entry) {
-            parts::of_segment(&mut out, low_latency, number);
+            parts::of_segment(out, low_latency, number);
         }
         match entry {
-            Entry::Segment(segment) | Entry::Empty(segment) => line(&mut out, format_args!("#EXTINF:{},", Seconds(segment.duration))),
+            Entry::Segment(segment) | Entry::Empty(segment) => line(out, format_args!("#EXTINF:{},", Seconds(segment.duration))),
             Entry::Gap(_) => {
-                line(&mut out, format_args!("#EXT-X-GAP"));
-                line(&mut out, format_args!("#EXTINF:{},", Seconds(playlist.segment_duration.ticks())));
+                line(out, format_args!("#EXT-X-GAP"));
+                line(out, format_args!("#EXTINF:{},", Seconds(playlist.segment_duration.ticks())));
                 dated = false; // players drift over a gap: say the time again after it
             }
         }
         match entry {
-            Entry::Empty(_) => line(&mut out, format_args!("empty.vtt")),
-            _ if playlist.text => line(&mut out, format_args!("{number}.vtt")),
-            _ => line(&mut out, format_args!("{number}.m4s")),
+            Entry::Empty(_) => line(out, format_args!("empty.vtt")),
+            _ if playlist.text => line(out, format_args!("{number}.vtt")),
+            _ => line(out, format_args!("{number}.m4s")),
         }
         expected = Some(number.next());
     }
-    if let (Some(low_latency), Some(next)) = (&low_latency, expected) {
-        parts::open(&mut out, low_latency, next, init);
-    }
-    if playlist.ended {
-        line(&mut out, format_args!("#EXT-X-ENDLIST"));
-    }
-    out
+    (expected, init)
 }
 
 /// In whole seconds. RFC 8216 §4.3.3.1: EXTINF, rounded to the nearest integer, must not exceed it.

@@ -10,7 +10,7 @@ mod parts;
 pub use common::common_numbers;
 pub use delta::delta_update;
 pub use live_window::LiveWindow;
-pub use media::{Entry, MediaPlaylist, Segment, media_playlist};
+pub use media::{Entry, MediaPlaylist, Segment, growing, media_playlist, settled};
 pub use multivariant::{Multivariant, multivariant};
 pub use parts::{LowLatency, Part, PartWindow, Report};
 

@@ -17,16 +17,25 @@ use lectern_contract::Ticks;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::CAPTIONS;
 use lectern_media::dash::{Mpd, Representation, mpd};
-use lectern_media::hls::{Kind, LiveWindow, LowLatency, MediaPlaylist, media_playlist};
+use lectern_media::hls::{Kind, LiveWindow, LowLatency, MediaPlaylist, media_playlist, settled};
 
 /// Segments that a live playlist lists.
 pub const WINDOW: usize = 10;
 
-/// The live playlist of the rendition called `name`.
-pub fn live_playlist(name: &str, window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>, ended: bool) -> Bytes {
+/// The live playlist of the rendition called `name`, as S3 has it: without parts.
+pub fn live_playlist(name: &str, window: &LiveWindow, job: &LiveJob, ended: bool) -> Bytes {
+    media_playlist(&described(name, window, job, None, ended)).into()
+}
+
+/// The live playlist of the rendition called `name` up to its last whole segment; all of it, where there are no parts.
+pub fn settled_playlist(name: &str, window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>) -> Bytes {
+    settled(&described(name, window, job, low_latency, false)).into()
+}
+
+fn described<'a>(name: &str, window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'a>>, ended: bool) -> MediaPlaylist<'a> {
     let LiveJob { segment_duration, anchor, .. } = *job;
     let (text, entries) = (name == CAPTIONS, window.entries().collect());
-    media_playlist(&MediaPlaylist { kind: Kind::Live, segment_duration, anchor, text, entries, ended, low_latency }).into()
+    MediaPlaylist { kind: Kind::Live, segment_duration, anchor, text, entries, ended, low_latency }
 }
 
 /// The run's live MPD, made now; `None` where no rendition has a segment. `part`: the longest part, where segments are named that are

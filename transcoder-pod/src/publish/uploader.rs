@@ -119,7 +119,7 @@ impl Uploader {
     }
 
     async fn playlist(&self, ended: bool) {
-        let text = live_playlist(&self.name, &self.window, &self.job, None, ended);
+        let text = live_playlist(&self.name, &self.window, &self.job, ended);
         self.put(&ObjectName::MediaPlaylist(self.name.clone()), text).await;
     }
 

@@ -1,6 +1,6 @@
-//! Two benchmarks of encoding. `ladder`: CPU of a whole child (decoding, scaling, encoding, packaging) beside that of bare encoders, ffmpeg's
+//! Three benchmarks of encoding. `ladder`: CPU of a whole child (decoding, scaling, encoding, packaging) beside that of bare encoders, ffmpeg's
 //! on raw pictures of each rendition with the same settings. `cost`: CPU of a codec's encoder per pixel, which are the weights of
-//! `lectern_contract::cost`, and what a core can do.
+//! `lectern_contract::cost`, and what a core can do. `memory`: that of a child over hours of media, faster than they would last.
 
 mod bare;
 
@@ -13,10 +13,10 @@ use lectern_contract::{
     AudioRendition, Ladder, PartCount, SegmentDuration, SegmentNumber, StreamRef, Ticks, VideoCodec, VideoRendition, WallMillis,
 };
 use lectern_e2e::coded::{RATE, Shape, Source};
-use lectern_e2e::process::cpu_seconds;
+use lectern_e2e::process::{cpu_seconds, own_bytes};
 use lectern_e2e::settings;
 use lectern_e2e::table::{Spread, row, spread};
-use lectern_transcoder_pod::engine::{Backend, Card, Engine as _, Libav, Order, Output};
+use lectern_transcoder_pod::engine::{Backend, Card, Engine as _, Input, Libav, Order, Output};
 use lectern_transcoder_pod::publish::{Live, Restored};
 use lectern_transcoder_pod::status::Status;
 use lectern_transcoder_pod::studio::Studio;
@@ -24,6 +24,9 @@ use tokio::sync::mpsc;
 
 /// What the lecturer sends.
 const SENT: Shape = Shape { width: 1280, height: 720, seconds: 10, kbit: 2_800 };
+
+/// Sent again and again where it is the hours that count.
+const MINUTE: Shape = Shape { width: 320, height: 180, seconds: 60, kbit: 300 };
 
 #[derive(Parser)]
 struct Args {
@@ -40,17 +43,25 @@ enum What {
     Ladder,
     /// What a pixel costs in each codec.
     Cost,
+    /// What a child's memory does over hours.
+    Memory {
+        /// Of media.
+        #[arg(long, default_value_t = 60)]
+        minutes: u32,
+    },
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let out = settings::out_folder("bench-ladder");
     std::fs::create_dir_all(&out)?;
-    eprintln!("encoding {} s of {}x{}", SENT.seconds, SENT.width, SENT.height);
-    let source = Source::encode(&out, SENT)?;
+    let sent = if matches!(args.what, What::Memory { .. }) { MINUTE } else { SENT };
+    eprintln!("encoding {} s of {}x{}", sent.seconds, sent.width, sent.height);
+    let source = Source::encode(&out, sent)?;
     match args.what {
         What::Ladder => compare(&source, args.rounds),
         What::Cost => cost(&source, args.rounds),
+        What::Memory { minutes } => memory(source, minutes),
     }
 }
 
@@ -110,11 +121,57 @@ fn cost(source: &Source, rounds: usize) -> Result<()> {
     Ok(())
 }
 
+/// Feeds a child the minute again and again, and looks at its memory after each. S3 does not answer: its backlog is as full as it gets.
+fn memory(source: Source, minutes: u32) -> Result<()> {
+    let video = [(180, 250_000), (90, 100_000)].map(|(height, bitrate)| video(height, VideoCodec::H264, bitrate));
+    let ladder = Ladder { video: video.to_vec(), audio: vec![AudioRendition { name: "audio".into(), bitrate: 96_000 }] };
+    let (mut at, mut measured) = (0, Vec::new());
+    let inputs = (0..minutes).flat_map(move |minute| source.inputs(Ticks(u64::from(minute) * 60 * 90_000)).collect::<Vec<_>>());
+    transcode(&ladder, inputs, |output| {
+        let Output::Sample { rendition: 0, sample } = output else { return Ok(()) };
+        if sample.start / (60 * 90_000) > at {
+            at = sample.start / (60 * 90_000);
+            measured.push(own_bytes(std::process::id())? / f64::from(1 << 20));
+            eprintln!("after {at} minutes: {:.1} MiB", measured.last().copied().unwrap_or_default());
+        }
+        Ok(())
+    })?;
+    // What a child keeps is as much as it gets after ten minutes: the playlists' window, and what waits for S3.
+    let (early, late) = measured.split_at(measured.len() / 2);
+    let (early, late) = (spread(early.iter().skip(10).copied()), spread(late.iter().copied()));
+    println!("{:<9} {:<52} {:>9} {:>9} {:>9}", "", "MiB of a child's own", "min", "median", "max");
+    row("first", "half of the time, after ten minutes", early, 1);
+    row("second", "half of the time", late, 1);
+    println!(
+        "result memory minutes={minutes} first_mib={:.1} second_mib={:.1} ratio={:.3}",
+        median(early),
+        median(late),
+        median(late) / median(early)
+    );
+    Ok(())
+}
+
 /// CPU seconds that everything takes which a child does between the feed and its sockets.
 fn child(source: &Source, ladder: &Ladder) -> Result<f64> {
     let before = cpu_seconds(std::process::id())?;
+    let inputs: Vec<_> = source.inputs(Ticks(0)).collect();
+    let mut samples = 0;
+    transcode(ladder, inputs.into_iter(), |output| {
+        samples += usize::from(matches!(output, Output::Sample { .. }));
+        Ok(())
+    })?;
+    anyhow::ensure!(samples >= (RATE * SENT.seconds) as usize * ladder.video.len(), "only {samples} samples came out");
+    Ok(cpu_seconds(std::process::id())? - before)
+}
+
+/// What a child does between the feed and its sockets; `see` sees what its engine puts out.
+fn transcode(
+    ladder: &Ladder,
+    inputs: impl Iterator<Item = Input> + Send + 'static,
+    mut see: impl FnMut(&Output) -> Result<()>,
+) -> Result<()> {
     let job = job(ladder);
-    let (keeper, _events) = mpsc::unbounded_channel();
+    let (keeper, mut events) = mpsc::unbounded_channel();
     let live = Live::new(job.run.clone());
     let mut studio = Studio::new(job.clone(), &Restored::default(), SegmentNumber(0), live, Status::default(), keeper);
     let (put, mut outputs) = mpsc::channel::<Output>(256);
@@ -126,21 +183,21 @@ fn child(source: &Source, ladder: &Ladder) -> Result<f64> {
         encoder: Backend::Software,
         parts: true,
     };
-    let inputs: Vec<_> = source.inputs().collect();
     let engine = std::thread::spawn(move || {
         let mut engine = Libav::new(order, put)?;
-        inputs.into_iter().try_for_each(|input| engine.push(input))?;
+        for input in inputs {
+            engine.push(input)?;
+        }
         Box::new(engine).finish()
     });
-    let mut samples = 0;
     while let Some(output) = outputs.blocking_recv() {
-        samples += usize::from(matches!(output, Output::Sample { .. }));
+        see(&output)?;
         studio.take(output)?;
+        while events.try_recv().is_ok() {}
     }
     engine.join().map_err(|_| anyhow::anyhow!("the engine panicked"))??;
     studio.close(true);
-    anyhow::ensure!(samples >= (RATE * SENT.seconds) as usize * ladder.video.len(), "only {samples} samples came out");
-    Ok(cpu_seconds(std::process::id())? - before)
+    Ok(())
 }
 
 fn job(ladder: &Ladder) -> LiveJob {
