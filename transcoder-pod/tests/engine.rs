@@ -29,6 +29,10 @@ fn a_lecture_becomes_segments_that_decode_without_an_error() {
         let path = write(&folder, &rendition.to_string(), &made.init[0], &made.segments);
         let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
         assert_eq!(complaints.trim(), "", "rendition {rendition}");
+        // Another reader with another demuxer; it ends with an error where it cannot go on.
+        let read = format!("filesrc location={path} ! qtdemux ! decodebin ! fakesink sync=false");
+        let complaints = tool("gst-launch-1.0", &[&["-q"], read.split(' ').collect::<Vec<_>>().as_slice()].concat());
+        assert!(!complaints.to_lowercase().contains("error"), "rendition {rendition}: {complaints}");
     }
     for rendition in [0, 1] {
         let samples = &made[&rendition].samples;
