@@ -187,15 +187,16 @@ window.probe = (() => {
       audio: (player().hls?.audioTracks ?? []).map((track, index) => ({ index, name: track.name, url: track.url })),
     }),
 
-    // Switches to a rendition and waits for `frames` of its frames, each with a counter that is not less than the last.
-    select: async ({ index, frames = 30, withinMs }) => {
+    // Switches to a rendition and waits for `frames` of its frames, each with a counter that is not less than the last. They have the size that
+    // the playlist says, unless `anySize`.
+    select: async ({ index, frames = 30, anySize = false, withinMs }) => {
       const { hls, video } = player();
       const { height, width } = offered()[index];
       choose(index);
       video.play().catch(() => {});
       let shown = [], unread = 0;
       await atFrames(video, withinMs, (frame) => {
-        if ((hls && hls.currentLevel !== index) || video.videoHeight !== height) { shown = []; unread = 0; return undefined; }
+        if ((hls && hls.currentLevel !== index) || (!anySize && video.videoHeight !== height)) { shown = []; unread = 0; return undefined; }
         if (frame.counter === null) unread += 1; else shown.push(frame.counter);
         return shown.length >= frames ? true : undefined;
       }, () => `wanted ${width}x${height}, ${shown.length} frames came, ${unread} unread, ${seen()}`);

@@ -268,6 +268,11 @@ impl Browser {
         self.ask(json!({"do": "select", "index": index, "withinMs": millis(within)}), within).await
     }
 
+    /// The same of one that may show another's pictures, in their size.
+    pub async fn select_any_size(&mut self, index: u32, within: Duration) -> Result<Selected> {
+        self.ask(json!({"do": "select", "index": index, "anySize": true, "withinMs": millis(within)}), within).await
+    }
+
     /// Lets the player choose again.
     pub async fn automatic(&mut self) -> Result<()> {
         self.ask::<Value>(json!({"do": "automatic"}), Duration::ZERO).await.map(drop)

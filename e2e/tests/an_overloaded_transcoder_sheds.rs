@@ -82,7 +82,7 @@ async fn sheds(lecture: &Lecture<'_>, wanted: bool) -> Result<()> {
 async fn highest(browser: &mut Browser) -> Result<u32> {
     let offered = browser.renditions().await?.video;
     let highest = offered.iter().find(|level| level.height == HEIGHTS.0).with_context(|| format!("the highest of {offered:?}"))?;
-    let shown = browser.select(highest.index, STEP).await?;
+    let shown = browser.select_any_size(highest.index, STEP).await?;
     ensure!(shown.ordered && shown.unread == 0, "{shown:?}");
     Ok(shown.height)
 }
