@@ -173,7 +173,7 @@ fn a_multivariant_playlist_has_every_picture_and_sound_alone() {
     let (tags, uris) = tags(&text);
     assert_eq!(uris, ["720p/live.m3u8", "360p/live.m3u8", "audio/live.m3u8"]);
     let first = tags.iter().find_map(|tag| if let hls::Tag::StreamInf(inf) = tag { Some(inf) } else { None }).unwrap();
-    assert_eq!((first.bandwidth(), first.average_bandwidth()), (4_340_800, Some(2_928_000)));
+    assert_eq!((first.bandwidth(), first.average_bandwidth()), (4_364_800, Some(2_952_000)));
     assert_eq!((first.codecs(), first.audio()), (Some("avc1.64001f,mp4a.40.2"), Some("audio")));
 }
 

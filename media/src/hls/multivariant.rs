@@ -79,7 +79,7 @@ pub fn multivariant(playlist: &Multivariant<'_>) -> String {
             format_args!(
                 "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{codecs}\",RESOLUTION={}x{},FRAME-RATE={}.000{group}{subtitles}{closed}",
                 peak(picture.bitrate, sound),
-                picture.bitrate.saturating_add(sound),
+                average(picture.bitrate, sound),
                 shape.width,
                 shape.height,
                 shape.frame_rate,
@@ -95,7 +95,7 @@ pub fn multivariant(playlist: &Multivariant<'_>) -> String {
             format_args!(
                 "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\",AUDIO=\"{AUDIO_GROUP}\"{subtitles}{closed}",
                 peak(0, sound.bitrate),
-                sound.bitrate,
+                average(0, sound.bitrate),
                 sound.codec
             ),
         );
@@ -104,8 +104,16 @@ pub fn multivariant(playlist: &Multivariant<'_>) -> String {
     out
 }
 
+/// Bits a second that the boxes of a track take: 16 bytes for each of up to 60 frames, and the heads of three parts.
+const BOXES: u64 = 12_000;
+
+fn average(video: u64, audio: u64) -> u64 {
+    let tracks = u64::from(video > 0) + u64::from(audio > 0);
+    video.saturating_add(audio).saturating_add(tracks * BOXES)
+}
+
 /// The bit rate of the largest segment, which `BANDWIDTH` must not fall short of: the encoders hold one second of their
 /// rate as a buffer, so a segment of two seconds may reach 1.5 times the average; AAC swings by a tenth.
 fn peak(video: u64, audio: u64) -> u64 {
-    video.saturating_add(video / 2).saturating_add(audio).saturating_add(audio / 10)
+    average(video, audio).saturating_add(video / 2).saturating_add(audio / 10)
 }
