@@ -1,8 +1,8 @@
 //! What a job costs a transcoder, from its ladder alone: so that the operator can refuse what fits no pod, and a pod what does not fit now.
 //!
 //! The unit is a pixel per second **of H.264 by x264 `veryfast`**: a rendition costs width × height × frame rate × its codec's weight, in
-//! hundredths. The weights are ratios of CPU time per pixel, measured at 720p with the transcoder's own settings; `e2e/bench/run cost`
-//! measures them anew and says what a core can do. Decoding the source and scaling it, which all renditions share, costs [`DECODE`] of
+//! hundredths. The weights stand for ratios of CPU time per pixel with the transcoder's own settings. **They are estimates so far**;
+//! `e2e/bench/run cost` measures them, at 720p, and says what a core can do. Decoding the source and scaling it, which all renditions share, costs [`DECODE`] of
 //! the dearest size; sound costs nothing that counts. On a GPU the unit is a pixel per second of its encoder.
 
 use crate::{Ladder, VideoCodec, VideoRendition};
@@ -16,6 +16,11 @@ use std::ops::Add;
 pub struct PixelRate(pub u64);
 
 impl PixelRate {
+    /// So many millions.
+    pub const fn from_mega(mega: u64) -> Self {
+        Self(mega.saturating_mul(1_000_000))
+    }
+
     /// In millions, rounded up: as people write budgets.
     pub const fn mega(self) -> u64 {
         self.0.div_ceil(1_000_000)

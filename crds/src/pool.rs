@@ -163,7 +163,7 @@ impl TranscoderSpec {
     /// What a pod has for its jobs together.
     pub fn budget(&self) -> Budget {
         let Some(budget) = &self.budget else { return Budget::default() };
-        let mega = |mega: i64| PixelRate(u64::try_from(mega).unwrap_or(0).saturating_mul(1_000_000));
+        let mega = |mega: i64| PixelRate::from_mega(u64::try_from(mega).unwrap_or(0));
         Budget {
             pixels: budget.megapixels_per_second.map(mega),
             gpu_sessions: budget.gpu_sessions.map(|sessions| u32::try_from(sessions).unwrap_or(0)),

@@ -3,8 +3,10 @@
 use crate::boxes;
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use lectern_contract::Ticks;
 use lectern_contract::feed::{AccessUnit, Codec, Track};
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::RunPrefix;
+use lectern_contract::{Ladder, PartCount, SegmentDuration, StreamRef, Ticks, WallMillis};
 use lectern_transcoder_pod::engine::{Encoded, Input, Output};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +17,26 @@ pub const RATE: u32 = 30;
 const FRAME: u64 = 1024;
 /// An AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1): AAC-LC, 48 kHz, two channels.
 const STEREO: &[u8] = &[0x11, 0x90];
+
+/// A job with `ladder` in parts, of a lecture called `name` that nobody gives: for what is measured without a pod.
+pub fn job(name: &str, ladder: Ladder) -> LiveJob {
+    let stream = StreamRef { namespace: "bench".into(), name: name.into() };
+    LiveJob {
+        title: name.into(),
+        run: "r1".into(),
+        attempt: 1,
+        anchor: WallMillis(1_700_000_000_000),
+        feed: String::new(),
+        any_feed: None,
+        ladder,
+        segment_duration: SegmentDuration::LOW_LATENCY,
+        parts: Some(PartCount::LOW_LATENCY),
+        slate: None,
+        prefix: RunPrefix::of(&stream, &"r1".into()),
+        idle_after_ms: 1_000,
+        stream,
+    }
+}
 
 /// What is coded: H.264 without reordering, and AAC.
 #[derive(Debug, Clone, Copy)]

@@ -52,6 +52,11 @@ pub fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
     Some(Spread { min: *values.first()?, median: values[values.len() / 2], max: *values.last()? })
 }
 
+/// The one in the middle, for a result line.
+pub fn median(spread: Option<Spread>) -> f64 {
+    spread.map_or(f64::NAN, |spread| spread.median)
+}
+
 /// Prints a line with so many decimals, if there is something to print.
 pub fn row(who: &str, words: &str, spread: Option<Spread>, decimals: usize) {
     if let Some(Spread { min, median, max }) = spread {

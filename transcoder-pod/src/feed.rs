@@ -233,10 +233,9 @@ impl Feed {
                 *newest = Some(unit.dts);
                 self.last_media = Instant::now();
                 self.gap = None;
-                self.status.input(unit.pts);
-                self.status.trouble("feed", None);
                 self.pace.heard(unit.dts, self.last_media);
-                self.status.behind(self.pace.late());
+                self.status.input(unit.pts, self.pace.late());
+                self.status.trouble("feed", None);
                 let (track, dts) = (unit.track, unit.dts);
                 self.give(Input::Unit(unit)).await?;
                 if let Some((silence, _)) = &mut self.silence {

@@ -193,6 +193,7 @@ impl Packager {
 
     /// Ends the open part; says so where parts are wanted.
     fn cut_part(&mut self) -> Result<Option<Made>, CmafError> {
+        let (anchor, timescale) = (self.anchor, self.timescale);
         let Some(open) = self.open.as_mut().filter(|open| !open.part.samples.is_empty()) else { return Ok(None) };
         let OpenPart { start, samples } = std::mem::take(&mut open.part);
         // mfhd's field has 32 bits and need only grow (ISO/IEC 14496-12 §8.8.5).
@@ -201,8 +202,7 @@ impl Packager {
         let independent = samples.first().is_some_and(|sample| sample.sync);
         let head = match open.finished {
             0 => {
-                let millis = u128::from(start) * 1000 / u128::from(self.timescale.max(1));
-                let captured = self.anchor.map(|anchor| WallMillis(anchor.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX))));
+                let captured = anchor.map(|anchor| WallMillis(anchor.0.saturating_add(ticks(start, timescale).as_millis())));
                 cmaf::segment_head(sequence, start, captured, &samples)?
             }
             _ => cmaf::chunk_head(sequence, start, &samples)?,
@@ -230,9 +230,13 @@ impl Packager {
     }
 
     fn ticks(&self, units: u64) -> Ticks {
-        let ticks = u128::from(units) * u128::from(TICKS_PER_SECOND) / u128::from(self.timescale.max(1));
-        Ticks(u64::try_from(ticks).unwrap_or(u64::MAX))
+        ticks(units, self.timescale)
     }
+}
+
+fn ticks(units: u64, timescale: u32) -> Ticks {
+    let ticks = u128::from(units) * u128::from(TICKS_PER_SECOND) / u128::from(timescale.max(1));
+    Ticks(u64::try_from(ticks).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -35,15 +35,11 @@ impl Status {
         self.lock().waiting_for = what;
     }
 
-    /// Media up to `pts` has arrived.
-    pub fn input(&self, pts: Ticks) {
+    /// Media up to `pts` has arrived, and is older than it need be by `behind`, because the engine is behind.
+    pub fn input(&self, pts: Ticks, behind: Duration) {
         let mut inner = self.lock();
         inner.newest_input = inner.newest_input.max(pts);
-    }
-
-    /// What arrives is older than it need be by this much, because the engine is behind.
-    pub fn behind(&self, behind: Duration) {
-        self.lock().behind = behind;
+        inner.behind = behind;
     }
 
     /// A segment of `bytes` was offered to origins.

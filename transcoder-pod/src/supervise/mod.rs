@@ -84,7 +84,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         let bucket = BucketAt::new(args.bucket, args.bucket_region, args.bucket_endpoint);
         let (readiness, board) = (Readiness::default(), Board::default());
         let budget = Budget {
-            pixels: args.megapixels_per_second.map(|mega| PixelRate(mega.saturating_mul(1_000_000))),
+            pixels: args.megapixels_per_second.map(PixelRate::from_mega),
             gpu_sessions: args.gpu_sessions,
             gpu_memory_mib: args.gpu_memory_mib,
         };

@@ -7,15 +7,11 @@ mod bare;
 use anyhow::Result;
 use bare::Raw;
 use clap::{Parser, Subcommand};
-use lectern_contract::job::LiveJob;
-use lectern_contract::keys::RunPrefix;
-use lectern_contract::{
-    AudioRendition, Ladder, PartCount, SegmentDuration, SegmentNumber, StreamRef, Ticks, VideoCodec, VideoRendition, WallMillis,
-};
-use lectern_e2e::coded::{RATE, Shape, Source};
+use lectern_contract::{AudioRendition, Ladder, SegmentNumber, Ticks, VideoCodec, VideoRendition};
+use lectern_e2e::coded::{RATE, Shape, Source, job};
 use lectern_e2e::process::{cpu_seconds, own_bytes};
 use lectern_e2e::settings;
-use lectern_e2e::table::{Spread, row, spread};
+use lectern_e2e::table::{median, row, spread};
 use lectern_transcoder_pod::engine::{Backend, Card, Engine as _, Input, Libav, Order, Output};
 use lectern_transcoder_pod::publish::{Live, Restored};
 use lectern_transcoder_pod::status::Status;
@@ -170,7 +166,7 @@ fn transcode(
     inputs: impl Iterator<Item = Input> + Send + 'static,
     mut see: impl FnMut(&Output) -> Result<()>,
 ) -> Result<()> {
-    let job = job(ladder);
+    let job = job("ladder", ladder.clone());
     let (keeper, mut events) = mpsc::unbounded_channel();
     let live = Live::new(job.run.clone());
     let mut studio = Studio::new(job.clone(), &Restored::default(), SegmentNumber(0), live, Status::default(), keeper);
@@ -198,27 +194,4 @@ fn transcode(
     engine.join().map_err(|_| anyhow::anyhow!("the engine panicked"))??;
     studio.close(true);
     Ok(())
-}
-
-fn job(ladder: &Ladder) -> LiveJob {
-    let stream = StreamRef { namespace: "bench".into(), name: "ladder".into() };
-    LiveJob {
-        title: "Ladder".into(),
-        run: "r1".into(),
-        attempt: 1,
-        anchor: WallMillis(1_700_000_000_000),
-        feed: String::new(),
-        any_feed: None,
-        ladder: ladder.clone(),
-        segment_duration: SegmentDuration::LOW_LATENCY,
-        parts: Some(PartCount::LOW_LATENCY),
-        slate: None,
-        prefix: RunPrefix::of(&stream, &"r1".into()),
-        idle_after_ms: 1_000,
-        stream,
-    }
-}
-
-fn median(spread: Option<Spread>) -> f64 {
-    spread.map_or(f64::NAN, |spread| spread.median)
 }

@@ -5,15 +5,11 @@
 use anyhow::{Context as _, Result, ensure};
 use bytes::Buf as _;
 use clap::Parser;
-use lectern_contract::job::LiveJob;
-use lectern_contract::keys::RunPrefix;
-use lectern_contract::{
-    AudioRendition, Ladder, PartCount, SegmentDuration, SegmentNumber, StreamRef, VideoCodec, VideoRendition, WallMillis,
-};
-use lectern_e2e::coded::{RATE, Shape, Source};
+use lectern_contract::{AudioRendition, Ladder, SegmentNumber, VideoCodec, VideoRendition};
+use lectern_e2e::coded::{RATE, Shape, Source, job};
 use lectern_e2e::process::children_cpu_seconds;
 use lectern_e2e::settings;
-use lectern_e2e::table::{Spread, row, spread};
+use lectern_e2e::table::{median, row, spread};
 use lectern_transcoder_pod::publish::{Live, Restored};
 use lectern_transcoder_pod::status::Status;
 use lectern_transcoder_pod::studio::Studio;
@@ -53,7 +49,6 @@ fn main() -> Result<()> {
     row("lectern", "CMAF in parts, playlists, MPD, pushed", all(&us), 2);
     row("ffmpeg", "CMAF in fragments, playlists, MPD, to memory", all(&peer), 2);
     row("ratio", "", ratio, 3);
-    let median = |spread: Option<Spread>| spread.map_or(f64::NAN, |spread| spread.median);
     println!("result packaging ms={:.2} peer_ms={:.2} ratio={:.3}", median(all(&us)), median(all(&peer)), median(ratio));
     Ok(())
 }
@@ -63,7 +58,7 @@ fn ours(source: &Source, repeats: u32) -> Result<f64> {
     let before = own_cpu()?;
     for _ in 0..repeats {
         let (keeper, _events) = mpsc::unbounded_channel();
-        let job = job();
+        let job = job("packaging", ladder());
         let live = Live::new(job.run.clone());
         let (_, pushed) = live.subscribe(&job.run);
         let mut pushed = pushed.context("the live objects are closed")?;
@@ -81,8 +76,7 @@ fn ours(source: &Source, repeats: u32) -> Result<f64> {
     Ok((own_cpu()? - before) / f64::from(repeats))
 }
 
-fn job() -> LiveJob {
-    let stream = StreamRef { namespace: "bench".into(), name: "packaging".into() };
+fn ladder() -> Ladder {
     let video = VideoRendition {
         name: "720p".into(),
         width: MINUTE.width,
@@ -91,21 +85,7 @@ fn job() -> LiveJob {
         codec: VideoCodec::H264,
         bitrate: 2_800_000,
     };
-    LiveJob {
-        title: "Packaging".into(),
-        run: "r1".into(),
-        attempt: 1,
-        anchor: WallMillis(1_700_000_000_000),
-        feed: String::new(),
-        any_feed: None,
-        ladder: Ladder { video: vec![video], audio: vec![AudioRendition { name: "audio".into(), bitrate: 128_000 }] },
-        segment_duration: SegmentDuration::LOW_LATENCY,
-        parts: Some(PartCount::LOW_LATENCY),
-        slate: None,
-        prefix: RunPrefix::of(&stream, &"r1".into()),
-        idle_after_ms: 1_000,
-        stream,
-    }
+    Ladder { video: vec![video], audio: vec![AudioRendition { name: "audio".into(), bitrate: 128_000 }] }
 }
 
 /// CPU milliseconds that ffmpeg takes to copy the minute through its muxer, less what it takes to copy it to nowhere.
