@@ -65,9 +65,9 @@ pub fn kubectl() -> Result<PathBuf> {
     Ok(if ours.exists() { ours } else { "kubectl".into() })
 }
 
-/// `e2e/` in the clone.
+/// `e2e/` in the clone: of which clone says whoever runs this (cargo, or `e2e/bench/run`), for another one may have built it.
 pub fn e2e_folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| std::env::current_dir().unwrap_or_default(), PathBuf::from)
 }
 
 /// Where what a person may want to see of a test is put.

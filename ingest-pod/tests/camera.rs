@@ -175,9 +175,8 @@ struct TestCamera {
 
 impl TestCamera {
     async fn start(options: &[&str]) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/camera.py");
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(script).args(options).stdout(Stdio::piped()).kill_on_drop(true);
+        command.arg("tests/camera.py").args(options).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().unwrap();
         let mut port = String::new();
         guarded("the camera's port", BufReader::new(process.stdout.take().unwrap()).read_line(&mut port)).await.unwrap();

@@ -13,11 +13,9 @@ use rml_rtmp::messages::MessagePayload;
 use rml_rtmp::sessions::{ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType};
 use rml_rtmp::time::RtmpTimestamp;
 use rtmp_client::feed;
-use std::path::PathBuf;
 
 fn captures() -> Vec<(String, Vec<u8>)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir("tests/captures").unwrap().map(|entry| entry.unwrap().path());
     let captures: Vec<_> = files
         .filter(|path| path.extension().is_some_and(|extension| extension == "rtmp"))
         .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap()))

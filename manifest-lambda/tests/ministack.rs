@@ -17,7 +17,7 @@ fn prefix() -> RunPrefix {
 }
 
 fn deploy(backend: &Backend) -> String {
-    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy"))
+    let output = Command::new("./deploy")
         .arg(env!("CARGO_BIN_EXE_lectern-manifest"))
         .envs(backend.environment())
         .env("ENDPOINT", backend.endpoint())

@@ -21,7 +21,7 @@ fn playlist(kind: Kind, entries: Vec<Entry>, ended: bool) -> MediaPlaylist<'stat
 }
 
 fn golden(name: &str, text: &str) {
-    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("tests/golden/{name}");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();
     }

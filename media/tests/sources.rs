@@ -5,7 +5,6 @@ use bytes::Bytes;
 use lectern_contract::feed::{Codec, Track, pcm_config};
 use lectern_media::source::{Config, TagReader, Taken, Unit};
 use proptest::prelude::*;
-use std::path::Path;
 
 struct Tag {
     kind: u8,
@@ -14,7 +13,7 @@ struct Tag {
 
 /// The tags of a fixture: FLV 10.1 §E.2 to §E.4.1.
 fn tags(name: &str) -> Vec<Tag> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/ffmpeg-9.0-{name}.flv"));
+    let path = format!("tests/fixtures/ffmpeg-9.0-{name}.flv");
     let file = Bytes::from(std::fs::read(path).unwrap());
     let (mut at, mut tags) = (13, Vec::new());
     while at + 11 < file.len() {

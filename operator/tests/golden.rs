@@ -8,7 +8,7 @@ use lectern_crds::{RtmpsSpec, StreamPool};
 use lectern_operator::pool::plan::{Place, Planned, plan};
 use lectern_operator::trust::Wanted;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::Path;
 use std::{env, fs};
 
 fn pool() -> StreamPool {
@@ -24,7 +24,7 @@ fn planned() -> Planned {
 }
 
 fn matches(name: &str, object: &impl Serialize) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = Path::new("tests/golden").join(name);
     let now = serde_yaml::to_string(object).unwrap();
     if env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &now).unwrap();
