@@ -134,6 +134,21 @@ window.probe = (() => {
     }, () => `heard ${JSON.stringify(heard)}, ${seen()}`);
   };
 
+  // Runs in the page's audio thread: says when, by its clock, something begins to be heard after 0.3 s of silence; and now and then what that clock says.
+  const LISTENER = `registerProcessor('listener', class extends AudioWorkletProcessor {
+    quiet = 0;
+    process([[samples]]) {
+      if (currentFrame % 2048 === 0) this.port.postMessage({ clock: currentTime });
+      for (let i = 0; i < (samples?.length ?? 0); i++) {
+        if (Math.abs(samples[i]) < 0.02) { this.quiet++; continue; }
+        if (this.quiet > 0.3 * sampleRate) this.port.postMessage({ onset: currentTime + i / sampleRate });
+        this.quiet = 0;
+      }
+      return true;
+    }
+  })`;
+  const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
   return {
     state,
 
@@ -207,6 +222,44 @@ window.probe = (() => {
     automatic: () => { player().hls.currentLevel = -1; },
 
     sound: ({ withinMs }) => hear(player().video, withinMs),
+
+    // By how many milliseconds the sound is later than its picture, of `beeps` beeps: each is the sound of a picture whose counter is a multiple of 30,
+    // published at 30 a second. Pictures count from when the browser means them to be seen, to a frame of its own; sound from when the element gives it
+    // to the audio thread, which is what the element keeps its time by.
+    soundAfterPicture: async ({ beeps, withinMs }) => {
+      const { video } = player();
+      const tapped = await tap(video);
+      await context.audioWorklet.addModule(URL.createObjectURL(new Blob([LISTENER], { type: 'text/javascript' })));
+      const listener = new AudioWorkletNode(context, 'listener');
+      const pictures = [], onsets = [];
+      let ahead = Infinity; // from the audio thread's clock to the page's: a message takes some time, and the fastest hardly any
+      listener.port.onmessage = ({ data: { clock, onset } }) => {
+        if (clock !== undefined) ahead = Math.min(ahead, performance.now() - clock * 1000);
+        if (onset !== undefined) onsets.push(onset * 1000);
+      };
+      let over = false;
+      const frame = (_, { expectedDisplayTime: at }) => {
+        const { counter } = read(video);
+        if (counter !== null) pictures.push({ at, counter });
+        if (!over) video.requestVideoFrameCallback(frame);
+      };
+      video.requestVideoFrameCallback(frame);
+      tapped.connect(listener);
+      try {
+        await until(withinMs, () => (onsets.length > beeps ? true : undefined), () => `${onsets.length} beeps, ${pictures.length} pictures, ${seen()}`);
+      } finally {
+        over = true;
+        tapped.disconnect(listener);
+      }
+      const period = 1000;
+      return onsets.slice(1).map((onset) => {
+        const heard = onset + ahead;
+        // What is zero of the publisher's time by the pictures of the second around it, and how far from a whole second after it the beep is.
+        const zero = median(pictures.filter(({ at }) => Math.abs(at - heard) < 500).map(({ at, counter }) => at - (counter * period) / 30));
+        const off = (((heard - zero) % period) + period) % period;
+        return Math.round(off > period / 2 ? off - period : off);
+      });
+    },
 
     // Plays one playlist in an element of its own beside the player: for renditions without a picture.
     listen: async ({ url, withinMs }) => {

@@ -283,6 +283,12 @@ impl Browser {
         self.ask(json!({"do": "sound", "withinMs": millis(within)}), within).await
     }
 
+    /// How much later than its picture the sound is heard, in milliseconds (less than zero: earlier), of so many seconds of a publisher that
+    /// [beeps](crate::Shot::beeps), each.
+    pub async fn sound_after_picture(&mut self, beeps: u32, within: Duration) -> Result<Vec<f64>> {
+        self.ask(json!({"do": "soundAfterPicture", "beeps": beeps, "withinMs": millis(within)}), within).await
+    }
+
     /// Listens to one playlist, beside the player.
     pub async fn listen(&mut self, url: &str, within: Duration) -> Result<Heard> {
         self.ask(json!({"do": "listen", "url": url, "withinMs": millis(within)}), within).await

@@ -28,11 +28,13 @@ pub struct Shot {
     pub frames: Option<u32>,
     /// Send as fast as it goes, for tests that want a file.
     pub hurry: bool,
+    /// The tone is heard in the first tenth of each second only: of each picture whose counter is a multiple of [`FRAME_RATE`], and the two after it.
+    pub beeps: bool,
 }
 
 impl Default for Shot {
     fn default() -> Self {
-        Self { first: 0, size: Size { width: 640, height: 360 }, coding: Coding::LowDelay, frames: None, hurry: false }
+        Self { first: 0, size: Size { width: 640, height: 360 }, coding: Coding::LowDelay, frames: None, hurry: false, beeps: false }
     }
 }
 
@@ -69,7 +71,10 @@ impl Publisher {
         let log = (1..).map(|n| out.join(format!("publisher-{n}.log"))).find(|path| !path.exists()).context("a free name")?;
         let size = format!("{}x{}", shot.size.width, shot.size.height);
         let rate = FRAME_RATE.to_string();
-        let tone = format!("sine=frequency={TONE}:sample_rate=48000");
+        let tone = match shot.beeps {
+            true => format!("aevalsrc='sin(2*PI*{TONE}*t)*lt(mod(t,1),0.1)':sample_rate=48000"),
+            false => format!("sine=frequency={TONE}:sample_rate=48000"),
+        };
         let mut ffmpeg = Command::new(shot.coding.ffmpeg()?);
         ffmpeg.args(["-hide_banner", "-nostats", "-loglevel", "info"]);
         ffmpeg.args(["-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", &size, "-framerate", &rate, "-i", "pipe:0"]);

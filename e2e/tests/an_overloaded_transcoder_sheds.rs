@@ -94,8 +94,9 @@ async fn watch(browser: &mut Browser, publisher: &Publisher, over: &AtomicBool) 
     while left > 0 {
         left -= u32::from(over.load(Ordering::Relaxed));
         let sample = browser.sample(LOOK).await?;
-        // On a machine whose cores are all taken a decoder that starts anew may be some frames late.
-        ensure!(sample.rate > 0.95, "media time advanced at {} for {} s, with {} stalls", sample.rate, sample.seconds, sample.stalls);
+        // On a machine whose cores are all taken a decoder that starts anew may be some frames late, or time may go slowly with no wait for data.
+        let goes_on = sample.rate > 0.95 || (sample.stalls == 0 && sample.rate > 0.8);
+        ensure!(goes_on, "media time advanced at {} for {} s, with {} stalls", sample.rate, sample.seconds, sample.stalls);
         let complaints = sample.complaints(&publisher.published());
         ensure!(complaints.is_empty(), "{complaints:?}");
         ensure!(browser.media_error().await?.is_none(), "{:?}", browser.media_error().await?);

@@ -16,6 +16,8 @@ use mp4_atom::{
 pub const VIDEO_TIMESCALE: u32 = 90_000;
 /// The timescale of audio tracks: samples at 48 kHz.
 pub const AUDIO_TIMESCALE: u32 = 48_000;
+/// Bits a second that the boxes of a track take: 16 bytes for each of up to 60 frames, and the heads of three parts.
+pub const BOXES: u64 = 12_000;
 /// The id of the only track in every file.
 const TRACK_ID: u32 = 1;
 /// ISO/IEC 14496-12 §8.8.3.1: depends on no other sample.

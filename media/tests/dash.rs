@@ -1,4 +1,4 @@
-//! MPDs: against golden files (`UPDATE_GOLDEN=1` writes them anew), and read back by another crate's parser.
+//! MPDs: against golden files (`UPDATE_GOLDEN=1` writes them anew), and read back by the parser and the types of other crates.
 #![allow(clippy::unwrap_used)]
 
 use lectern_contract::ledger::{EndedRendition, Picture};
@@ -53,6 +53,10 @@ fn text(of: &Mpd, stretches: [Stretch; 3]) -> String {
 }
 
 fn golden(name: &str, text: &str) {
+    let read = dash_mpd_core::parse(text).unwrap();
+    assert_eq!(dash_mpd_core::check_conformity(&read), Vec::<String>::new());
+    let codecs: Vec<_> = read.periods.iter().flat_map(|it| &it.adaptations).flat_map(|it| &it.representations).map(|it| &it.codecs).collect();
+    assert!(!codecs.is_empty() && codecs.iter().all(|codec| codec.is_some()), "{codecs:?}");
     let path = format!("tests/golden/{name}");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();

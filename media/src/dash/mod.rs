@@ -229,7 +229,7 @@ fn representation(xml: &mut Xml, it: &Representation<'_>, timing: &Timing) {
     xml.element("Representation")
         .attr("id", &it.named.name)
         .attr("codecs", &it.named.codec)
-        .attr("bandwidth", it.named.bitrate)
+        .attr("bandwidth", it.named.bitrate.saturating_add(crate::cmaf::BOXES))
         .attr_if("width", picture.map(|picture| picture.width))
         .attr_if("height", picture.map(|picture| picture.height))
         .attr_if("frameRate", picture.map(|picture| picture.frame_rate))

@@ -1,6 +1,7 @@
 //! Multivariant playlists.
 
 use super::{Kind, media::line};
+use crate::cmaf::BOXES;
 use lectern_contract::ledger::EndedRendition;
 
 /// The group that every variant's sound comes from.
@@ -103,9 +104,6 @@ pub fn multivariant(playlist: &Multivariant<'_>) -> String {
     }
     out
 }
-
-/// Bits a second that the boxes of a track take: 16 bytes for each of up to 60 frames, and the heads of three parts.
-const BOXES: u64 = 12_000;
 
 fn average(video: u64, audio: u64) -> u64 {
     let tracks = u64::from(video > 0) + u64::from(audio > 0);
