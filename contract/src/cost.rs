@@ -1,8 +1,8 @@
 //! What a job costs a transcoder, from its ladder alone: so that the operator can refuse what fits no pod, and a pod what does not fit now.
 //!
 //! The unit is a pixel per second **of H.264 by x264 `veryfast`**: a rendition costs width × height × frame rate × its codec's weight, in
-//! hundredths. The weights stand for ratios of CPU time per pixel with the transcoder's own settings. **They are estimates so far**;
-//! `e2e/bench/run cost` measures them, at 720p, and says what a core can do. Decoding the source and scaling it, which all renditions share, costs [`DECODE`] of
+//! hundredths. The weights are ratios of CPU time per pixel with the transcoder's own settings, at 720p, as `e2e/bench/run cost` measures them; it
+//! also says what a core can do. Decoding the source and scaling it, which all renditions share, costs [`DECODE`] of
 //! the dearest size; sound costs nothing that counts. On a GPU the unit is a pixel per second of its encoder.
 
 use crate::{Ladder, VideoCodec, VideoRendition};
@@ -52,14 +52,14 @@ pub enum Class {
 }
 
 /// Decoding and scaling a source as large as the largest rendition, in hundredths of encoding it in H.264.
-pub const DECODE: u64 = 25;
+pub const DECODE: u64 = 28;
 
 /// The weight of a codec, in hundredths of H.264's. **Those of a GPU were not measured.**
 const fn weight(codec: VideoCodec, class: Class) -> u64 {
     match (codec, class) {
         (VideoCodec::H264, _) | (VideoCodec::Hevc, Class::Nvenc) => 100,
-        (VideoCodec::Hevc, Class::Software) => 250,
-        (VideoCodec::Av1, _) => 200,
+        (VideoCodec::Hevc, Class::Software) => 550,
+        (VideoCodec::Av1, _) => 650,
     }
 }
 
@@ -162,9 +162,9 @@ mod tests {
     fn a_ladder_costs_its_renditions_and_one_decoder() {
         let of = |video| Needs::of(&ladder(video), Class::Software).pixels;
         let hd = rendition(1280, 720, 30, VideoCodec::H264);
-        assert_eq!(of(vec![hd.clone()]), PixelRate(27_648_000 + 6_912_000));
+        assert_eq!(of(vec![hd.clone()]), PixelRate(27_648_000 + 7_741_440));
         let small = rendition(640, 360, 30, VideoCodec::H264);
-        assert_eq!(of(vec![hd, small]), PixelRate(27_648_000 + 6_912_000 + 6_912_000));
+        assert_eq!(of(vec![hd, small]), PixelRate(27_648_000 + 6_912_000 + 7_741_440));
         assert_eq!(of(vec![]), PixelRate(0), "sound alone fits everywhere");
     }
 

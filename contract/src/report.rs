@@ -164,6 +164,9 @@ pub enum TranscoderState {
         bitrate: u64,
         /// What is amiss although segments come out: `S3 is slow: 12 segments wait`.
         trouble: Option<String>,
+        /// What else is worth to be known: `1080p is the source's own picture`.
+        #[serde(default)]
+        remark: Option<String>,
     },
     /// The source was silent for longer than the job allows; a new job goes on when it returns.
     Idle,

@@ -15,7 +15,7 @@ pub use livestream::{
     StreamKey,
 };
 pub use pool::{
-    BucketSpec, Encoder, Exposure, IngestSpec, OriginSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec,
+    BucketSpec, Encoder, Exposure, IngestSpec, OriginSpec, Passthrough, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec,
     TranscoderBudget, TranscoderSpec,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};

@@ -127,6 +127,10 @@ pub struct TranscoderSpec {
     /// What encodes H.264 and HEVC. AV1 is always encoded in software.
     #[serde(default)]
     pub encoder: Encoder,
+    /// Whether a source that is what a rendition is to be (H.264 of its size, rate and bit rate, with a keyframe where each segment begins and no
+    /// B-frames) is passed on as that rendition. `Never`: students get nothing that a lecturer's program has coded.
+    #[serde(default)]
+    pub passthrough: Passthrough,
     /// What a pod has for its jobs together. Each job costs what its ladder does (docs/transcoders.md); a pod takes none that does not fit, and
     /// a stream that fits no pod is refused. Without it only slots are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,6 +185,16 @@ pub enum Encoder {
     /// An NVIDIA GPU: each pod asks for one `nvidia.com/gpu`. Where its encoder is not to be had, or fails, the CPU goes on, and the stream's status
     /// says so.
     Nvenc,
+}
+
+/// Whether a source may be passed on as a rendition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Passthrough {
+    /// Where it is what the rendition is to be.
+    #[default]
+    Auto,
+    /// Everything is encoded anew.
+    Never,
 }
 
 /// RTMP over TLS. It shares the service type of `exposure`.

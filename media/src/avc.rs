@@ -132,6 +132,36 @@ impl AvcConfig {
     }
 }
 
+impl AvcConfig {
+    /// An access unit (4-byte lengths) without parameter sets, which a track that has them in its sample entry (`avc1`) has nowhere else
+    /// (ISO/IEC 14496-15 §5.4.2.1); not copied where there are none. `None`: it has others than these, or is broken.
+    pub fn without_sets(&self, unit: &Bytes) -> Option<Bytes> {
+        let (mut has_sets, mut is_ours) = (false, true);
+        each_nal(unit, 4, |nal| {
+            let known = match nal.first().map_or(0, |header| header & 0x1f) {
+                NAL_SPS => &self.sps,
+                NAL_PPS => &self.pps,
+                _ => return,
+            };
+            has_sets = true;
+            is_ours &= known.iter().any(|set| set == nal);
+        })
+        .ok()?;
+        match (is_ours, has_sets) {
+            (false, _) => None,
+            (true, false) => Some(unit.clone()),
+            (true, true) => {
+                let mut out = BytesMut::with_capacity(unit.len());
+                for nal in nal_units(unit).filter(|nal| !matches!(nal.first().map_or(0, |header| header & 0x1f), NAL_SPS | NAL_PPS)) {
+                    out.put_u32(nal.len() as u32); // read from a field of 4 bytes
+                    out.put_slice(nal);
+                }
+                Some(out.freeze())
+            }
+        }
+    }
+}
+
 /// A count under `mask`, and as many sets of a `u16` length and their bytes.
 fn parameter_sets(rest: &mut &[u8], mask: u8) -> Option<Vec<Bytes>> {
     let (count, mut left) = rest.split_first()?;
@@ -368,6 +398,11 @@ pub fn is_keyframe(unit: &[u8], claimed: bool) -> bool {
         Some(NAL_SEI) => claimed && nal.get(1) == Some(&RECOVERY_POINT),
         _ => false,
     })
+}
+
+/// Whether an access unit (4-byte lengths) has an IDR picture: nothing after it refers to anything before it (ISO/IEC 14496-10 §3.69).
+pub fn is_idr(unit: &[u8]) -> bool {
+    nal_units(unit).any(|nal| nal.first().is_some_and(|header| header & 0x1f == 5))
 }
 
 fn each_nal(mut unit: &[u8], length_size: u8, mut visit: impl FnMut(&[u8])) -> Result<(), AvcError> {

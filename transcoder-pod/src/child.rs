@@ -45,6 +45,8 @@ pub struct ChildJob {
     pub job: LiveJob,
     /// What encodes.
     pub encoder: Backend,
+    /// Whether the source may be passed on as a rendition that it agrees with.
+    pub passthrough: bool,
     /// Who the child is.
     pub owner: Owner,
     /// The address that other pods reach this pod by.
@@ -184,7 +186,7 @@ async fn run(
         Claimed::Owned(ownership, restored) => {
             epoch.store(ownership.head().epoch.0, Ordering::Relaxed);
             tracing::info!(run = %job.run, epoch = %ownership.head().epoch, next = %ownership.head().next_segment, address, "the run is ours");
-            work(job, given.encoder, peers, objects, *ownership, *restored, live.clone(), status, stop).await
+            work(job, (given.encoder, given.passthrough), peers, objects, *ownership, *restored, live.clone(), status, stop).await
         }
         Claimed::Final(state) => Ok(Some(state)),
         Claimed::Stopped => Ok(None),
@@ -243,7 +245,7 @@ async fn claim(objects: &Objects, given: &ChildJob, address: &str, status: &Stat
 #[allow(clippy::too_many_arguments, reason = "what a job is made of, once")]
 async fn work(
     job: LiveJob,
-    encoder: Backend,
+    (encoder, passthrough): (Backend, bool),
     peers: PeerTls,
     objects: Objects,
     ownership: Ownership,
@@ -273,6 +275,7 @@ async fn work(
         from: from.unwrap_or(Ticks(0)),
         card,
         encoder,
+        passthrough,
         parts: job.parts.is_some(),
     };
     let abandoned = CancellationToken::new();

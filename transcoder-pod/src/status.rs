@@ -23,6 +23,7 @@ struct Inner {
     confirmed: Option<SegmentNumber>,
     sizes: BTreeMap<usize, VecDeque<(usize, Ticks)>>,
     troubles: BTreeMap<String, String>,
+    remarks: BTreeMap<String, String>,
 }
 
 impl Status {
@@ -69,6 +70,15 @@ impl Status {
         }
     }
 
+    /// Something of `part` is worth to be known, and is no trouble; or (`None`) is not so any more.
+    pub fn remark(&self, part: &str, remark: Option<String>) {
+        let mut inner = self.lock();
+        match remark {
+            Some(remark) => drop(inner.remarks.insert(part.to_owned(), remark)),
+            None => drop(inner.remarks.remove(part)),
+        }
+    }
+
     /// For the report.
     pub fn state(&self) -> TranscoderState {
         let inner = self.lock();
@@ -81,13 +91,14 @@ impl Status {
             let seconds: f64 = sizes.iter().map(|(_, duration)| duration.as_secs_f64()).sum();
             if seconds > 0.0 { (bytes as f64 * 8.0 / seconds) as u64 } else { 0 }
         };
-        let troubles: Vec<&str> = inner.troubles.values().map(String::as_str).collect();
+        let all = |said: &BTreeMap<String, String>| (!said.is_empty()).then(|| said.values().map(String::as_str).collect::<Vec<_>>().join("; "));
         TranscoderState::Running {
             confirmed: inner.confirmed,
             live_edge,
             lag: Ticks(inner.newest_input.since(inner.newest_end).0.saturating_add(ticks(inner.behind))),
             bitrate: inner.sizes.values().map(rate).sum(),
-            trouble: (!troubles.is_empty()).then(|| troubles.join("; ")),
+            trouble: all(&inner.troubles),
+            remark: all(&inner.remarks),
         }
     }
 }

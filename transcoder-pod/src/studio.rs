@@ -1,7 +1,7 @@
 //! From an engine's output to everybody who wants it: cuts segments, offers them to origins at once, queues them for S3.
 //! Nothing here waits.
 
-use crate::engine::{Encoded, Output};
+use crate::engine::{By, Encoded, Output};
 use crate::packager::{Made, Packager, Part, Segment};
 use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist, settled_playlist};
 use crate::status::Status;
@@ -133,13 +133,21 @@ impl Studio {
             }
             Output::StandIn { rendition, by } => {
                 let name = self.rendition(rendition)?.named.name.clone();
-                let by = by.map(|by| self.rendition(by).map(|by| by.named.name.clone())).transpose()?;
-                let why = by.map(|by| format!("{name} shows the picture of {by}: encoding it as well was too slow"));
-                match &why {
-                    Some(why) => tracing::warn!(rendition = name, why, "a rendition is shed"),
+                let (mut shed, mut passed) = (None, None);
+                match by {
+                    Some(By::Encoder(by)) => {
+                        let by = &self.rendition(by)?.named.name;
+                        tracing::warn!(rendition = name, by, "a rendition is shed");
+                        shed = Some(format!("{name} shows the picture of {by}: encoding it as well was too slow"));
+                    }
+                    Some(By::Source(_)) => {
+                        tracing::info!(rendition = name, "the source is passed on as a rendition");
+                        passed = Some(format!("{name} is the source's own picture"));
+                    }
                     None => tracing::info!(rendition = name, "a rendition is encoded again"),
                 }
-                self.status.trouble(&format!("shed {name}"), why);
+                self.status.trouble(&format!("shed {name}"), shed);
+                self.status.remark(&name, passed);
                 Ok(())
             }
             Output::Cut { rendition } | Output::End { rendition } => {
@@ -154,9 +162,10 @@ impl Studio {
         self.renditions.get_mut(at).ok_or(StudioError::Unknown(at))
     }
 
-    /// Takes the parameters of rendition `at`, which are those of rendition `of`.
-    fn configure(&mut self, at: usize, of: usize, config: &[u8]) -> Result<(), StudioError> {
-        let coded = self.job.ladder.video.get(of).map(|video| (video.codec, video.width, video.height));
+    /// Takes the parameters of rendition `at`, which are those of `of`.
+    fn configure(&mut self, at: usize, of: By, config: &[u8]) -> Result<(), StudioError> {
+        let (By::Encoder(like) | By::Source(like)) = of;
+        let coded = self.job.ladder.video.get(like).map(|video| (video.codec, video.width, video.height));
         let rendition = self.rendition(at)?;
         let named = &mut rendition.named;
         let unusable = |rendition: &str, what: String| StudioError::Parameters { rendition: rendition.to_owned(), what };
@@ -165,8 +174,8 @@ impl Studio {
                 let side = |pixels: u32| u16::try_from(pixels).map_err(|error| unusable(&named.name, error.to_string()));
                 let codec = cmaf::codec_of_record(coded, config).map_err(|what| unusable(&named.name, what))?;
                 let init = cmaf::video_init(coded, side(width)?, side(height)?, config)?;
-                // A stand-in's pictures are smaller: who can decode the rendition's own can decode those.
-                if of == at || named.codec.is_empty() {
+                // Who can decode the rendition's own can decode a stand-in's: its pictures are smaller, or the source's are of no higher profile.
+                if of == By::Encoder(at) || named.codec.is_empty() {
                     named.codec = codec;
                 }
                 init

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use lectern_crds::{Encoder, Exposure, POOL_LABEL, StreamPool, cameras_secret};
+use lectern_crds::{Encoder, Exposure, POOL_LABEL, Passthrough, StreamPool, cameras_secret};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -255,6 +255,9 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
     env.extend(budget.megapixels_per_second.map(|mega| ("LECTERN_MEGAPIXELS_PER_SECOND", mega.to_string())));
     env.extend(budget.gpu_sessions.map(|sessions| ("LECTERN_GPU_SESSIONS", sessions.to_string())));
     env.extend(budget.gpu_memory_mib.map(|mib| ("LECTERN_GPU_MEMORY_MIB", mib.to_string())));
+    if pool.spec.transcoder.passthrough == Passthrough::Never {
+        env.push(("LECTERN_PASSTHROUGH", "false".to_owned()));
+    }
     env.push(("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()));
     let gpu = pool.spec.transcoder.encoder == Encoder::Nvenc;
     if gpu {

@@ -268,7 +268,7 @@ mod tests {
 
     fn running(confirmed: Option<u64>) -> TranscoderState {
         let confirmed = confirmed.map(SegmentNumber);
-        TranscoderState::Running { confirmed, live_edge: SegmentNumber(9), lag: Ticks(0), bitrate: 1, trouble: None }
+        TranscoderState::Running { confirmed, live_edge: SegmentNumber(9), lag: Ticks(0), bitrate: 1, trouble: None, remark: None }
     }
 
     fn announced(reports: &Reports, changes: &mut mpsc::UnboundedReceiver<Change>, report: Report) -> bool {

@@ -111,9 +111,9 @@ pub fn transcoding(facts: &Facts<'_>) -> Claim {
     if let Some(said) = facts.transcoder() {
         let pod = &said.pod;
         match &said.run.state {
-            TranscoderState::Running { trouble: None, .. } => return claim(TRANSCODING, Truth::True, "Running", format!("in {pod}")),
-            TranscoderState::Running { trouble: Some(trouble), .. } => {
-                return claim(TRANSCODING, Truth::True, "Running", format!("in {pod}; {trouble}"));
+            TranscoderState::Running { trouble, remark, .. } => {
+                let said = [Some(format!("in {pod}")), trouble.clone(), remark.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ");
+                return claim(TRANSCODING, Truth::True, "Running", said);
             }
             TranscoderState::Starting { waiting_for: None } => return no("Starting", &format!("in {pod}")),
             TranscoderState::Starting { waiting_for: Some(what) } if what.starts_with("S3") => return no("StorageUnreachable", what),

@@ -105,7 +105,7 @@ fn said(attempt: u32, state: TranscoderState) -> Option<TranscoderSaid> {
 
 fn running(confirmed: Option<u64>) -> TranscoderState {
     let confirmed = confirmed.map(SegmentNumber);
-    TranscoderState::Running { confirmed, live_edge: SegmentNumber(9), lag: Ticks(0), bitrate: 700_000, trouble: None }
+    TranscoderState::Running { confirmed, live_edge: SegmentNumber(9), lag: Ticks(0), bitrate: 700_000, trouble: None, remark: None }
 }
 
 /// The stream through one look after another, each status being written as it is planned.

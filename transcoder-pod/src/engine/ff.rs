@@ -79,6 +79,11 @@ pub fn captions(picture: &frame::Video) -> Vec<Triplet> {
     picture.side_data(frame::side_data::Type::A53CC).map(|data| triplets(data.data()).collect()).unwrap_or_default()
 }
 
+/// Whether a picture is to be shown rotated or mirrored.
+pub fn is_turned(picture: &frame::Video) -> bool {
+    picture.side_data(frame::side_data::Type::DisplayMatrix).is_some()
+}
+
 /// The field of an interlaced picture that is shown first, as a picture of half the height on the same pixels.
 pub fn first_field(picture: &frame::Video) -> Result<frame::Video, Error> {
     let mut field = share(picture)?;

@@ -3,12 +3,13 @@
 use super::audio::{AudioEncoder, FORMAT};
 use super::audio_grid::{AudioGrid, FRAME, SoundFrame};
 use super::outlet::Follower;
+use super::pass::Pass;
 use super::rung::{Picture, Told};
 use super::shed::{Rungs, StandIn};
 use super::tail::tail;
 use super::video::VideoEncoder;
 use super::video_grid::VideoGrid;
-use super::{Engine, EngineError, Input, Order, Output, decode, ff, put};
+use super::{By, Engine, EngineError, Input, Order, Output, decode, ff, put};
 use bytes::Bytes;
 use ffmpeg_next::codec::decoder;
 use ffmpeg_next::software::resampling;
@@ -33,6 +34,8 @@ pub struct Libav {
     audio: Option<Audio>,
     renditions: Vec<Rendition>,
     rungs: Rungs,
+    /// The renditions that the source may be passed on as.
+    passes: Vec<Pass>,
     /// How far the renditions have pictures, by frame rate.
     shown: Vec<VideoGrid>,
     sounds: Vec<AudioEncoder>,
@@ -74,6 +77,7 @@ impl Libav {
             video: None,
             audio: None,
             renditions: Vec::new(),
+            passes: Vec::new(),
             shown: rates.into_iter().map(VideoGrid::new).collect(),
             sounds: Vec::new(),
             grid: AudioGrid::default(),
@@ -98,13 +102,13 @@ impl Libav {
         self.drain_video()?;
         self.video = None; // it could do nothing with the new codec
         match decode::open(codec, &config).and_then(|opened| opened.video()) {
-            Ok(decoder) => self.video = Some(Video { codec, config, decoder }),
+            Ok(decoder) => self.video = Some(Video { codec, config: config.clone(), decoder }),
             Err(error) => return self.unusable(codec, error),
         }
         if self.renditions.is_empty() {
             self.start_renditions()?;
         }
-        Ok(())
+        self.pass(|pass| pass.configured(codec, &config))
     }
 
     /// As for pictures: sound is resampled to what the renditions were opened for.
@@ -137,10 +141,13 @@ impl Libav {
         for (at, rendition) in self.order.ladder.video.iter().enumerate() {
             let (told, waiting) = sync_channel(WAITING);
             let (order, out, name) = (self.order.clone(), self.out.clone(), rendition.name.clone());
+            let pass = Pass::new(at, rendition, &order);
+            let own = pass.as_ref().map(Pass::own).unwrap_or_default();
+            self.passes.extend(pass);
             let rendition = rendition.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("encode-{name}"))
-                .spawn(move || VideoEncoder::open(at, rendition, order, out)?.run(waiting))
+                .spawn(move || VideoEncoder::open(at, rendition, order, out, own)?.run(waiting))
                 .map_err(|source| EngineError::Thread { rendition: name.clone(), source })?;
             self.renditions.push(Rendition { name, told, thread });
         }
@@ -148,6 +155,9 @@ impl Libav {
     }
 
     fn unit(&mut self, unit: &AccessUnit) -> Result<(), EngineError> {
+        if unit.track == Track::Video {
+            self.pass_on(unit)?;
+        }
         let mut packet = Packet::copy(&unit.payload);
         packet.set_pts(i64::try_from(unit.pts.0).ok());
         packet.set_dts(i64::try_from(unit.dts.0).ok());
@@ -171,6 +181,18 @@ impl Libav {
         }
     }
 
+    /// Lets the source be every rendition that it agrees with, but for those that are shed.
+    fn pass_on(&mut self, unit: &AccessUnit) -> Result<(), EngineError> {
+        let shed: BTreeSet<usize> = self.passes.iter().map(Pass::rendition).filter(|at| self.rungs.is_shed(*at)).collect();
+        self.pass(|pass| if shed.contains(&pass.rendition()) { pass.interrupt() } else { pass.take(unit) })
+    }
+
+    /// Tells the renditions what comes of something that the source did.
+    fn pass(&mut self, mut what: impl FnMut(&mut Pass) -> Vec<Told>) -> Result<(), EngineError> {
+        let told: Vec<_> = self.passes.iter_mut().map(|pass| (pass.rendition(), what(pass))).collect();
+        told.into_iter().flat_map(|(at, told)| told.into_iter().map(move |told| (at, told))).try_for_each(|(at, told)| self.tell(at, told))
+    }
+
     fn pictures(&mut self) -> Result<(), EngineError> {
         while let Some(video) = &mut self.video {
             let mut decoded = frame::Video::empty();
@@ -182,6 +204,7 @@ impl Libav {
             if !triplets.is_empty() {
                 let _ = put(&self.out, Output::Captions { at: Ticks(pts), triplets }); // as in VideoEncoder::open
             }
+            self.pass(|pass| pass.shown(&decoded))?;
             self.show(&Picture::Frame(Arc::new(decoded), Ticks(pts)))?;
         }
         Ok(())
@@ -214,13 +237,14 @@ impl Libav {
 
     /// Lets the rendition below stand in for the costliest one, from the next segment on.
     fn shed(&mut self) -> Result<(), EngineError> {
+        let free: BTreeSet<usize> = self.passes.iter().filter(|pass| pass.is_armed()).map(Pass::rendition).collect();
         // Without pictures there is nothing to shed; the rungs must not think so.
-        let Some(StandIn { rendition, by }) = self.renditions.first().and_then(|_| self.rungs.shed()) else { return Ok(()) };
+        let Some(StandIn { rendition, by }) = self.renditions.first().and_then(|_| self.rungs.shed(|at| free.contains(&at))) else { return Ok(()) };
         let from = self.next_segment();
         let follower = Follower { rendition, told: self.renditions[rendition].told.clone(), from, until: None, begun: false };
-        self.tell(rendition, Told::Turn(from))?;
+        self.tell(rendition, Told::Turn { at: from, hurry: true })?;
         self.tell(by, Told::Lead(follower))?;
-        let _ = put(&self.out, Output::StandIn { rendition, by: Some(by) }); // as in show
+        let _ = put(&self.out, Output::StandIn { rendition, by: Some(By::Encoder(by)) }); // as in show
         Ok(())
     }
 
@@ -229,7 +253,7 @@ impl Libav {
         let Some(StandIn { rendition, by }) = self.rungs.restore() else { return Ok(()) };
         let until = self.next_segment();
         self.tell(by, Told::Leave(rendition, until))?;
-        self.tell(rendition, Told::Turn(until))?;
+        self.tell(rendition, Told::Turn { at: until, hurry: false })?;
         let _ = put(&self.out, Output::StandIn { rendition, by: None }); // as in show
         Ok(())
     }
@@ -245,6 +269,7 @@ impl Libav {
         let sound = self.grid.expected().and_then(|next| next.checked_sub(1)).map(|last| last / FRAME as u64 * FRAME as u64);
         let tail = tail(self.shown.iter().filter_map(VideoGrid::last), sound, self.order.segment_duration);
         if let Some(until) = tail.hold {
+            self.pass(Pass::interrupt)?; // the source has no picture in that segment
             self.show(&Picture::Hold(until))?;
         }
         match tail.silence {
@@ -309,8 +334,12 @@ impl Engine for Libav {
         match input {
             Input::Config { codec, config, .. } => self.configure(codec, config),
             Input::Unit(unit) => self.unit(&unit),
-            Input::Gap => self.drain_video(),
+            Input::Gap => {
+                self.pass(Pass::interrupt)?;
+                self.drain_video()
+            }
             Input::Fill(Track::Video, until) => {
+                self.pass(Pass::interrupt)?;
                 self.drain_video()?; // what is held back belongs before the slate
                 self.show(&Picture::Slate(until))
             }
@@ -322,6 +351,7 @@ impl Engine for Libav {
                 for sound in &self.sounds {
                     sound.cut();
                 }
+                self.pass(Pass::cut)?;
                 self.show(&Picture::Cut)
             }
             Input::Shed => self.shed(),
@@ -332,6 +362,7 @@ impl Engine for Libav {
     fn finish(mut self: Box<Self>) -> Result<(), EngineError> {
         self.drain_video()?;
         self.even_out()?;
+        self.pass(Pass::finish)?;
         let rest = self.grid.flush();
         for mut sound in self.sounds.drain(..) {
             if let Some(rest) = &rest {

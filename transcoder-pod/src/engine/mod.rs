@@ -9,6 +9,8 @@ mod fit;
 mod libav;
 mod nvenc;
 mod outlet;
+mod pass;
+mod passing;
 mod plain;
 mod rung;
 mod scale;
@@ -88,6 +90,8 @@ pub struct Order {
     pub card: Card,
     /// What encodes, where there is a choice.
     pub encoder: Backend,
+    /// Where the source is what a rendition is to be, it may be that rendition.
+    pub passthrough: bool,
     /// Segments are cut into parts, whose target duration depends on the frame rate: only a rendition of the same rate can stand in then.
     pub parts: bool,
 }
@@ -112,6 +116,15 @@ impl From<Backend> for Class {
     }
 }
 
+/// Whose pictures a rendition is put out with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Those of the encoder of the rendition at this place in [`Ladder::names`].
+    Encoder(usize),
+    /// The source's own, which are as those of the rendition at this place are to be.
+    Source(usize),
+}
+
 /// What an engine puts out, in the order of time per rendition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -119,8 +132,8 @@ pub enum Output {
     Config {
         /// Place in [`Ladder::names`].
         rendition: usize,
-        /// Whose they are: another rendition's, where that one stands in.
-        of: usize,
+        /// Whose they are: another's, where that one stands in.
+        of: By,
         /// An AVC-, HEVC- or AV1CodecConfigurationRecord, or an AudioSpecificConfig.
         config: Bytes,
     },
@@ -145,13 +158,13 @@ pub enum Output {
         /// For people.
         why: String,
     },
-    /// From the start of a segment on a rendition is put out with the pictures of another one, or (`None`) with its own again. It may take a while
+    /// From the start of a segment on a rendition is put out with the pictures of somebody else, or (`None`) with its own again. It may take a while
     /// until that segment comes.
     StandIn {
         /// Place in [`Ladder::names`].
         rendition: usize,
         /// Whose pictures.
-        by: Option<usize>,
+        by: Option<By>,
     },
     /// The open segment will get nothing more.
     Cut {

@@ -22,13 +22,18 @@ pub enum Picture {
 pub enum Told {
     /// The next picture.
     Picture(Picture),
-    /// From this time on, a segment's start, the rendition is encoded if it was not, and is not if it was.
-    Turn(Ticks),
+    /// From a time on the rendition is encoded if it was not, and is not if it was.
+    Turn {
+        /// A segment's start.
+        at: Ticks,
+        /// The encoder is too slow.
+        hurry: bool,
+    },
     /// Stand in for another rendition.
     Lead(Follower),
     /// And no longer, from this time on.
     Leave(usize, Ticks),
-    /// Of the rendition that stands in for this one.
+    /// Of whoever stands in for this one.
     Relayed(Step),
 }
 

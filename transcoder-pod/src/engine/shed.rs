@@ -41,10 +41,11 @@ impl Rungs {
         Self { rungs: rungs.collect(), shed: Vec::new(), same_rate }
     }
 
-    /// Sheds the costliest rendition that another can stand in for: the next lower one. `None` where there is none left.
-    pub fn shed(&mut self) -> Option<StandIn> {
-        let whole = |at: &usize| self.shed.iter().all(|shed| shed.rendition != *at);
-        let stand_ins = (0..self.rungs.len()).filter(whole).filter_map(|rendition| {
+    /// Sheds the costliest rendition that another can stand in for: the next lower one. Not one that costs nothing now (`free`). `None` where there is
+    /// none left.
+    pub fn shed(&mut self, free: impl Fn(usize) -> bool) -> Option<StandIn> {
+        let whole = |at: &usize| !self.is_shed(*at);
+        let stand_ins = (0..self.rungs.len()).filter(whole).filter(|at| !free(*at)).filter_map(|rendition| {
             let above = &self.rungs[rendition];
             let fits = |at: &usize| {
                 let below = &self.rungs[*at];
@@ -60,8 +61,13 @@ impl Rungs {
 
     /// How many steps down there are in all.
     pub fn steps(mut self) -> usize {
-        while self.shed().is_some() {}
+        while self.shed(|_| false).is_some() {}
         self.shed.len()
+    }
+
+    /// Whether another stands in for it.
+    pub fn is_shed(&self, rendition: usize) -> bool {
+        self.shed.iter().any(|shed| shed.rendition == rendition)
     }
 
     /// Takes the last step back.
@@ -88,7 +94,7 @@ mod tests {
     }
 
     fn all(rungs: &mut Rungs) -> Vec<(usize, usize)> {
-        std::iter::from_fn(|| rungs.shed()).map(|it| (it.rendition, it.by)).collect()
+        std::iter::from_fn(|| rungs.shed(|_| false)).map(|it| (it.rendition, it.by)).collect()
     }
 
     #[test]
@@ -102,16 +108,24 @@ mod tests {
     }
 
     #[test]
+    fn what_costs_nothing_is_not_shed() {
+        let mut rungs = Rungs::of(&ladder(&[(1080, VideoCodec::H264, 30), (720, VideoCodec::H264, 30), (360, VideoCodec::H264, 30)]), true);
+        assert_eq!(rungs.shed(|at| at == 0), Some(StandIn { rendition: 1, by: 2 }));
+        assert_eq!((rungs.is_shed(1), rungs.shed(|at| at == 0)), (true, None));
+        assert_eq!(rungs.shed(|_| false), Some(StandIn { rendition: 0, by: 2 }));
+    }
+
+    #[test]
     fn a_codec_with_one_rendition_keeps_it() {
         let mut rungs = Rungs::of(&ladder(&[(1080, VideoCodec::Av1, 30), (720, VideoCodec::H264, 30)]), false);
-        assert_eq!(rungs.shed(), None);
+        assert_eq!(rungs.shed(|_| false), None);
     }
 
     #[test]
     fn parts_need_the_same_frame_rate() {
         let mixed = ladder(&[(1080, VideoCodec::H264, 60), (720, VideoCodec::H264, 30)]);
-        assert_eq!(Rungs::of(&mixed, true).shed(), None);
-        assert_eq!(Rungs::of(&mixed, false).shed(), Some(StandIn { rendition: 0, by: 1 }));
+        assert_eq!(Rungs::of(&mixed, true).shed(|_| false), None);
+        assert_eq!(Rungs::of(&mixed, false).shed(|_| false), Some(StandIn { rendition: 0, by: 1 }));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::rung::{Hurry, Picture, Told};
 use super::scale::Scaler;
 use super::software::Keyframes;
 use super::video_grid::{Place, VideoGrid};
-use super::{Backend, Encoded, EngineError, Order, Output, coded, ff, nvenc, software};
+use super::pass::Own;
+use super::{Backend, By, Encoded, EngineError, Order, Output, coded, ff, nvenc, software};
 use ffmpeg_next::codec::encoder;
 use ffmpeg_next::frame::side_data::Type::A53CC;
 use ffmpeg_next::{Packet, frame, picture};
@@ -44,6 +45,8 @@ pub struct VideoEncoder {
     /// Captions of pictures that the encoder has, by their slots.
     carried: VecDeque<(u64, Vec<Triplet>)>,
     outlet: Outlet,
+    /// Told what the encoder says of itself.
+    own: Own,
 }
 
 /// The picture that was shown last: it is repeated where one is missing.
@@ -56,7 +59,7 @@ enum Last {
 
 impl VideoEncoder {
     /// Opens the encoder of `rendition`, which is number `at` of the ladder, and puts out its parameters.
-    pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>) -> Result<Self, EngineError> {
+    pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>, own: Own) -> Result<Self, EngineError> {
         let keyframes = software::keyframes(&rendition, order.segment_duration);
         let grid = VideoGrid::new(rendition.frame_rate);
         let scaler = Scaler::new(rendition.width, rendition.height);
@@ -78,6 +81,7 @@ impl VideoEncoder {
             captions: Pending::default(),
             carried: VecDeque::new(),
             outlet: Outlet::new(at, out),
+            own,
         };
         opened.begin()?;
         Ok(opened)
@@ -95,7 +99,7 @@ impl VideoEncoder {
                 }
                 Told::Picture(Picture::Cut) if self.encoder.is_some() => self.put(Output::Cut { rendition: self.at }),
                 Told::Picture(Picture::Cut) => {} // whoever stands in is told as well
-                Told::Turn(at) => self.turn(at),
+                Told::Turn { at, hurry } => self.turn(at, hurry)?,
                 Told::Lead(follower) => self.outlet.lead(follower),
                 Told::Leave(rendition, until) => self.outlet.leave(rendition, until),
                 Told::Relayed(step) => self.outlet.take(Maker::Below, step),
@@ -139,15 +143,19 @@ impl VideoEncoder {
         let config = coded::record(self.rendition.codec, &ff::extradata(&encoder)).map_err(EngineError::Parameters)?;
         self.encoder = Some(encoder);
         self.given = 0;
-        self.put(Output::Config { rendition: self.at, of: self.at, config });
+        let _ = self.own.set(config.clone()); // it says the same of itself each time
+        self.put(Output::Config { rendition: self.at, of: By::Encoder(self.at), config });
         Ok(())
     }
 
-    fn turn(&mut self, at: Ticks) {
-        if self.encoder.is_some() && self.turns.is_empty() {
+    fn turn(&mut self, at: Ticks, hurry: bool) -> Result<(), EngineError> {
+        if hurry && self.encoder.is_some() && self.turns.is_empty() {
             self.hurry = Hurry::begin(self.rendition.frame_rate, self.order.parts, self.grid.next());
         }
         self.turns.push_back(at);
+        // A source that is earlier than its slots was shown beyond that time before it was found not to go on.
+        let missed = self.grid.taken_from(at);
+        if self.encoder.is_none() { self.repeat(missed) } else { Ok(()) }
     }
 
     /// Gets out of the encoder what it still has.

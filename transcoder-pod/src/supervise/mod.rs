@@ -51,6 +51,9 @@ pub struct SuperviseArgs {
     /// What encodes H.264 and HEVC.
     #[arg(long, env = "LECTERN_ENCODER", value_enum, default_value_t)]
     encoder: Backend,
+    /// Whether a source that is what a rendition is to be (H.264, size, rate, keyframes, bit rate) is passed on as that rendition.
+    #[arg(long, env = "LECTERN_PASSTHROUGH", action = clap::ArgAction::Set, default_value_t = true)]
+    passthrough: bool,
     /// The bucket that the runs' objects go to.
     #[arg(long, env = "LECTERN_BUCKET")]
     bucket: String,
@@ -110,6 +113,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             bucket,
             pod: args.pod.clone(),
             encoder: args.encoder,
+            passthrough: args.passthrough,
             peer_tls_dir: args.peer_tls.peer_tls_dir,
             board: board.clone(),
             purse: purse.clone(),

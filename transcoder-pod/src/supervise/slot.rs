@@ -51,6 +51,8 @@ pub struct Slots {
     pub pod: PodArgs,
     /// What encodes.
     pub encoder: Backend,
+    /// Whether a source may be passed on as a rendition that it agrees with.
+    pub passthrough: bool,
     /// Where the pod's certificate for shards is.
     pub peer_tls_dir: Option<PathBuf>,
     /// What the report says.
@@ -154,6 +156,7 @@ impl Slots {
         };
         let given = ChildJob {
             encoder: self.encoder,
+            passthrough: self.passthrough,
             job: job.clone(),
             owner: Owner(format!("{}/{number}", self.pod.pod_name)),
             pod_ip: self.pod.pod_ip,

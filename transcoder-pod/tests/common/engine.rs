@@ -5,7 +5,7 @@ use bytes::{BufMut as _, Bytes};
 use lectern_contract::feed::FeedFrame;
 use lectern_contract::{Ladder, PartCount, SegmentDuration, Ticks, VideoCodec, VideoRendition};
 use lectern_media::{aac::AacConfig, cmaf};
-use lectern_transcoder_pod::engine::{Backend, Card, Engine, Input, Libav, Order, Output};
+use lectern_transcoder_pod::engine::{Backend, By, Card, Engine, Input, Libav, Order, Output};
 use lectern_transcoder_pod::packager::{self, Packager, Segment};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,10 +50,14 @@ pub fn transcode_inputs(ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTre
 }
 
 pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
-    let (out, mut outputs) = tokio::sync::mpsc::channel(64);
     let card = Card { title: "Algebra I".into(), text: "Back soon".into() };
-    let shapes = ladder.clone();
-    let order = Order { ladder, segment_duration: TWO, from, card, encoder, parts: true };
+    made_of(Order { ladder, segment_duration: TWO, from, card, encoder, passthrough: true, parts: true }, inputs)
+}
+
+/// What comes of `inputs`.
+pub fn made_of(order: Order, inputs: Vec<Input>) -> BTreeMap<usize, Made> {
+    let (shapes, parts) = (order.ladder.clone(), order.parts.then_some(PartCount::LOW_LATENCY));
+    let (out, mut outputs) = tokio::sync::mpsc::channel(64);
     let feeder = std::thread::spawn(move || {
         let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out).unwrap());
         inputs.into_iter().for_each(|input| engine.push(input).unwrap());
@@ -71,10 +75,10 @@ pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: 
             | Output::End { rendition } => *rendition,
         };
         let timescale = if rendition < shapes.video.len() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
-        let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, Some(PartCount::LOW_LATENCY), None));
+        let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, parts, None));
         let made = made.entry(rendition).or_default();
         match output {
-            Output::Config { of, config, .. } => {
+            Output::Config { of: By::Encoder(of) | By::Source(of), config, .. } => {
                 made.segments.extend(segments(packager.set_init(made.init.len() as u32).unwrap()));
                 made.init.push(match shapes.video.get(of) {
                     Some(video) => cmaf::video_init(video.codec, video.width as u16, video.height as u16, &config).unwrap(),

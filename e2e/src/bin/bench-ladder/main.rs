@@ -62,7 +62,7 @@ fn main() -> Result<()> {
 }
 
 fn video(height: u32, codec: VideoCodec, bitrate: u64) -> VideoRendition {
-    let width = height * 16 / 9;
+    let width = (height * 16 / 9).next_multiple_of(2);
     VideoRendition { name: format!("{height}p-{codec:?}").to_lowercase(), width, height, frame_rate: RATE, codec, bitrate }
 }
 
@@ -177,6 +177,7 @@ fn transcode(
         from: Ticks(0),
         card: Card::default(),
         encoder: Backend::Software,
+        passthrough: false,
         parts: true,
     };
     let engine = std::thread::spawn(move || {

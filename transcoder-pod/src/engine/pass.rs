@@ -1,0 +1,162 @@
+//! The access units of the source as the samples of a rendition: what [`passing`](super::passing) decides, done.
+
+use super::outlet::Step;
+use super::passing::{Move, Passing, Unit};
+use super::rung::Told;
+use super::{By, Encoded, Order, Output, ff};
+use bytes::Bytes;
+use ffmpeg_next::format::Pixel;
+use ffmpeg_next::frame;
+use lectern_contract::feed::{AccessUnit, Codec};
+use lectern_contract::{Ticks, VideoCodec, VideoRendition};
+use lectern_media::avc::{self, AvcConfig};
+use std::sync::{Arc, OnceLock};
+
+/// What a rendition's own encoder says of itself, once it is open.
+pub type Own = Arc<OnceLock<Bytes>>;
+
+/// The profiles that contain each other by their numbers: Baseline, Main, High (ISO/IEC 14496-10 §A.2).
+const PROFILES: [u8; 3] = [66, 77, 100];
+
+/// A rendition that the source may be passed on as.
+pub struct Pass {
+    rendition: usize,
+    size: (u32, u32),
+    frame: Ticks,
+    own: Own,
+    passing: Passing,
+    source: Option<AvcConfig>,
+    /// The newest sample: it lasts until the next one.
+    pending: Option<Encoded>,
+    /// Something was passed since the encoder last stopped.
+    is_on: bool,
+}
+
+impl Pass {
+    /// For number `at` of the ladder, if it is one that a source can agree with: in H.264, and not cut into parts (a part that lacks a picture
+    /// could not be filled any more).
+    pub fn new(at: usize, rendition: &VideoRendition, order: &Order) -> Option<Self> {
+        let passing = Passing::new(rendition.frame_rate, rendition.bitrate, order.segment_duration)?;
+        let can = order.passthrough && !order.parts && rendition.codec == VideoCodec::H264;
+        can.then(|| Self {
+            rendition: at,
+            size: (rendition.width, rendition.height),
+            frame: Ticks(lectern_contract::TICKS_PER_SECOND / u64::from(rendition.frame_rate)), // not zero, says Passing
+            own: Own::default(),
+            passing,
+            source: None,
+            pending: None,
+            is_on: false,
+        })
+    }
+
+    /// Its place in the ladder.
+    pub const fn rendition(&self) -> usize {
+        self.rendition
+    }
+
+    /// Whether its encoder rests, or will soon.
+    pub const fn is_armed(&self) -> bool {
+        self.passing.is_armed()
+    }
+
+    /// Where the rendition's encoder says what it is.
+    pub fn own(&self) -> Own {
+        self.own.clone()
+    }
+
+    /// The source is coded like this from here on.
+    pub fn configured(&mut self, codec: Codec, config: &[u8]) -> Vec<Told> {
+        self.source = Some(codec).filter(|codec| *codec == Codec::H264).and_then(|_| AvcConfig::parse(config).ok());
+        self.done(|passing| passing.agrees(false))
+    }
+
+    /// A picture of the source, decoded.
+    pub fn shown(&mut self, picture: &frame::Video) -> Vec<Told> {
+        let agrees = self.source.as_ref().is_some_and(|source| self.is_within_own(source))
+            && (picture.format(), picture.width(), picture.height()) == (Pixel::YUV420P, self.size.0, self.size.1)
+            && !picture.is_interlaced()
+            && !ff::is_turned(picture)
+            && matches!((picture.aspect_ratio().0, picture.aspect_ratio().1), (0, _) | (1, 1));
+        self.done(|passing| passing.agrees(agrees))
+    }
+
+    /// Who can decode what the encoder makes can decode the source: the playlists need not say anything else of it.
+    fn is_within_own(&self, source: &AvcConfig) -> bool {
+        let Some(own) = self.own.get().and_then(|record| AvcConfig::parse(record).ok()) else { return false };
+        PROFILES.contains(&source.profile) && source.profile <= own.profile && source.level <= own.level
+    }
+
+    /// The next access unit of the source.
+    pub fn take(&mut self, unit: &AccessUnit) -> Vec<Told> {
+        let Some(data) = self.source.as_ref().and_then(|source| source.without_sets(&unit.payload)) else { return self.interrupt() };
+        let idr = unit.keyframe && avc::is_idr(&data);
+        let seen = Unit { dts: unit.dts, pts: unit.pts, idr, bytes: data.len() };
+        match self.passing.take(seen) {
+            Some(Move::Pass(start)) => {
+                let mut told = self.ends(start);
+                if !std::mem::replace(&mut self.is_on, true) {
+                    let config = self.source.as_ref().map(AvcConfig::encode).unwrap_or_default(); // there, or data would not be
+                    let by = By::Source(self.rendition);
+                    told.push(relayed(Output::Config { rendition: self.rendition, of: by, config }));
+                    told.push(relayed(Output::StandIn { rendition: self.rendition, by: Some(by) }));
+                }
+                self.pending = Some(Encoded { start: start.0, duration: 0, sync: idr, data });
+                told
+            }
+            other => self.follow(other),
+        }
+    }
+
+    /// The source has stopped, or goes on elsewhere.
+    pub fn interrupt(&mut self) -> Vec<Told> {
+        self.done(Passing::interrupt)
+    }
+
+    /// The source has stopped, and the open segment gets nothing more.
+    pub fn cut(&mut self) -> Vec<Told> {
+        let mut told = self.finish();
+        if self.is_on {
+            told.push(relayed(Output::Cut { rendition: self.rendition }));
+        }
+        told.extend(self.interrupt());
+        told
+    }
+
+    /// The last sample, whatever comes after it.
+    pub fn finish(&mut self) -> Vec<Told> {
+        let end = self.pending.as_ref().map_or(0, |pending| pending.start).saturating_add(self.frame.0);
+        self.ends(Ticks(end))
+    }
+
+    fn done(&mut self, what: impl FnOnce(&mut Passing) -> Option<Move>) -> Vec<Told> {
+        let done = what(&mut self.passing);
+        self.follow(done)
+    }
+
+    fn follow(&mut self, done: Option<Move>) -> Vec<Told> {
+        match done {
+            Some(Move::Arm(at)) => vec![Told::Turn { at, hurry: false }],
+            Some(Move::Encode(at)) => {
+                let mut told = self.ends(at);
+                if std::mem::take(&mut self.is_on) {
+                    told.push(relayed(Output::StandIn { rendition: self.rendition, by: None }));
+                }
+                told.extend([Told::Relayed(Step::Over), Told::Turn { at, hurry: false }]);
+                told
+            }
+            Some(Move::Pass(_)) | None => Vec::new(), // only a unit is passed
+        }
+    }
+
+    /// The newest sample lasts until `end`.
+    fn ends(&mut self, end: Ticks) -> Vec<Told> {
+        let Some(pending) = self.pending.take() else { return Vec::new() };
+        let duration = u32::try_from(end.0.saturating_sub(pending.start)).unwrap_or(u32::MAX);
+        vec![relayed(Output::Sample { rendition: self.rendition, sample: Encoded { duration, ..pending } })]
+    }
+}
+
+fn relayed(output: Output) -> Told {
+    Told::Relayed(Step::Put(output))
+}

@@ -1,0 +1,189 @@
+//! A source that is what a rendition is to be is passed on as that rendition, for as long as it is, without a hole or a repetition.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use bytes::Bytes;
+use common::engine::{Made, TWO, inputs, made_of, write};
+use common::{folder, ladder, lecture, tool};
+use lectern_contract::feed::Track;
+use lectern_contract::Ticks;
+use lectern_transcoder_pod::engine::{Backend, Card, Input, Order};
+use std::collections::BTreeMap;
+
+const START: Ticks = Ticks(90_000);
+/// As `ladder()`'s first is to be, but for the keyframes: one a second, from `START` on.
+const LIKE: [&str; 12] = ["-bf", "0", "-g", "30", "-sc_threshold", "0", "-b:v", "300k", "-maxrate", "300k", "-bufsize", "150k"];
+
+/// Of `ladder()`: the source's size, 640 × 360, and 320 × 180.
+fn order(passthrough: bool) -> Order {
+    Order {
+        ladder: ladder(),
+        segment_duration: TWO,
+        from: Ticks(0),
+        card: Card::default(),
+        encoder: Backend::Software,
+        passthrough,
+        parts: false,
+    }
+}
+
+/// The lecture, late by so many milliseconds.
+fn sent(name: &str, seconds: u32, late: u64) -> Vec<Input> {
+    inputs(lecture(name, seconds, START.plus(Ticks::from_millis(late)), &LIKE))
+}
+
+/// The source's pictures.
+fn pictures(sent: &[Input]) -> Vec<Bytes> {
+    let picture = |input: &Input| match input {
+        Input::Unit(unit) if unit.track == Track::Video => Some(unit.payload.clone()),
+        _ => None,
+    };
+    sent.iter().filter_map(picture).collect()
+}
+
+/// The seconds of which all pictures of rendition 0 are the source's.
+fn passed(made: &Made, source: &[Bytes]) -> Vec<u64> {
+    let seconds = made.samples.iter().map(|sample| sample.0 / 90_000).collect::<std::collections::BTreeSet<_>>();
+    let of = |second: u64| made.samples.iter().zip(&made.coded).filter(move |(sample, _)| sample.0 / 90_000 == second);
+    seconds.into_iter().filter(|second| of(*second).all(|(_, coded)| source.contains(coded))).collect()
+}
+
+/// Every slot of each rendition is filled once, segments begin with keyframes where they are to, and those of each init section decode.
+fn is_whole(name: &str, made: &BTreeMap<usize, Made>, inits: &[usize]) {
+    let folder = folder(&format!("{name}-out"));
+    for (at, inits) in inits.iter().enumerate() {
+        let made = &made[&at];
+        assert!(made.ended);
+        let ends = |sample: &(u64, u32, bool)| sample.0 + u64::from(sample.1);
+        let broken: Vec<_> = made.samples.windows(2).filter(|pair| ends(&pair[0]) != pair[1].0).collect();
+        assert!(broken.is_empty(), "rendition {at}: a picture is missing or doubled: {broken:?}");
+        let number = |sample: &(u64, u32, bool)| sample.0 / TWO.ticks().0;
+        let begins = made.samples.windows(2).filter(|pair| number(&pair[0]) != number(&pair[1])).map(|pair| pair[1]);
+        begins.for_each(|(start, _, sync)| assert!(sync && start % TWO.ticks().0 == 0, "rendition {at}: a segment begins with {start}, {sync}"));
+        assert_eq!(made.init.len(), *inits, "rendition {at}");
+        let mut last = None;
+        for segment in &made.segments {
+            assert!(last.is_none_or(|last| segment.number.0 == last + 1), "rendition {at}: {last:?}, then {}", segment.number);
+            last = Some(segment.number.0);
+        }
+        for (number, init) in made.init.iter().enumerate() {
+            let own: Vec<_> = made.segments.iter().filter(|segment| segment.init == number as u32).cloned().collect();
+            assert!(!own.is_empty(), "rendition {at}: nothing is of init section {number}");
+            let path = write(&folder, &format!("{at}-{number}"), init, &own);
+            let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
+            assert_eq!(complaints.trim(), "", "rendition {at}, init section {number}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_agrees_is_passed_on() {
+    for late in [0, 21] {
+        let name = format!("pass-{late}");
+        let sent = sent(&name, 12, late);
+        let source = pictures(&sent);
+        let made = made_of(order(true), sent);
+        is_whole(&name, &made, &[2, 1]);
+        // It begins at 1 s: two segments from 2 s on are looked at, the next one is the encoder's.
+        assert_eq!(passed(&made[&0], &source), (8..13).collect::<Vec<_>>(), "{late}");
+        assert_eq!(passed(&made[&1], &source), [0; 0]);
+    }
+}
+
+#[test]
+fn unless_that_is_not_wanted_or_there_are_parts() {
+    for order in [order(false), Order { parts: true, ..order(true) }] {
+        let sent = sent("pass-never", 12, 0);
+        let source = pictures(&sent);
+        let made = made_of(order, sent);
+        is_whole("pass-never", &made, &[1, 1]);
+        assert_eq!(passed(&made[&0], &source), [0; 0]);
+    }
+}
+
+#[test]
+fn a_source_that_does_not_agree_is_encoded() {
+    let others: [(&str, &[&str]); 4] = [
+        ("gop", &["-g", "45"]),
+        ("b-frames", &["-bf", "2"]),
+        ("rate", &["-b:v", "900k", "-maxrate", "900k", "-bufsize", "450k"]),
+        ("size", &["-s", "480x360"]),
+    ];
+    for (what, other) in others {
+        let name = format!("pass-{what}");
+        let sent = inputs(lecture(&name, 11, START, &[&LIKE[..], other].concat()));
+        let source = pictures(&sent);
+        let made = made_of(order(true), sent);
+        is_whole(&name, &made, &[1, 1]);
+        assert_eq!(passed(&made[&0], &source), [0; 0], "{what}");
+    }
+}
+
+/// `sent` without the pictures from `from` to `to`, each in seconds; with `instead` in their place.
+fn without(sent: Vec<Input>, from: f64, to: f64, instead: Vec<Input>) -> Vec<Input> {
+    let within = |input: &Input| {
+        matches!(input, Input::Unit(unit) if unit.track == Track::Video && (from..to).contains(&unit.dts.as_secs_f64()))
+    };
+    let at = sent.iter().position(within).unwrap();
+    let (before, after) = sent.split_at(at);
+    before.iter().cloned().chain(instead).chain(after.iter().filter(|input| !within(input)).cloned()).collect()
+}
+
+#[test]
+fn where_the_source_breaks_off_the_encoder_goes_on() {
+    let gap: [(&str, Vec<Input>); 3] = [
+        ("hole", Vec::new()),
+        ("gap", vec![Input::Gap]),
+        ("slate", vec![Input::Fill(Track::Video, Ticks(90_000 * 10))]),
+    ];
+    for (what, instead) in gap {
+        let name = format!("pass-{what}");
+        let whole = sent(&name, 22, 0);
+        let source = pictures(&whole);
+        let made = made_of(order(true), without(whole, 9.5, 10.0, instead));
+        is_whole(&name, &made, &[4, 1]);
+        let passed = passed(&made[&0], &source);
+        assert!(passed.starts_with(&[8]) && !passed.contains(&10) && passed.ends_with(&[18, 19, 20, 21, 22]), "{what}: {passed:?}");
+    }
+}
+
+#[test]
+fn a_keyframe_that_does_not_come_is_made() {
+    // From 10.5 s on its keyframes are half a second late.
+    let mut all = sent("pass-keyframe", 10, 0);
+    all.truncate(all.iter().position(|input| matches!(input, Input::Unit(unit) if unit.dts.as_secs_f64() >= 10.5)).unwrap());
+    let again = inputs(lecture("pass-keyframe-again", 6, Ticks(945_000), &LIKE));
+    let source = pictures(&all);
+    all.extend(again);
+    let made = made_of(order(true), all);
+    is_whole("pass-keyframe", &made, &[3, 1]);
+    assert!(!passed(&made[&0], &source).contains(&12));
+}
+
+#[test]
+fn what_is_passed_is_not_shed_and_what_is_shed_is_not_passed() {
+    let mut all = sent("pass-shed", 16, 0);
+    let at = |all: &[Input], second: f64| all.iter().position(|input| matches!(input, Input::Unit(unit) if unit.dts.as_secs_f64() >= second)).unwrap();
+    let source = pictures(&all);
+    all.insert(at(&all, 9.0), Input::Shed);
+    let made = made_of(order(true), all.clone());
+    is_whole("pass-shed", &made, &[2, 1]);
+    assert_eq!(passed(&made[&0], &source), (8..17).collect::<Vec<_>>(), "there was nothing to shed");
+
+    let mut all = sent("pass-shed-first", 16, 0);
+    all.insert(at(&all, 1.5), Input::Shed);
+    let made = made_of(order(true), all);
+    is_whole("pass-shed-first", &made, &[2, 1]);
+    assert_eq!(passed(&made[&0], &source), [0; 0]);
+}
+
+#[test]
+fn who_goes_on_after_another_passes_on_as_well() {
+    let sent = sent("pass-successor", 16, 0);
+    let source = pictures(&sent);
+    let made = made_of(Order { from: Ticks(90_000 * 6), ..order(true) }, sent);
+    is_whole("pass-successor", &made, &[2, 1]);
+    assert_eq!(made[&0].samples[0].0, 90_000 * 6);
+    assert_eq!(passed(&made[&0], &source), (8..17).collect::<Vec<_>>());
+}
