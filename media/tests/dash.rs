@@ -55,7 +55,8 @@ fn text(of: &Mpd, stretches: [Stretch; 3]) -> String {
 fn golden(name: &str, text: &str) {
     let read = dash_mpd_core::parse(text).unwrap();
     assert_eq!(dash_mpd_core::check_conformity(&read), Vec::<String>::new());
-    let codecs: Vec<_> = read.periods.iter().flat_map(|it| &it.adaptations).flat_map(|it| &it.representations).map(|it| &it.codecs).collect();
+    let codecs: Vec<_> =
+        read.periods.iter().flat_map(|it| &it.adaptations).flat_map(|it| &it.representations).map(|it| &it.codecs).collect();
     assert!(!codecs.is_empty() && codecs.iter().all(|codec| codec.is_some()), "{codecs:?}");
     let path = format!("tests/golden/{name}");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -91,7 +91,8 @@ impl Status {
             let seconds: f64 = sizes.iter().map(|(_, duration)| duration.as_secs_f64()).sum();
             if seconds > 0.0 { (bytes as f64 * 8.0 / seconds) as u64 } else { 0 }
         };
-        let all = |said: &BTreeMap<String, String>| (!said.is_empty()).then(|| said.values().map(String::as_str).collect::<Vec<_>>().join("; "));
+        let all =
+            |said: &BTreeMap<String, String>| (!said.is_empty()).then(|| said.values().map(String::as_str).collect::<Vec<_>>().join("; "));
         TranscoderState::Running {
             confirmed: inner.confirmed,
             live_edge,

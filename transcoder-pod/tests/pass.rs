@@ -6,8 +6,8 @@ mod common;
 use bytes::Bytes;
 use common::engine::{Made, TWO, inputs, made_of, write};
 use common::{folder, ladder, lecture, tool};
-use lectern_contract::feed::Track;
 use lectern_contract::Ticks;
+use lectern_contract::feed::Track;
 use lectern_transcoder_pod::engine::{Backend, Card, Input, Order};
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ fn order(passthrough: bool) -> Order {
     }
 }
 
-/// The lecture, late by so many milliseconds.
+/// The lecture, late by so many milliseconds, and its pictures by 23 more: the time that AAC takes to begin.
 fn sent(name: &str, seconds: u32, late: u64) -> Vec<Input> {
     inputs(lecture(name, seconds, START.plus(Ticks::from_millis(late)), &LIKE))
 }
@@ -60,7 +60,9 @@ fn is_whole(name: &str, made: &BTreeMap<usize, Made>, inits: &[usize]) {
         assert!(broken.is_empty(), "rendition {at}: a picture is missing or doubled: {broken:?}");
         let number = |sample: &(u64, u32, bool)| sample.0 / TWO.ticks().0;
         let begins = made.samples.windows(2).filter(|pair| number(&pair[0]) != number(&pair[1])).map(|pair| pair[1]);
-        begins.for_each(|(start, _, sync)| assert!(sync && start % TWO.ticks().0 == 0, "rendition {at}: a segment begins with {start}, {sync}"));
+        begins.for_each(|(start, _, sync)| {
+            assert!(sync && start % TWO.ticks().0 == 0, "rendition {at}: a segment begins with {start}, {sync}")
+        });
         assert_eq!(made.init.len(), *inits, "rendition {at}");
         let mut last = None;
         for segment in &made.segments {
@@ -79,7 +81,7 @@ fn is_whole(name: &str, made: &BTreeMap<usize, Made>, inits: &[usize]) {
 
 #[test]
 fn a_source_that_agrees_is_passed_on() {
-    for late in [0, 21] {
+    for late in [0, 10] {
         let name = format!("pass-{late}");
         let sent = sent(&name, 12, late);
         let source = pictures(&sent);
@@ -89,6 +91,15 @@ fn a_source_that_agrees_is_passed_on() {
         assert_eq!(passed(&made[&0], &source), (8..13).collect::<Vec<_>>(), "{late}");
         assert_eq!(passed(&made[&1], &source), [0; 0]);
     }
+}
+
+#[test]
+fn a_source_that_is_too_late_for_its_segments_is_encoded() {
+    let sent = sent("pass-late", 11, 20);
+    let source = pictures(&sent);
+    let made = made_of(order(true), sent);
+    is_whole("pass-late", &made, &[1, 1]);
+    assert_eq!(passed(&made[&0], &source), [0; 0]);
 }
 
 #[test]
@@ -122,9 +133,8 @@ fn a_source_that_does_not_agree_is_encoded() {
 
 /// `sent` without the pictures from `from` to `to`, each in seconds; with `instead` in their place.
 fn without(sent: Vec<Input>, from: f64, to: f64, instead: Vec<Input>) -> Vec<Input> {
-    let within = |input: &Input| {
-        matches!(input, Input::Unit(unit) if unit.track == Track::Video && (from..to).contains(&unit.dts.as_secs_f64()))
-    };
+    let within =
+        |input: &Input| matches!(input, Input::Unit(unit) if unit.track == Track::Video && (from..to).contains(&unit.dts.as_secs_f64()));
     let at = sent.iter().position(within).unwrap();
     let (before, after) = sent.split_at(at);
     before.iter().cloned().chain(instead).chain(after.iter().filter(|input| !within(input)).cloned()).collect()
@@ -132,11 +142,8 @@ fn without(sent: Vec<Input>, from: f64, to: f64, instead: Vec<Input>) -> Vec<Inp
 
 #[test]
 fn where_the_source_breaks_off_the_encoder_goes_on() {
-    let gap: [(&str, Vec<Input>); 3] = [
-        ("hole", Vec::new()),
-        ("gap", vec![Input::Gap]),
-        ("slate", vec![Input::Fill(Track::Video, Ticks(90_000 * 10))]),
-    ];
+    let gap: [(&str, Vec<Input>); 3] =
+        [("hole", Vec::new()), ("gap", vec![Input::Gap]), ("slate", vec![Input::Fill(Track::Video, Ticks(90_000 * 10))])];
     for (what, instead) in gap {
         let name = format!("pass-{what}");
         let whole = sent(&name, 22, 0);
@@ -164,7 +171,9 @@ fn a_keyframe_that_does_not_come_is_made() {
 #[test]
 fn what_is_passed_is_not_shed_and_what_is_shed_is_not_passed() {
     let mut all = sent("pass-shed", 16, 0);
-    let at = |all: &[Input], second: f64| all.iter().position(|input| matches!(input, Input::Unit(unit) if unit.dts.as_secs_f64() >= second)).unwrap();
+    let at = |all: &[Input], second: f64| {
+        all.iter().position(|input| matches!(input, Input::Unit(unit) if unit.dts.as_secs_f64() >= second)).unwrap()
+    };
     let source = pictures(&all);
     all.insert(at(&all, 9.0), Input::Shed);
     let made = made_of(order(true), all.clone());

@@ -138,9 +138,10 @@ fn recording_changed(before: Option<&Recording>, now: Option<&Recording>) -> boo
 
 fn transcoder_changed(before: &TranscoderRun, now: &TranscoderRun) -> bool {
     let state = match (&before.state, &now.state) {
-        (TranscoderState::Running { confirmed: a, trouble: b, remark: c, .. }, TranscoderState::Running { confirmed: x, trouble: y, remark: z, .. }) => {
-            a.is_some() != x.is_some() || b.is_some() != y.is_some() || c != z
-        }
+        (
+            TranscoderState::Running { confirmed: a, trouble: b, remark: c, .. },
+            TranscoderState::Running { confirmed: x, trouble: y, remark: z, .. },
+        ) => a.is_some() != x.is_some() || b.is_some() != y.is_some() || c != z,
         (before, now) => before != now,
     };
     state || before.attempt != now.attempt || before.epoch != now.epoch

@@ -112,7 +112,8 @@ pub fn transcoding(facts: &Facts<'_>) -> Claim {
         let pod = &said.pod;
         match &said.run.state {
             TranscoderState::Running { trouble, remark, .. } => {
-                let said = [Some(format!("in {pod}")), trouble.clone(), remark.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ");
+                let said =
+                    [Some(format!("in {pod}")), trouble.clone(), remark.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ");
                 return claim(TRANSCODING, Truth::True, "Running", said);
             }
             TranscoderState::Starting { waiting_for: None } => return no("Starting", &format!("in {pod}")),

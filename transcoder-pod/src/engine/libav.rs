@@ -239,7 +239,9 @@ impl Libav {
     fn shed(&mut self) -> Result<(), EngineError> {
         let free: BTreeSet<usize> = self.passes.iter().filter(|pass| pass.is_armed()).map(Pass::rendition).collect();
         // Without pictures there is nothing to shed; the rungs must not think so.
-        let Some(StandIn { rendition, by }) = self.renditions.first().and_then(|_| self.rungs.shed(|at| free.contains(&at))) else { return Ok(()) };
+        let Some(StandIn { rendition, by }) = self.renditions.first().and_then(|_| self.rungs.shed(|at| free.contains(&at))) else {
+            return Ok(());
+        };
         let from = self.next_segment();
         let follower = Follower { rendition, told: self.renditions[rendition].told.clone(), from, until: None, begun: false };
         self.tell(rendition, Told::Turn { at: from, hurry: true })?;

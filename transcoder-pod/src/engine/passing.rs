@@ -68,7 +68,9 @@ impl Passing {
     /// For a rendition of `rate` pictures and `bitrate` bits a second. `None` where segments do not hold a whole number of pictures.
     pub fn new(rate: u32, bitrate: u64, duration: SegmentDuration) -> Option<Self> {
         let (rate, ticks) = (u64::from(rate), duration.ticks().0);
-        let slots = Some(rate * ticks).filter(|slots| *slots > 0 && slots.is_multiple_of(TICKS_PER_SECOND)).map(|slots| slots / TICKS_PER_SECOND)?;
+        let slots = Some(rate * ticks)
+            .filter(|slots| *slots > 0 && slots.is_multiple_of(TICKS_PER_SECOND))
+            .map(|slots| slots / TICKS_PER_SECOND)?;
         let most = bitrate.saturating_mul(ticks) / TICKS_PER_SECOND / 8;
         Some(Self { rate, slots, duration, most, agrees: false, open: None, good: 0, from: None })
     }
@@ -97,9 +99,12 @@ impl Passing {
                 open.bytes += unit.bytes as u64;
                 (open.start, open.filled - 1)
             });
-            return start.filter(|(start, _)| self.from.is_some_and(|from| from <= *start)).map(|(start, slot)| Move::Pass(self.slot(start, slot)));
+            return start
+                .filter(|(start, _)| self.from.is_some_and(|from| from <= *start))
+                .map(|(start, slot)| Move::Pass(self.slot(start, slot)));
         }
-        let good = self.open.as_ref().is_some_and(|open| whole && open.bytes <= self.most);
+        let most = if self.is_armed() { self.most } else { self.most / 10 * 9 }; // else one that is just within it would come and go
+        let good = self.open.as_ref().is_some_and(|open| whole && open.bytes <= most);
         let next = Self::begun_by(unit, self.duration);
         let Some(start) = next.as_ref().map(|next| next.start).filter(|_| fits && good) else {
             let ends = self.interrupt();
@@ -158,7 +163,7 @@ mod tests {
     const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
 
     fn passing() -> Passing {
-        let mut passing = Passing::new(30, 240_000, TWO).unwrap();
+        let mut passing = Passing::new(30, 300_000, TWO).unwrap();
         assert_eq!(passing.agrees(true), None);
         passing
     }
@@ -230,13 +235,14 @@ mod tests {
 
     #[test]
     fn too_many_bits_are_the_encoders() {
-        let large = |n| Unit { bytes: 1_001, ..unit(n, 0) };
+        let of = |bytes| move |n| Unit { bytes, ..unit(n, 0) };
+        let large = of(1_251);
         let mut never = passing();
-        assert_eq!(moves(&mut never, (0..400).map(large)), []);
+        assert_eq!(moves(&mut never, (0..400).map(of(1_200))), [], "just within it is not enough to begin with");
         let mut passing = passes(0, 240);
-        let passed = moves(&mut passing, (240..300).map(large));
+        let passed = moves(&mut passing, (240..360).map(of(1_200)).chain((360..420).map(large)));
         assert!(passed.iter().all(|it| matches!(it, Move::Pass(_))), "known only at its end");
-        assert_eq!(passing.take(large(300)), Some(Move::Encode(second(10))));
+        assert_eq!(passing.take(large(420)), Some(Move::Encode(second(14))));
     }
 
     #[test]

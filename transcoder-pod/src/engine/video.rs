@@ -1,11 +1,11 @@
 //! One video rendition: pictures onto the grid, scaled, encoded. Runs on a thread of its own.
 
 use super::outlet::{Maker, Outlet, Step};
+use super::pass::Own;
 use super::rung::{Hurry, Picture, Told};
 use super::scale::Scaler;
 use super::software::Keyframes;
 use super::video_grid::{Place, VideoGrid};
-use super::pass::Own;
 use super::{Backend, By, Encoded, EngineError, Order, Output, coded, ff, nvenc, software};
 use ffmpeg_next::codec::encoder;
 use ffmpeg_next::frame::side_data::Type::A53CC;

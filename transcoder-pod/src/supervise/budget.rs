@@ -96,14 +96,14 @@ mod tests {
     #[test]
     fn a_job_fits_while_there_is_enough_left() {
         let purse = Purse::new(Class::Software, Budget { pixels: Some(PixelRate(50_000_000)), ..Budget::default() });
-        let one = purse.take(&ladder(720)).unwrap(); // 34.56 megapixels a second
+        let one = purse.take(&ladder(720)).unwrap(); // 35.4 megapixels a second
         assert!(purse.take(&ladder(720)).is_err());
         let small = purse.take(&ladder(360)).unwrap();
-        assert_eq!(purse.taken().pixels, PixelRate(34_560_000 + 8_640_000));
+        assert_eq!(purse.taken().pixels, PixelRate(35_389_440 + 8_847_360));
         drop(one);
         let _again = purse.take(&ladder(720)).unwrap();
         drop(small);
-        assert_eq!(purse.taken().pixels, PixelRate(34_560_000));
+        assert_eq!(purse.taken().pixels, PixelRate(35_389_440));
     }
 
     #[test]
