@@ -7,7 +7,7 @@ use lectern_contract::feed::{AccessUnit, Codec, Track};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::RunPrefix;
 use lectern_contract::{Ladder, PartCount, SegmentDuration, StreamRef, Ticks, WallMillis};
-use lectern_transcoder_pod::engine::{By, Encoded, Input, Output};
+use lectern_transcoder_pod::engine::{Encoded, Input, Output};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -106,7 +106,7 @@ impl Source {
     /// As an engine puts it out: parameters first, then both tracks in the order of time.
     pub fn outputs(&self) -> impl Iterator<Item = Output> + '_ {
         let configs = [(0, self.avcc.clone()), (1, Bytes::from_static(STEREO))];
-        let configs = configs.map(|(rendition, config)| Output::Config { rendition, of: By::Encoder(rendition), config });
+        let configs = configs.map(|(rendition, config)| Output::Config { rendition, of: rendition, config });
         configs.into_iter().chain(self.samples_in_order().map(|(rendition, sample)| Output::Sample { rendition, sample: sample.clone() }))
     }
 

@@ -20,7 +20,7 @@ async fn an_overloaded_transcoder_sheds() -> Result<()> {
     Lab::run("an_overloaded_transcoder_sheds", Share::Whole, async |lab| {
         // SVT-AV1 takes several cores for the first, and has one thread; a browser decodes it easily.
         let video = json!([
-            {"name": "1080p", "width": 1920, "height": 1080, "frameRate": 60, "codec": "av1", "bitrate": 3_000_000},
+            {"name": "1080p", "width": 1920, "height": 1080, "frameRate": 30, "codec": "av1", "bitrate": 3_000_000},
             {"name": "180p", "width": 320, "height": 180, "frameRate": 30, "codec": "av1", "bitrate": 250_000},
         ]);
         let ladder = json!({"video": video, "audio": [{"name": "audio", "bitrate": 96_000}]});
@@ -94,8 +94,9 @@ async fn watch(browser: &mut Browser, publisher: &Publisher, over: &AtomicBool) 
     while left > 0 {
         left -= u32::from(over.load(Ordering::Relaxed));
         let sample = browser.sample(LOOK).await?;
-        // On a machine whose cores are all taken a decoder that starts anew may be some frames late, or time may go slowly with no wait for data.
-        let goes_on = sample.rate > 0.95 || (sample.stalls == 0 && sample.rate > 0.8);
+        // On a machine whose cores are all taken a decoder that starts anew may be ten frames late, or time may go slowly with no wait for data. A
+        // segment that is not there is a wait of seconds.
+        let goes_on = sample.rate > 0.9 || (sample.stalls == 0 && sample.rate > 0.8);
         ensure!(goes_on, "media time advanced at {} for {} s, with {} stalls", sample.rate, sample.seconds, sample.stalls);
         let complaints = sample.complaints(&publisher.published());
         ensure!(complaints.is_empty(), "{complaints:?}");

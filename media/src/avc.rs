@@ -12,6 +12,8 @@ const NAL_SPS: u8 = 7;
 const NAL_PPS: u8 = 8;
 /// Profiles whose parameter sets say chroma format and bit depth (ISO/IEC 14496-10 §7.3.2.1.1).
 const HIGH_PROFILES: [u8; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
+/// The profiles that contain each other by their numbers: Baseline, Main, High (§A.2).
+const NESTED: [u8; 3] = [66, 77, 100];
 /// Pixels a side that are believed; H.264 level 6.2 ends at 16,384.
 const MAX_SIDE: u32 = 16_384;
 
@@ -133,6 +135,21 @@ impl AvcConfig {
 }
 
 impl AvcConfig {
+    /// The record of a track whose access units refer to these parameter sets, or to those of `other`. `None` where the same id stands for a set in
+    /// either, or who can decode these may not be able to decode the others: a higher profile or level.
+    pub fn with(&self, other: &Self) -> Option<Self> {
+        let nested = NESTED.contains(&self.profile) && NESTED.contains(&other.profile);
+        let apart = |a: Option<Vec<u32>>, b: Option<Vec<u32>>| a.zip(b).is_some_and(|(a, b)| a.iter().all(|id| !b.contains(id)));
+        let sets_apart = apart(ids(&self.sps, 24), ids(&other.sps, 24)) && apart(ids(&self.pps, 0), ids(&other.pps, 0));
+        let can = nested && other.profile <= self.profile && other.level <= self.level && sets_apart;
+        can.then(|| Self { sps: [&self.sps[..], &other.sps].concat(), pps: [&self.pps[..], &other.pps].concat(), ..self.clone() })
+    }
+
+    /// Whether all parameter sets of `other` are here, too.
+    pub fn has(&self, other: &Self) -> bool {
+        other.sps.iter().all(|set| self.sps.contains(set)) && other.pps.iter().all(|set| self.pps.contains(set))
+    }
+
     /// An access unit (4-byte lengths) without parameter sets, which a track that has them in its sample entry (`avc1`) has nowhere else
     /// (ISO/IEC 14496-15 §5.4.2.1); not copied where there are none. `None`: it has others than these, or is broken.
     pub fn without_sets(&self, unit: &Bytes) -> Option<Bytes> {
@@ -160,6 +177,16 @@ impl AvcConfig {
             }
         }
     }
+}
+
+/// The ids of parameter sets, which stand after so many bits.
+fn ids(sets: &[Bytes], after: usize) -> Option<Vec<u32>> {
+    let id = |set: &Bytes| {
+        let rbsp = without_emulation_prevention(set.get(1..)?);
+        let mut bits = Bits::new(&rbsp);
+        bits.skip(after).and_then(|()| bits.ue()).ok()
+    };
+    sets.iter().map(id).collect()
 }
 
 /// A count under `mask`, and as many sets of a `u16` length and their bytes.

@@ -140,7 +140,7 @@ impl Studio {
                         tracing::warn!(rendition = name, by, "a rendition is shed");
                         shed = Some(format!("{name} shows the picture of {by}: encoding it as well was too slow"));
                     }
-                    Some(By::Source(_)) => {
+                    Some(By::Source) => {
                         tracing::info!(rendition = name, "the source is passed on as a rendition");
                         passed = Some(format!("{name} is the source's own picture"));
                     }
@@ -162,10 +162,9 @@ impl Studio {
         self.renditions.get_mut(at).ok_or(StudioError::Unknown(at))
     }
 
-    /// Takes the parameters of rendition `at`, which are those of `of`.
-    fn configure(&mut self, at: usize, of: By, config: &[u8]) -> Result<(), StudioError> {
-        let (By::Encoder(like) | By::Source(like)) = of;
-        let coded = self.job.ladder.video.get(like).map(|video| (video.codec, video.width, video.height));
+    /// Takes the parameters of rendition `at`, which are those of rendition `of`.
+    fn configure(&mut self, at: usize, of: usize, config: &[u8]) -> Result<(), StudioError> {
+        let coded = self.job.ladder.video.get(of).map(|video| (video.codec, video.width, video.height));
         let rendition = self.rendition(at)?;
         let named = &mut rendition.named;
         let unusable = |rendition: &str, what: String| StudioError::Parameters { rendition: rendition.to_owned(), what };
@@ -174,8 +173,8 @@ impl Studio {
                 let side = |pixels: u32| u16::try_from(pixels).map_err(|error| unusable(&named.name, error.to_string()));
                 let codec = cmaf::codec_of_record(coded, config).map_err(|what| unusable(&named.name, what))?;
                 let init = cmaf::video_init(coded, side(width)?, side(height)?, config)?;
-                // Who can decode the rendition's own can decode a stand-in's: its pictures are smaller, or the source's are of no higher profile.
-                if of == By::Encoder(at) || named.codec.is_empty() {
+                // A stand-in's pictures are smaller: who can decode the rendition's own can decode those.
+                if of == at || named.codec.is_empty() {
                     named.codec = codec;
                 }
                 init

@@ -95,3 +95,47 @@ proptest! {
         }
     }
 }
+
+/// The second of `RECORDS` with other ids: a parameter set's first bits after its fixed ones are the id, `1` for zero.
+fn with_id_one(config: &AvcConfig) -> AvcConfig {
+    // 010 stands for 1. In front of both sets' next codes there is room: what follows is not looked at.
+    let sps = [&config.sps[0][..4], &[0b0101_0000]].concat();
+    AvcConfig { sps: vec![sps.into()], pps: vec![vec![0x68, 0b0100_0000].into()], ..config.clone() }
+}
+
+#[test]
+fn a_record_takes_the_sets_of_another_encoder_if_it_can_tell_them_apart() {
+    let [hd, sd] = [0, 1].map(|at| AvcConfig::parse(&bytes_of(RECORDS[at].1)).unwrap());
+    assert_eq!(hd.with(&sd), None, "both have the id 0");
+    let other = with_id_one(&sd);
+    let both = hd.with(&other).unwrap();
+    assert_eq!((both.codec(), both.sps.len(), both.pps.len()), (hd.codec(), 2, 2));
+    assert!(both.has(&hd) && both.has(&other) && !hd.has(&other));
+    assert_eq!(AvcConfig::parse(&both.encode()).unwrap(), both);
+    assert_eq!(other.with(&hd), None, "level 4.0 is more than 3.1");
+    assert_eq!(hd.with(&AvcConfig { profile: 110, ..other }), None);
+}
+
+#[test]
+fn parameter_sets_are_taken_out_of_access_units_if_they_are_known() {
+    let config = AvcConfig::parse(&bytes_of(RECORDS[0].1)).unwrap();
+    let unit = |nals: &[&[u8]]| {
+        Bytes::from(nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat()).collect::<Vec<u8>>())
+    };
+    let picture: &[u8] = &[0x65, 1, 2];
+    let bare = unit(&[picture]);
+    assert!(is_idr(&bare) && !is_idr(&unit(&[&[0x41, 1]])));
+    assert_eq!(config.without_sets(&bare).unwrap().as_ptr(), bare.as_ptr(), "nothing is copied");
+    assert_eq!(config.without_sets(&unit(&[&[9, 1], &config.sps[0], &config.pps[0], picture])).unwrap(), unit(&[&[9, 1], picture]));
+    assert_eq!(config.without_sets(&unit(&[&[0x67, 1], picture])), None, "another one");
+    assert_eq!(config.without_sets(&Bytes::from_static(&[0, 0, 0, 9, 1])), None);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_what_looks_for_sets(unit in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let config = AvcConfig::parse(&bytes_of(RECORDS[0].1)).unwrap();
+        let unit = Bytes::from(unit);
+        let _ = (config.without_sets(&unit), is_idr(&unit), config.with(&AvcConfig { sps: vec![unit.clone()], pps: vec![unit.clone()], ..config.clone() }));
+    }
+}

@@ -1,7 +1,7 @@
 //! One audio rendition: sound on the grid, encoded as AAC-LC. Cheap enough (1 % of a core) to run with the decoder.
 
 use super::audio_grid::{FRAME, SoundFrame};
-use super::{By, Encoded, EngineError, Order, Output, ff, put};
+use super::{Encoded, EngineError, Order, Output, ff, put};
 use ffmpeg_next::codec::{Context, Flags as CodecFlags, Id, encoder};
 use ffmpeg_next::format::{Sample, sample};
 use ffmpeg_next::{ChannelLayout, Packet, Rational, frame};
@@ -29,7 +29,7 @@ impl AudioEncoder {
         if config.is_empty() {
             return Err(EngineError::Parameters("AAC without an AudioSpecificConfig".to_owned()));
         }
-        let _ = put(&out, Output::Config { rendition: at, of: By::Encoder(at), config }); // as in VideoEncoder
+        let _ = put(&out, Output::Config { rendition: at, of: at, config }); // as in VideoEncoder
         let from = order.from.0 * u64::from(AUDIO_TIMESCALE) / lectern_contract::TICKS_PER_SECOND;
         Ok(Self { at, name: rendition.name.clone(), from, encoder, out })
     }

@@ -106,7 +106,7 @@ impl Libav {
             Err(error) => return self.unusable(codec, error),
         }
         if self.renditions.is_empty() {
-            self.start_renditions()?;
+            self.start_renditions(codec, &config)?;
         }
         self.pass(|pass| pass.configured(codec, &config))
     }
@@ -137,11 +137,11 @@ impl Libav {
         Ok(())
     }
 
-    fn start_renditions(&mut self) -> Result<(), EngineError> {
+    fn start_renditions(&mut self, codec: Codec, config: &[u8]) -> Result<(), EngineError> {
         for (at, rendition) in self.order.ladder.video.iter().enumerate() {
             let (told, waiting) = sync_channel(WAITING);
             let (order, out, name) = (self.order.clone(), self.out.clone(), rendition.name.clone());
-            let pass = Pass::new(at, rendition, &order);
+            let pass = Pass::new(at, rendition, &order, codec, config);
             let own = pass.as_ref().map(Pass::own).unwrap_or_default();
             self.passes.extend(pass);
             let rendition = rendition.clone();

@@ -121,8 +121,8 @@ impl From<Backend> for Class {
 pub enum By {
     /// Those of the encoder of the rendition at this place in [`Ladder::names`].
     Encoder(usize),
-    /// The source's own, which are as those of the rendition at this place are to be.
-    Source(usize),
+    /// The source's own.
+    Source,
 }
 
 /// What an engine puts out, in the order of time per rendition.
@@ -132,8 +132,8 @@ pub enum Output {
     Config {
         /// Place in [`Ladder::names`].
         rendition: usize,
-        /// Whose they are: another's, where that one stands in.
-        of: By,
+        /// Whose they are: another rendition's, where that one stands in.
+        of: usize,
         /// An AVC-, HEVC- or AV1CodecConfigurationRecord, or an AudioSpecificConfig.
         config: Bytes,
     },

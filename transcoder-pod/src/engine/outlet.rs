@@ -5,7 +5,7 @@
 //! neither waits for the other: its own encoder's output and what is relayed take turns, each turn closed by whoever had it.
 
 use super::rung::Told;
-use super::{By, Output, put};
+use super::{Output, put};
 use bytes::Bytes;
 use lectern_contract::Ticks;
 use std::collections::VecDeque;
@@ -54,7 +54,7 @@ pub struct Outlet {
     waiting: [VecDeque<Step>; 2],
     followers: Vec<Follower>,
     /// The parameters last put out, and whose they are.
-    config: Option<(By, Bytes)>,
+    config: Option<(usize, Bytes)>,
     is_closed: bool,
 }
 
@@ -117,7 +117,7 @@ impl Outlet {
 
 impl Follower {
     /// `false` when it needs no more of it.
-    fn pass_on(&mut self, output: &Output, config: Option<&(By, Bytes)>) -> bool {
+    fn pass_on(&mut self, output: &Output, config: Option<&(usize, Bytes)>) -> bool {
         // A thread that has died is found out by the engine.
         let tell = |step| self.told.send(Told::Relayed(step)).is_ok();
         match output {
@@ -159,7 +159,7 @@ mod tests {
         std::iter::from_fn(|| outputs.try_recv().ok())
             .map(|output| match output {
                 Output::Sample { rendition, sample } => format!("{rendition}@{} {}", sample.start, String::from_utf8_lossy(&sample.data)),
-                Output::Config { rendition, of: By::Encoder(of), .. } => format!("{rendition} like {of}"),
+                Output::Config { rendition, of, .. } => format!("{rendition} like {of}"),
                 Output::End { rendition } => format!("{rendition} ends"),
                 other => format!("{other:?}"),
             })
@@ -201,7 +201,7 @@ mod tests {
     fn a_follower_gets_parameters_first_and_no_more_than_its_time() {
         let (mut below, mut outputs) = outlet(1);
         let (told, follower) = sync_channel(100);
-        below.take(Maker::Own, Step::Put(Output::Config { rendition: 1, of: By::Encoder(1), config: Bytes::from_static(b"c") }));
+        below.take(Maker::Own, Step::Put(Output::Config { rendition: 1, of: 1, config: Bytes::from_static(b"c") }));
         below.lead(Follower { rendition: 0, told, from: Ticks(20), until: None, begun: false });
         for start in [10, 20, 30] {
             below.take(Maker::Own, Step::Put(sample(start, "x")));

@@ -12,18 +12,36 @@ use lectern_contract::{Ticks, VideoCodec, VideoRendition};
 use lectern_media::avc::{self, AvcConfig};
 use std::sync::{Arc, OnceLock};
 
-/// What a rendition's own encoder says of itself, once it is open.
-pub type Own = Arc<OnceLock<Bytes>>;
+/// The parameters of a rendition's own encoder, and with them, from the beginning, those of the source: the init section stays when the source is
+/// passed on, and no player notices.
+#[derive(Debug, Default)]
+pub struct Own {
+    source: Option<AvcConfig>,
+    record: OnceLock<AvcConfig>,
+}
 
-/// The profiles that contain each other by their numbers: Baseline, Main, High (ISO/IEC 14496-10 §A.2).
-const PROFILES: [u8; 3] = [66, 77, 100];
+impl Own {
+    /// The id of the encoder's parameter sets: sources have theirs under 0.
+    pub fn set_id(&self) -> u8 {
+        if self.source.is_some() { 31 } else { 0 } // the highest (ISO/IEC 14496-10 §7.4.2.1.1)
+    }
+
+    /// The encoder's `record`, with the source's sets where they fit in.
+    pub fn complete(&self, record: Bytes) -> Bytes {
+        let both = self.source.as_ref().and_then(|source| AvcConfig::parse(&record).ok()?.with(source));
+        match both {
+            Some(both) => self.record.get_or_init(|| both).encode(), // an encoder says the same of itself each time
+            None => record,
+        }
+    }
+}
 
 /// A rendition that the source may be passed on as.
 pub struct Pass {
     rendition: usize,
     size: (u32, u32),
     frame: Ticks,
-    own: Own,
+    own: Arc<Own>,
     passing: Passing,
     source: Option<AvcConfig>,
     /// The newest sample: it lasts until the next one.
@@ -35,16 +53,21 @@ pub struct Pass {
 impl Pass {
     /// For number `at` of the ladder, if it is one that a source can agree with: in H.264, and not cut into parts (a part that lacks a picture
     /// could not be filled any more).
-    pub fn new(at: usize, rendition: &VideoRendition, order: &Order) -> Option<Self> {
+    ///
+    /// `codec` and `config`: the source's at the beginning. Should it change, nothing is passed on any more.
+    pub fn new(at: usize, rendition: &VideoRendition, order: &Order, codec: Codec, config: &[u8]) -> Option<Self> {
         let passing = Passing::new(rendition.frame_rate, rendition.bitrate, order.segment_duration)?;
         let can = order.passthrough && !order.parts && rendition.codec == VideoCodec::H264;
-        can.then(|| Self {
+        let source = parsed(codec, config).filter(|_| can)?;
+        let picture = source.picture().ok()?;
+        let size = (rendition.width, rendition.height);
+        ((picture.width, picture.height) == size).then(|| Self {
             rendition: at,
-            size: (rendition.width, rendition.height),
+            size,
             frame: Ticks(lectern_contract::TICKS_PER_SECOND / u64::from(rendition.frame_rate)), // not zero, says Passing
-            own: Own::default(),
+            own: Arc::new(Own { source: Some(source.clone()), record: OnceLock::new() }),
             passing,
-            source: None,
+            source: Some(source),
             pending: None,
             is_on: false,
         })
@@ -61,30 +84,24 @@ impl Pass {
     }
 
     /// Where the rendition's encoder says what it is.
-    pub fn own(&self) -> Own {
+    pub fn own(&self) -> Arc<Own> {
         self.own.clone()
     }
 
     /// The source is coded like this from here on.
     pub fn configured(&mut self, codec: Codec, config: &[u8]) -> Vec<Told> {
-        self.source = Some(codec).filter(|codec| *codec == Codec::H264).and_then(|_| AvcConfig::parse(config).ok());
+        self.source = parsed(codec, config);
         self.done(|passing| passing.agrees(false))
     }
 
     /// A picture of the source, decoded.
     pub fn shown(&mut self, picture: &frame::Video) -> Vec<Told> {
-        let agrees = self.source.as_ref().is_some_and(|source| self.is_within_own(source))
+        let agrees = self.source.as_ref().zip(self.own.record.get()).is_some_and(|(source, own)| own.has(source))
             && (picture.format(), picture.width(), picture.height()) == (Pixel::YUV420P, self.size.0, self.size.1)
             && !picture.is_interlaced()
             && !ff::is_turned(picture)
             && matches!((picture.aspect_ratio().0, picture.aspect_ratio().1), (0, _) | (1, 1));
         self.done(|passing| passing.agrees(agrees))
-    }
-
-    /// Who can decode what the encoder makes can decode the source: the playlists need not say anything else of it.
-    fn is_within_own(&self, source: &AvcConfig) -> bool {
-        let Some(own) = self.own.get().and_then(|record| AvcConfig::parse(record).ok()) else { return false };
-        PROFILES.contains(&source.profile) && source.profile <= own.profile && source.level <= own.level
     }
 
     /// The next access unit of the source.
@@ -96,10 +113,7 @@ impl Pass {
             Some(Move::Pass(start)) => {
                 let mut told = self.ends(start);
                 if !std::mem::replace(&mut self.is_on, true) {
-                    let config = self.source.as_ref().map(AvcConfig::encode).unwrap_or_default(); // there, or data would not be
-                    let by = By::Source(self.rendition);
-                    told.push(relayed(Output::Config { rendition: self.rendition, of: by, config }));
-                    told.push(relayed(Output::StandIn { rendition: self.rendition, by: Some(by) }));
+                    told.push(relayed(Output::StandIn { rendition: self.rendition, by: Some(By::Source) }));
                 }
                 self.pending = Some(Encoded { start: start.0, duration: 0, sync: idr, data });
                 told
@@ -155,6 +169,10 @@ impl Pass {
         let duration = u32::try_from(end.0.saturating_sub(pending.start)).unwrap_or(u32::MAX);
         vec![relayed(Output::Sample { rendition: self.rendition, sample: Encoded { duration, ..pending } })]
     }
+}
+
+fn parsed(codec: Codec, config: &[u8]) -> Option<AvcConfig> {
+    Some(codec).filter(|codec| *codec == Codec::H264).and_then(|_| AvcConfig::parse(config).ok())
 }
 
 fn relayed(output: Output) -> Told {

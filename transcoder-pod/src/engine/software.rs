@@ -35,11 +35,11 @@ pub fn keyframes(rendition: &VideoRendition, segment_duration: SegmentDuration) 
     }
 }
 
-/// Opens the encoder of a rendition.
+/// Opens the encoder of a rendition. `set_id`: that of H.264's parameter sets, 0 to 31.
 ///
 /// # Errors
 /// libav has none of that name, or it does not take the rendition's numbers.
-pub fn open(rendition: &VideoRendition, keyframes: Keyframes) -> Result<encoder::video::Encoder, Error> {
+pub fn open(rendition: &VideoRendition, keyframes: Keyframes, set_id: u8) -> Result<encoder::video::Encoder, Error> {
     let gop = match keyframes {
         Keyframes::Asked => ENDLESS,
         Keyframes::Every(pictures) => u32::try_from(pictures).map_err(|_| Error::InvalidData)?,
@@ -48,10 +48,10 @@ pub fn open(rendition: &VideoRendition, keyframes: Keyframes) -> Result<encoder:
     let bounded = rendition.codec != VideoCodec::Av1;
     let mut video = prepared(encoder_of(rendition.codec), rendition, gop, bounded)?;
     video.set_threading(threading::Config { kind: threading::Type::None, count: 1, ..Default::default() });
-    video.open_with(options(rendition.codec))
+    video.open_with(options(rendition.codec, set_id))
 }
 
-fn options(codec: VideoCodec) -> Dictionary<'static> {
+fn options(codec: VideoCodec, set_id: u8) -> Dictionary<'static> {
     let mut options = Dictionary::new();
     match codec {
         VideoCodec::H264 => {
@@ -59,7 +59,7 @@ fn options(codec: VideoCodec) -> Dictionary<'static> {
             options.set("tune", "zerolatency");
             options.set("forced-idr", "1");
             // force-cfr=0: else the init section depends on when the encoder was started (facts/media.md).
-            options.set("x264-params", "force-cfr=0:scenecut=0:sliced-threads=0:open-gop=0");
+            options.set("x264-params", &format!("force-cfr=0:scenecut=0:sliced-threads=0:open-gop=0:sps-id={set_id}"));
         }
         VideoCodec::Hevc => {
             options.set("preset", "superfast");

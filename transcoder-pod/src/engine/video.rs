@@ -6,7 +6,7 @@ use super::rung::{Hurry, Picture, Told};
 use super::scale::Scaler;
 use super::software::Keyframes;
 use super::video_grid::{Place, VideoGrid};
-use super::{Backend, By, Encoded, EngineError, Order, Output, coded, ff, nvenc, software};
+use super::{Backend, Encoded, EngineError, Order, Output, coded, ff, nvenc, software};
 use ffmpeg_next::codec::encoder;
 use ffmpeg_next::frame::side_data::Type::A53CC;
 use ffmpeg_next::{Packet, frame, picture};
@@ -45,8 +45,7 @@ pub struct VideoEncoder {
     /// Captions of pictures that the encoder has, by their slots.
     carried: VecDeque<(u64, Vec<Triplet>)>,
     outlet: Outlet,
-    /// Told what the encoder says of itself.
-    own: Own,
+    own: Arc<Own>,
 }
 
 /// The picture that was shown last: it is repeated where one is missing.
@@ -59,7 +58,7 @@ enum Last {
 
 impl VideoEncoder {
     /// Opens the encoder of `rendition`, which is number `at` of the ladder, and puts out its parameters.
-    pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>, own: Own) -> Result<Self, EngineError> {
+    pub fn open(at: usize, rendition: VideoRendition, order: Order, out: mpsc::Sender<Output>, own: Arc<Own>) -> Result<Self, EngineError> {
         let keyframes = software::keyframes(&rendition, order.segment_duration);
         let grid = VideoGrid::new(rendition.frame_rate);
         let scaler = Scaler::new(rendition.width, rendition.height);
@@ -132,19 +131,25 @@ impl VideoEncoder {
             Some(Ok(encoder)) => encoder,
             Some(Err(error)) => {
                 self.put(Output::Degraded { rendition: self.at, why: format!("NVENC cannot be opened ({error}); the CPU encodes") });
-                open(&self.rendition, self.keyframes)?
+                self.software()?
             }
-            None => open(&self.rendition, self.keyframes)?,
+            None => self.software()?,
         };
         self.go_on_with(encoder)
+    }
+
+    fn software(&self) -> Result<encoder::video::Encoder, EngineError> {
+        let (name, codec) = (&self.rendition.name, software::encoder_of(self.rendition.codec));
+        let opened = software::open(&self.rendition, self.keyframes, self.own.set_id());
+        opened.map_err(EngineError::libav(format!("{codec} for {name} cannot be opened")))
     }
 
     fn go_on_with(&mut self, encoder: encoder::video::Encoder) -> Result<(), EngineError> {
         let config = coded::record(self.rendition.codec, &ff::extradata(&encoder)).map_err(EngineError::Parameters)?;
         self.encoder = Some(encoder);
         self.given = 0;
-        let _ = self.own.set(config.clone()); // it says the same of itself each time
-        self.put(Output::Config { rendition: self.at, of: By::Encoder(self.at), config });
+        let config = self.own.complete(config);
+        self.put(Output::Config { rendition: self.at, of: self.at, config });
         Ok(())
     }
 
@@ -259,7 +264,7 @@ impl VideoEncoder {
         {
             // It would come at another time: what is left comes out, and a new one begins with a keyframe.
             self.flush()?;
-            self.encoder = Some(open(&self.rendition, self.keyframes)?);
+            self.encoder = Some(self.software()?);
             self.given = 0;
         }
         self.given += 1;
@@ -290,7 +295,7 @@ impl VideoEncoder {
     /// used again.
     fn fall_back(&mut self, error: &ffmpeg_next::Error) -> Result<(), EngineError> {
         self.hardware = false;
-        let encoder = open(&self.rendition, self.keyframes)?;
+        let encoder = self.software()?;
         self.put(Output::Degraded { rendition: self.at, why: format!("NVENC failed ({error}); the CPU encodes") });
         self.go_on_with(encoder)
     }
@@ -316,9 +321,4 @@ impl VideoEncoder {
             self.put(Output::Sample { rendition: self.at, sample });
         }
     }
-}
-
-fn open(rendition: &VideoRendition, keyframes: Keyframes) -> Result<encoder::video::Encoder, EngineError> {
-    let (name, codec) = (&rendition.name, software::encoder_of(rendition.codec));
-    software::open(rendition, keyframes).map_err(EngineError::libav(format!("{codec} for {name} cannot be opened")))
 }

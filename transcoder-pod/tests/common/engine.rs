@@ -5,7 +5,7 @@ use bytes::{BufMut as _, Bytes};
 use lectern_contract::feed::FeedFrame;
 use lectern_contract::{Ladder, PartCount, SegmentDuration, Ticks, VideoCodec, VideoRendition};
 use lectern_media::{aac::AacConfig, cmaf};
-use lectern_transcoder_pod::engine::{Backend, By, Card, Engine, Input, Libav, Order, Output};
+use lectern_transcoder_pod::engine::{Backend, Card, Engine, Input, Libav, Order, Output};
 use lectern_transcoder_pod::packager::{self, Packager, Segment};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -78,15 +78,18 @@ pub fn made_of(order: Order, inputs: Vec<Input>) -> BTreeMap<usize, Made> {
         let packager = packagers.entry(rendition).or_insert_with(|| Packager::new(timescale, TWO, parts, None));
         let made = made.entry(rendition).or_default();
         match output {
-            Output::Config { of: By::Encoder(of) | By::Source(of), config, .. } => {
-                made.segments.extend(segments(packager.set_init(made.init.len() as u32).unwrap()));
-                made.init.push(match shapes.video.get(of) {
+            Output::Config { of, config, .. } => {
+                let init = match shapes.video.get(of) {
                     Some(video) => cmaf::video_init(video.codec, video.width as u16, video.height as u16, &config).unwrap(),
                     None => {
                         assert_eq!(AacConfig::parse(&config).unwrap().sample_rate, 48_000);
                         cmaf::audio_init(&config, 2, 96_000).unwrap()
                     }
-                });
+                };
+                if made.init.last() != Some(&init) {
+                    made.segments.extend(segments(packager.set_init(made.init.len() as u32).unwrap()));
+                    made.init.push(init);
+                }
             }
             Output::Sample { sample, .. } => {
                 made.samples.push((sample.start, sample.duration, sample.sync));
