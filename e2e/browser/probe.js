@@ -224,40 +224,41 @@ window.probe = (() => {
     sound: ({ withinMs }) => hear(player().video, withinMs),
 
     // By how many milliseconds the sound is later than its picture, of `beeps` beeps: each is the sound of a picture whose counter is a multiple of 30,
-    // published at 30 a second. Pictures count from when the browser means them to be seen, to a frame of its own; sound from when the element gives it
-    // to the audio thread, which is what the element keeps its time by.
+    // published at 30 a second. Both are taken by the element's clock, which decides what is shown when: a picture's time is its own, and a sound's is
+    // what that clock says when the element gives it to the audio thread (in steps of 10 ms).
     soundAfterPicture: async ({ beeps, withinMs }) => {
       const { video } = player();
       const tapped = await tap(video);
       await context.audioWorklet.addModule(URL.createObjectURL(new Blob([LISTENER], { type: 'text/javascript' })));
       const listener = new AudioWorkletNode(context, 'listener');
-      const pictures = [], onsets = [];
+      const pictures = [], clock = [], onsets = [];
       let ahead = Infinity; // from the audio thread's clock to the page's: a message takes some time, and the fastest hardly any
-      listener.port.onmessage = ({ data: { clock, onset } }) => {
-        if (clock !== undefined) ahead = Math.min(ahead, performance.now() - clock * 1000);
+      listener.port.onmessage = ({ data: { clock: thread, onset } }) => {
+        const at = performance.now();
+        clock.push({ at, time: video.currentTime * 1000 });
+        if (thread !== undefined) ahead = Math.min(ahead, at - thread * 1000);
         if (onset !== undefined) onsets.push(onset * 1000);
       };
       let over = false;
-      const frame = (_, { expectedDisplayTime: at }) => {
+      const frame = (_, { mediaTime }) => {
         const { counter } = read(video);
-        if (counter !== null) pictures.push({ at, counter });
+        if (counter !== null) pictures.push({ at: performance.now(), begun: mediaTime * 1000 - (counter * 1000) / 30 });
         if (!over) video.requestVideoFrameCallback(frame);
       };
       video.requestVideoFrameCallback(frame);
       tapped.connect(listener);
       try {
-        await until(withinMs, () => (onsets.length > beeps ? true : undefined), () => `${onsets.length} beeps, ${pictures.length} pictures, ${seen()}`);
+        await until(withinMs, () => (onsets.length > beeps + 1 ? true : undefined), () => `${onsets.length} beeps, ${pictures.length} pictures, ${seen()}`);
       } finally {
         over = true;
         tapped.disconnect(listener);
       }
-      const period = 1000;
-      return onsets.slice(1).map((onset) => {
+      return onsets.slice(1, -1).map((onset) => {
         const heard = onset + ahead;
-        // What is zero of the publisher's time by the pictures of the second around it, and how far from a whole second after it the beep is.
-        const zero = median(pictures.filter(({ at }) => Math.abs(at - heard) < 500).map(({ at, counter }) => at - (counter * period) / 30));
-        const off = (((heard - zero) % period) + period) % period;
-        return Math.round(off > period / 2 ? off - period : off);
+        const around = (values) => values.filter(({ at }) => Math.abs(at - heard) < 500);
+        const time = heard + median(around(clock).map((it) => it.time - it.at));
+        const off = (((time - median(around(pictures).map((it) => it.begun))) % 1000) + 1000) % 1000;
+        return Math.round(off > 500 ? off - 1000 : off);
       });
     },
 

@@ -32,12 +32,15 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         ensure!(failed.is_empty(), "not every request was answered: {failed:?}");
         let behind = spread(sample.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
         eprintln!("hls.js shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls);
-        sound_fits_the_picture("hls.js", &mut browser).await?;
         every_rendition(&mut browser).await?;
 
         parts_are_their_segment(lab, &playback.hls).await?;
         let mut onlooker = Onlooker::new(lab, &playback.hls)?;
         onlooker.look().await?;
+
+        browser.open_hls(&playback.hls, STEP).await?; // our page allows no script that a test brings
+        browser.playing_about(STEP).await?;
+        sound_fits_the_picture("hls.js", &mut browser).await?;
 
         assert_eq!(browser.open_shaka(&playback.hls, STEP).await?, "HLS, live");
         browser.playing(STEP).await?;
