@@ -1,6 +1,6 @@
 //! The head of a run: the one object that says who may write.
 
-use crate::{Epoch, Owner, RunId, SegmentNumber};
+use crate::{Epoch, Owner, RunId, SegmentNumber, Ticks};
 use serde::{Deserialize, Serialize};
 
 /// `head.json`: moved by compare-and-swap (`If-Match`, `If-None-Match: *`) only. Who fails to move it stops at once.
@@ -17,6 +17,9 @@ pub struct Head {
     pub address: Option<String>,
     /// The first segment that is not confirmed in every rendition: where a successor goes on.
     pub next_segment: SegmentNumber,
+    /// How much earlier than the feed's the run's media begins: a time in segments and playlists is the feed's and this. Chosen before anything is published.
+    #[serde(default)]
+    pub shift: Ticks,
     /// The run has ended; nothing is written after it.
     pub ended: bool,
 }

@@ -19,9 +19,21 @@ use std::time::Instant;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_in_a_browser() -> Result<()> {
     Lab::run("lecture_plays_in_a_browser", Share::Most, async |lab| {
-        let lecture = lab.apply("algebra", json!({"title": "Algebra I", "latency": "Standard"})).await?;
+        // As `light`, but that the first is what the publisher sends.
+        let video = json!([
+            {"name": "360p", "width": 640, "height": 360, "bitrate": 1_200_000},
+            {"name": "270p", "width": 480, "height": 270, "bitrate": 450_000},
+            {"name": "180p", "width": 320, "height": 180, "bitrate": 250_000},
+        ]);
+        let ladder = json!({"video": video, "audio": [{"name": "audio", "bitrate": 96_000}]});
+        let lecture = lab.apply("algebra", json!({"title": "Algebra I", "latency": "Standard", "ladder": ladder})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let player = lecture.until("Playable", "True").await?.status.and_then(|s| s.playback).context("status.playback")?.player;
+        let passed = |stream: &LiveStream| {
+            condition(stream, "Transcoding")
+                .is_some_and(|it| it.status == "True" && it.message.contains("360p is the source's own picture"))
+        };
+        lecture.wait_for("the source is passed on", STEP, passed).await?;
         it_plays(lab, &lecture, &player, publisher, async || lecture.end().await).await.map(drop)
     })
     .await

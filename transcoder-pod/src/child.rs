@@ -1,5 +1,6 @@
 //! One job in a process of its own: claims the run, encodes its feed, publishes, and says how it goes.
 
+use crate::align;
 use crate::engine::{Backend, Card, Engine, EngineError, Input, Libav, Order, Output};
 use crate::feed::{Feed, FeedEnd};
 use crate::head::{Claim, HeadError, Ownership};
@@ -33,6 +34,8 @@ const SAY_EVERY: Duration = Duration::from_millis(500);
 const INPUTS: usize = 64;
 /// Samples that may wait for the packager.
 const OUTPUTS: usize = 256;
+/// How long S3 may take for the head of a new run to say where its media begins; then another child tries.
+const SHIFT_WITHIN: Duration = Duration::from_secs(60);
 /// Pictures are shown in another order than they are sent in: those of a segment's start may come before the keyframe
 /// that is sent at that time. H.264 reorders by 16 pictures at most (ISO/IEC 14496-10 §E.2.1).
 const REORDER: Ticks = Ticks::from_millis(1_000);
@@ -248,7 +251,7 @@ async fn work(
     (encoder, passthrough): (Backend, bool),
     peers: PeerTls,
     objects: Objects,
-    ownership: Ownership,
+    mut ownership: Ownership,
     restored: Restored,
     live: Live,
     status: Status,
@@ -257,8 +260,19 @@ async fn work(
     status.waiting_for(None);
     let next = ownership.head().next_segment;
     let taken_over = next > SegmentNumber(0) || ownership.head().epoch > Epoch(1);
+    if passthrough && !taken_over && job.parts.is_none() {
+        let shift = align::shift(&job, &peers).await;
+        let told = ownership.change_patiently(SHIFT_WITHIN, |head| head.shift = shift, |trouble| status.trouble("head", trouble)).await;
+        match told {
+            Ok(()) => {}
+            Err(HeadError::Lost { .. }) => return Ok(Some(TranscoderState::Lost)),
+            Err(error) => return Err(KeeperError::from(error).into()),
+        }
+    }
+    let shift = ownership.head().shift;
+    let job = align::shifted(job, shift);
     let from = taken_over.then(|| next.start(job.segment_duration));
-    let asked = from.map(|from| from.since(REORDER));
+    let asked = from.map(|from| from.since(shift).since(REORDER));
 
     let (events, heard) = mpsc::unbounded_channel();
     let mut studio = Studio::new(job.clone(), &restored, next, live, status.clone(), events.clone());
@@ -284,7 +298,7 @@ async fn work(
         .name("decode".to_owned())
         .spawn(move || drive(order, taken, put, &abandon))
         .map_err(|error| ChildError::Thread(error.to_string()))?;
-    let feed = tokio::spawn(Feed::new(&job, peers, asked, inputs, status.clone(), stop, abandoned.clone()).run());
+    let feed = tokio::spawn(Feed::new(&job, peers, (asked, shift), inputs, status.clone(), stop, abandoned.clone()).run());
 
     // Until the engine has put out its last; or until the keeper finds that the run is somebody else's.
     loop {

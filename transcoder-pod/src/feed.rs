@@ -7,7 +7,7 @@ use crate::shards::Shards;
 use crate::silence::{PATIENCE, Silence, WITHOUT_SHARD};
 use crate::status::Status;
 use bytes::BytesMut;
-use lectern_contract::feed::{FeedFrame, FeedRequest, Track};
+use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
 use lectern_contract::frame::FrameError;
 use lectern_contract::job::LiveJob;
 use lectern_contract::{Epoch, RunId, Ticks};
@@ -67,6 +67,8 @@ pub struct Feed {
     idle_after: Duration,
     cut_after: Duration,
     from: Option<Ticks>,
+    /// The engine is given the feed's times and this.
+    shift: Ticks,
     inputs: mpsc::Sender<Input>,
     status: Status,
     stop: CancellationToken,
@@ -84,13 +86,13 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A feed of the job's run from `from` on (`None`: from the newest keyframe), into `inputs`; `peers` is the pod's end of
+    /// A feed of the job's run from `from` on, a time of the feed's (`None`: from the newest keyframe), into `inputs`, which get its times and `shift`; `peers` is the pod's end of
     /// connections to shards. Where `stop` ends it, it
     /// cancels `abandoned` before its inputs end: the open segments are a successor's.
     pub fn new(
         job: &LiveJob,
         peers: PeerTls,
-        from: Option<Ticks>,
+        (from, shift): (Option<Ticks>, Ticks),
         inputs: mpsc::Sender<Input>,
         status: Status,
         stop: CancellationToken,
@@ -104,6 +106,7 @@ impl Feed {
             idle_after: Duration::from_millis(job.idle_after_ms),
             cut_after: Duration::from_millis(job.segment_duration.millis().into()),
             from,
+            shift,
             inputs,
             status,
             stop,
@@ -234,7 +237,7 @@ impl Feed {
                 self.last_media = Instant::now();
                 self.gap = None;
                 self.pace.heard(unit.dts, self.last_media);
-                self.status.input(unit.pts, self.pace.late());
+                self.status.input(unit.pts.plus(self.shift), self.pace.late());
                 self.status.trouble("feed", None);
                 let (track, dts) = (unit.track, unit.dts);
                 self.give(Input::Unit(unit)).await?;
@@ -269,6 +272,11 @@ impl Feed {
 
     /// Waits while the engine is behind: the shard notices, and says so with a gap when it has to skip.
     async fn give(&mut self, input: Input) -> Result<(), Broken> {
+        let input = match input {
+            Input::Unit(unit) => Input::Unit(AccessUnit { pts: unit.pts.plus(self.shift), dts: unit.dts.plus(self.shift), ..unit }),
+            Input::Fill(track, until) => Input::Fill(track, until.plus(self.shift)),
+            other => other,
+        };
         let began = Instant::now();
         let given = tokio::select! {
             () = self.stop.cancelled() => Err(Broken::Over(FeedEnd::Stopped)),

@@ -7,7 +7,7 @@ use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{Epoch, Owner, SegmentNumber};
+use lectern_contract::{Epoch, Owner, SegmentNumber, Ticks};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -88,6 +88,7 @@ impl Ownership {
                 epoch: Epoch(1),
                 address: Some(address.to_owned()),
                 next_segment: SegmentNumber(0),
+                shift: Ticks(0),
                 ended: false,
             };
             let found = read(objects, &key, job).await?;
@@ -100,7 +101,7 @@ impl Ownership {
                         return Ok(Claim::Lost { owner: there.owner });
                     }
                     head.epoch = there.epoch.next();
-                    head.next_segment = there.next_segment;
+                    (head.next_segment, head.shift) = (there.next_segment, there.shift);
                     Precondition::Matches(etag)
                 }
             };

@@ -1,6 +1,7 @@
 //! The transcoder: a supervisor that takes jobs off the queue, and a child process per job that decodes the feed, encodes
 //! the ladder, cuts segments and publishes them to origins and S3.
 
+mod align;
 pub mod child;
 pub mod engine;
 pub mod feed;

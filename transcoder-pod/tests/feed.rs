@@ -95,7 +95,7 @@ fn job(feed: &str, any_feed: Option<&str>) -> LiveJob {
 async fn read(job: &LiveJob, peers: PeerTls) -> (FeedEnd, Vec<u64>) {
     let (inputs, mut taken) = mpsc::channel(8);
     let (stop, abandoned) = (CancellationToken::new(), CancellationToken::new());
-    let feed = tokio::spawn(Feed::new(job, peers, None, inputs, Status::default(), stop, abandoned).run());
+    let feed = tokio::spawn(Feed::new(job, peers, (None, Ticks(0)), inputs, Status::default(), stop, abandoned).run());
     let mut times = Vec::new();
     while let Some(input) = guarded(taken.recv()).await {
         if let Input::Unit(unit) = input {

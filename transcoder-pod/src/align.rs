@@ -1,0 +1,86 @@
+//! How a run's segments come to begin with the keyframes of its source, where that may be passed on as a rendition.
+//!
+//! A run's clock begins when the lecture gets a place, and its source's keyframes come whenever the publisher began. So the first transcoder of a run
+//! looks at the first keyframe, and counts the run's media from so much earlier that it lies on the grid. It writes that into the head, where successors
+//! read it: all of them number segments alike. What playlists say of the wall clock is not moved.
+
+use crate::shards::Shards;
+use bytes::BytesMut;
+use lectern_contract::feed::{Codec, FeedFrame, FeedRequest, Track};
+use lectern_contract::job::LiveJob;
+use lectern_contract::{Epoch, Ladder, Ticks, VideoCodec, WallMillis};
+use lectern_media::avc::AvcConfig;
+use lectern_podkit::tls::{PeerRole, PeerTls};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// How long a keyframe is waited for. A job comes when there is a publisher, and shards keep its newest keyframe.
+const WITHIN: Duration = Duration::from_secs(3);
+/// Keyframes are put on multiples of this; segments begin there, and so do the keyframes of a source that has one every second, or two.
+const GRID: Ticks = Ticks::from_millis(2_000);
+
+/// By how much to move the run of `job`, which nobody has worked for yet; zero where its source is none to be passed on, or cannot be seen.
+pub async fn shift(job: &LiveJob, peers: &PeerTls) -> Ticks {
+    match tokio::time::timeout(WITHIN, first_picture(job, peers)).await {
+        Ok(Ok(shift)) => shift,
+        Ok(Err(error)) => {
+            tracing::info!(%error, "the source cannot be looked at before; its keyframes lie where they lie");
+            Ticks(0)
+        }
+        Err(_) => Ticks(0),
+    }
+}
+
+/// The same job, of which media is counted from `shift` earlier.
+pub fn shifted(job: LiveJob, shift: Ticks) -> LiveJob {
+    LiveJob { anchor: WallMillis(job.anchor.0.saturating_sub(shift.as_millis())), ..job }
+}
+
+async fn first_picture(job: &LiveJob, peers: &PeerTls) -> io::Result<Ticks> {
+    let mut socket = peers.connect(Shards::new(job).address(), PeerRole::Ingest).await?;
+    let mut bytes = BytesMut::new();
+    FeedRequest { run: job.run.clone(), epoch: Epoch(0), from: None }.encode(&mut bytes);
+    socket.write_all(&bytes).await?;
+    socket.flush().await?;
+    let mut input = BytesMut::new();
+    while socket.read_buf(&mut input).await? > 0 {
+        while let Some(frame) = FeedFrame::decode(&mut input).map_err(io::Error::other)? {
+            match frame {
+                FeedFrame::Config { track: Track::Video, codec, config } if !may_be(&job.ladder, codec, &config) => return Ok(Ticks(0)),
+                FeedFrame::AccessUnit(unit) if unit.track == Track::Video && unit.keyframe => {
+                    return Ok(if unit.pts == unit.dts { to_grid(unit.pts) } else { Ticks(0) });
+                }
+                _ => {}
+            }
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Whether a source with this picture is like one of the renditions.
+fn may_be(ladder: &Ladder, codec: Codec, config: &[u8]) -> bool {
+    let picture = AvcConfig::parse(config).and_then(|config| config.picture());
+    let like = |width, height| ladder.video.iter().any(|it| it.codec == VideoCodec::H264 && (it.width, it.height) == (width, height));
+    codec == Codec::H264 && picture.is_ok_and(|picture| like(picture.width, picture.height))
+}
+
+/// From `pts` to the next multiple of the grid, in whole milliseconds (as anchors are), rounded down.
+fn to_grid(pts: Ticks) -> Ticks {
+    let missing = (GRID.0 - pts.0 % GRID.0) % GRID.0;
+    Ticks::from_millis(Ticks(missing).as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyframes_come_to_lie_on_the_grid_to_a_millisecond() {
+        for pts in [0, 1, 89, 90, 91_234, 179_999, 180_000, 300_600] {
+            let shift = to_grid(Ticks(pts));
+            let off = (pts + shift.0) % GRID.0;
+            assert!(shift < GRID && (off == 0 || GRID.0 - off < 90), "{pts} moved by {shift:?} is {off} off");
+        }
+    }
+}
