@@ -8,7 +8,7 @@ use lectern_cloud::{Objects, Precondition};
 use lectern_contract::head::Head;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{Epoch, SegmentNumber, StreamRef};
+use lectern_contract::{Epoch, SegmentNumber, StreamRef, Ticks};
 use lectern_origin_pod::{http, metrics::Metrics, pages::Pages, runs::Runs, store::Store};
 use lectern_podkit::CancellationToken;
 use std::sync::{Arc, Mutex};
@@ -90,6 +90,7 @@ impl Lab {
             epoch: Epoch(epoch),
             address: address.map(str::to_owned),
             next_segment: SegmentNumber(0),
+            shift: Ticks(0),
             ended,
         };
         let key = prefix().key(&ObjectName::Head);
