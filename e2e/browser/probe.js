@@ -123,14 +123,16 @@ window.probe = (() => {
   const hear = async (element, withinMs) => {
     const analyser = await tap(element);
     const wave = new Float32Array(analyser.fftSize), spectrum = new Float32Array(analyser.frequencyBinCount);
-    let heard = { level: 0, hertz: 0 };
+    let heard = { level: 0, hertz: 0 }, looks = 0;
     return until(withinMs, () => {
       analyser.getFloatTimeDomainData(wave);
       analyser.getFloatFrequencyData(spectrum);
       const level = Math.sqrt(wave.reduce((sum, x) => sum + x * x, 0) / wave.length);
       const peak = spectrum.indexOf(Math.max(...spectrum));
       heard = { level, hertz: (peak * context.sampleRate) / analyser.fftSize };
-      return level > 0.01 && element.currentTime > 0 ? heard : undefined;
+      // For longer than the window: of one that is half silence the spectrum says little.
+      looks = level > 0.01 && element.currentTime > 0 ? looks + 1 : 0;
+      return looks > 5 ? heard : undefined;
     }, () => `heard ${JSON.stringify(heard)}, ${seen()}`);
   };
 
