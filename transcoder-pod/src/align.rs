@@ -19,6 +19,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const WITHIN: Duration = Duration::from_secs(3);
 /// Keyframes are put on multiples of this; segments begin there, and so do the keyframes of a source that has one every second, or two.
 const GRID: Ticks = Ticks::from_millis(2_000);
+/// And so much later, within what a picture may be moved by (`engine/passing.rs`): a publisher's first sound is up to a frame of AAC (23 ms) before its
+/// first picture, and would else be in the segment before.
+const LATER: Ticks = Ticks::from_millis(25);
 
 /// By how much to move the run of `job`, which nobody has worked for yet; zero where its source is none to be passed on, or cannot be seen.
 pub async fn shift(job: &LiveJob, peers: &PeerTls) -> Ticks {
@@ -65,9 +68,9 @@ fn may_be(ladder: &Ladder, codec: Codec, config: &[u8]) -> bool {
     codec == Codec::H264 && picture.is_ok_and(|picture| like(picture.width, picture.height))
 }
 
-/// From `pts` to the next multiple of the grid, in whole milliseconds (as anchors are), rounded down.
+/// From `pts` to its place on the grid, in whole milliseconds (as anchors are), rounded down.
 fn to_grid(pts: Ticks) -> Ticks {
-    let missing = (GRID.0 - pts.0 % GRID.0) % GRID.0;
+    let missing = (GRID.0 + LATER.0 - pts.0 % GRID.0) % GRID.0;
     Ticks::from_millis(Ticks(missing).as_millis())
 }
 
@@ -80,7 +83,7 @@ mod tests {
         for pts in [0, 1, 89, 90, 91_234, 179_999, 180_000, 300_600] {
             let shift = to_grid(Ticks(pts));
             let off = (pts + shift.0) % GRID.0;
-            assert!(shift < GRID && (off == 0 || GRID.0 - off < 90), "{pts} moved by {shift:?} is {off} off");
+            assert!(shift < GRID && (LATER.0 - 90..=LATER.0).contains(&off), "{pts} moved by {shift:?} is {off} off");
         }
     }
 }
