@@ -262,11 +262,13 @@ async fn work(
     let taken_over = next > SegmentNumber(0) || ownership.head().epoch > Epoch(1);
     if passthrough && !taken_over && job.parts.is_none() {
         let shift = align::shift(&job, &peers).await;
-        let told = ownership.change_patiently(SHIFT_WITHIN, |head| head.shift = shift, |trouble| status.trouble("head", trouble)).await;
-        match told {
-            Ok(()) => {}
-            Err(HeadError::Lost { .. }) => return Ok(Some(TranscoderState::Lost)),
-            Err(error) => return Err(KeeperError::from(error).into()),
+        if shift > Ticks(0) {
+            let told = ownership.change_patiently(SHIFT_WITHIN, |head| head.shift = shift, |trouble| status.trouble("head", trouble)).await;
+            match told {
+                Ok(()) => {}
+                Err(HeadError::Lost { .. }) => return Ok(Some(TranscoderState::Lost)),
+                Err(error) => return Err(KeeperError::from(error).into()),
+            }
         }
     }
     let shift = ownership.head().shift;

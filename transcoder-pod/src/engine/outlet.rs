@@ -1,8 +1,8 @@
 //! Where a rendition's output goes: to the packager, and to the renditions that it stands in for.
 //!
 //! A rendition that is shed is put out all the same, with the access units of the one below it, and one that the source agrees with is put
-//! out with the source's. Two threads make it then, and
-//! neither waits for the other: its own encoder's output and what is relayed take turns, each turn closed by whoever had it.
+//! out with the source's. Two threads make it then, and neither waits for the other: its own encoder's output and what is relayed take turns, each
+//! turn closed by whoever had it.
 
 use super::rung::Told;
 use super::{Output, put};
