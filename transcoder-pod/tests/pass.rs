@@ -5,20 +5,21 @@ mod common;
 
 use bytes::Bytes;
 use common::engine::{Made, TWO, inputs, made_of, write};
-use common::{folder, ladder, lecture, tool};
+use common::{folder, lecture, small_ladder, tool};
 use lectern_contract::Ticks;
 use lectern_contract::feed::Track;
 use lectern_transcoder_pod::engine::{Backend, Card, Input, Order};
 use std::collections::BTreeMap;
 
 const START: Ticks = Ticks(90_000);
-/// As `ladder()`'s first is to be, but for the keyframes: one a second, from `START` on.
-const LIKE: [&str; 12] = ["-bf", "0", "-g", "30", "-sc_threshold", "0", "-b:v", "300k", "-maxrate", "300k", "-bufsize", "150k"];
+/// As `small_ladder()`'s first is to be, but for the keyframes: one a second, from `START` on.
+const LIKE: [&str; 14] =
+    ["-s", "320x180", "-bf", "0", "-g", "30", "-sc_threshold", "0", "-b:v", "300k", "-maxrate", "300k", "-bufsize", "150k"];
 
-/// Of `ladder()`: the source's size, 640 × 360, and 320 × 180.
+/// Of two renditions, the first of the source's size.
 fn order(passthrough: bool) -> Order {
     Order {
-        ladder: ladder(),
+        ladder: small_ladder(),
         segment_duration: TWO,
         from: Ticks(0),
         card: Card::default(),
@@ -120,7 +121,7 @@ fn a_source_that_does_not_agree_is_encoded() {
         ("gop", &["-g", "45"]),
         ("b-frames", &["-bf", "2"]),
         ("rate", &["-b:v", "900k", "-maxrate", "900k", "-bufsize", "450k"]),
-        ("size", &["-s", "480x360"]),
+        ("size", &["-s", "240x180"]),
     ];
     for (what, other) in others {
         let name = format!("pass-{what}");

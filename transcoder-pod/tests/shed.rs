@@ -4,7 +4,7 @@
 mod common;
 
 use common::engine::{Made, TWO, inputs, transcode_inputs, write};
-use common::{folder, ladder, lecture, tool};
+use common::{folder, lecture, small_ladder as ladder, tool};
 use lectern_contract::feed::Track;
 use lectern_contract::{Ladder, SegmentNumber, Ticks, VideoCodec, VideoRendition};
 use lectern_transcoder_pod::engine::Input;
@@ -88,7 +88,7 @@ fn a_rendition_that_is_shed_goes_on_with_the_picture_below() {
 
 #[test]
 fn the_one_that_stands_in_may_be_shed_as_well() {
-    let small = VideoRendition { name: "90p".into(), width: 160, height: 90, ..ladder().video[1].clone() };
+    let small = VideoRendition { name: "54p".into(), width: 96, height: 54, ..ladder().video[1].clone() };
     let ladder = Ladder { video: [ladder().video, vec![small]].concat(), ..ladder() };
     let at = [(3, Input::Shed), (7, Input::Shed), (11, Input::Restore), (15, Input::Restore)];
     let sent = with("shed-both", 18, at.into_iter().map(|(at, input)| (second(at), input)).collect());

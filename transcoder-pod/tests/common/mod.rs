@@ -72,6 +72,12 @@ pub fn fed(taken: Taken, dts: Ticks) -> impl Iterator<Item = FeedFrame> {
     config.into_iter().chain(unit)
 }
 
+/// `ladder()` in half the size, for tests that run it often.
+pub fn small_ladder() -> Ladder {
+    let half = |it: VideoRendition| VideoRendition { width: it.width / 2, height: it.height / 2, ..it };
+    Ladder { video: ladder().video.into_iter().map(half).collect(), ..ladder() }
+}
+
 /// Two pictures and a sound, small enough for a busy machine.
 pub fn ladder() -> Ladder {
     let video = |name: &str, width, height, bitrate| VideoRendition {
