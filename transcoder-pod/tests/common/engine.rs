@@ -1,6 +1,6 @@
 //! Runs the engine and the packager on feed frames, and measures what comes out.
 
-use super::{ladder, tool};
+use super::{folder, ladder, tool};
 use bytes::{BufMut as _, Bytes};
 use lectern_contract::feed::FeedFrame;
 use lectern_contract::{Ladder, PartCount, SegmentDuration, Ticks, VideoCodec, VideoRendition};
@@ -123,6 +123,34 @@ pub fn write(folder: &Path, name: &str, init: &Bytes, segments: &[Segment]) -> S
 
 pub fn numbers(made: &Made) -> Vec<u64> {
     made.segments.iter().map(|segment| segment.number.0).collect()
+}
+
+/// Of the first so many renditions, pictures: every slot is filled once, segments begin with keyframes where they are to and are numbered without a hole, and those of
+/// each of the `inits` init sections decode by themselves.
+pub fn is_whole(name: &str, made: &BTreeMap<usize, Made>, inits: &[usize]) {
+    let folder = folder(&format!("{name}-out"));
+    for (at, inits) in inits.iter().enumerate() {
+        let made = &made[&at];
+        assert!(made.ended);
+        let ends = |sample: &(u64, u32, bool)| sample.0 + u64::from(sample.1);
+        let broken: Vec<_> = made.samples.windows(2).filter(|pair| ends(&pair[0]) != pair[1].0).collect();
+        assert!(broken.is_empty(), "rendition {at}: a picture is missing or doubled: {broken:?}");
+        let number = |sample: &(u64, u32, bool)| sample.0 / TWO.ticks().0;
+        let begins = made.samples.windows(2).filter(|pair| number(&pair[0]) != number(&pair[1])).map(|pair| pair[1]);
+        begins.for_each(|(start, _, sync)| {
+            assert!(sync && start % TWO.ticks().0 == 0, "rendition {at}: a segment begins with {start}, {sync}")
+        });
+        let numbers = numbers(made);
+        assert_eq!(numbers, (numbers[0]..numbers[0] + numbers.len() as u64).collect::<Vec<_>>(), "rendition {at}");
+        assert_eq!(made.init.len(), *inits, "rendition {at}");
+        for (number, init) in made.init.iter().enumerate() {
+            let own: Vec<_> = made.segments.iter().filter(|segment| segment.init == number as u32).cloned().collect();
+            assert!(!own.is_empty(), "rendition {at}: nothing is of init section {number}");
+            let path = write(&folder, &format!("{at}-{number}"), init, &own);
+            let complaints = tool("ffmpeg", &["-v", "warning", "-xerror", "-i", &path, "-f", "null", "-"]);
+            assert_eq!(complaints.trim(), "", "rendition {at}, init section {number}");
+        }
+    }
 }
 
 /// PSNR in dB between the pictures of a file and the generator of the ones that were sent. Neighbouring pictures have less
