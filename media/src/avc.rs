@@ -6,6 +6,8 @@ mod vui;
 use crate::bits::{Bits, OutOfBits};
 use bytes::{BufMut, Bytes, BytesMut};
 
+/// NAL unit type of a coded slice of an IDR picture (ISO/IEC 14496-10 table 7-1).
+const NAL_IDR: u8 = 5;
 /// NAL unit type of a sequence parameter set.
 const NAL_SPS: u8 = 7;
 /// NAL unit type of a picture parameter set.
@@ -132,9 +134,7 @@ impl AvcConfig {
     pub fn picture(&self) -> Result<Sps, AvcError> {
         Sps::parse(self.sps.first().ok_or(AvcError::Missing("sequence parameter set"))?)
     }
-}
 
-impl AvcConfig {
     /// The record of a track whose access units refer to these parameter sets, or to those of `other`. `None` where the same id stands for a set in
     /// either, or who can decode these may not be able to decode the others: a higher profile or level.
     pub fn with(&self, other: &Self) -> Option<Self> {
@@ -155,9 +155,9 @@ impl AvcConfig {
     pub fn without_sets(&self, unit: &Bytes) -> Option<Bytes> {
         let (mut has_sets, mut is_ours) = (false, true);
         each_nal(unit, 4, |nal| {
-            let known = match nal.first().map_or(0, |header| header & 0x1f) {
-                NAL_SPS => &self.sps,
-                NAL_PPS => &self.pps,
+            let known = match nal_type(nal) {
+                Some(NAL_SPS) => &self.sps,
+                Some(NAL_PPS) => &self.pps,
                 _ => return,
             };
             has_sets = true;
@@ -169,7 +169,7 @@ impl AvcConfig {
             (true, false) => Some(unit.clone()),
             (true, true) => {
                 let mut out = BytesMut::with_capacity(unit.len());
-                for nal in nal_units(unit).filter(|nal| !matches!(nal.first().map_or(0, |header| header & 0x1f), NAL_SPS | NAL_PPS)) {
+                for nal in nal_units(unit).filter(|nal| !matches!(nal_type(nal), Some(NAL_SPS | NAL_PPS))) {
                     out.put_u32(nal.len() as u32); // read from a field of 4 bytes
                     out.put_slice(nal);
                 }
@@ -413,14 +413,17 @@ pub(crate) fn nal_units(mut unit: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+fn nal_type(nal: &[u8]) -> Option<u8> {
+    nal.first().map(|header| header & 0x1f)
+}
+
 /// Whether decoding can start with this access unit (4-byte lengths): it has an IDR picture, or says in a recovery point
 /// SEI (ISO/IEC 14496-10 §D.2.8) that it begins a refresh, as encoders do that spread it over many pictures; the latter
 /// counts only where the publisher `claims` a keyframe.
 pub fn is_keyframe(unit: &[u8], claimed: bool) -> bool {
-    const NAL_IDR: u8 = 5;
     const NAL_SEI: u8 = 6;
     const RECOVERY_POINT: u8 = 6;
-    nal_units(unit).any(|nal| match nal.first().map(|header| header & 0x1f) {
+    nal_units(unit).any(|nal| match nal_type(nal) {
         Some(NAL_IDR) => true,
         Some(NAL_SEI) => claimed && nal.get(1) == Some(&RECOVERY_POINT),
         _ => false,
@@ -429,7 +432,7 @@ pub fn is_keyframe(unit: &[u8], claimed: bool) -> bool {
 
 /// Whether an access unit (4-byte lengths) has an IDR picture: nothing after it refers to anything before it (ISO/IEC 14496-10 §3.69).
 pub fn is_idr(unit: &[u8]) -> bool {
-    nal_units(unit).any(|nal| nal.first().is_some_and(|header| header & 0x1f == 5))
+    nal_units(unit).any(|nal| nal_type(nal) == Some(NAL_IDR))
 }
 
 fn each_nal(mut unit: &[u8], length_size: u8, mut visit: impl FnMut(&[u8])) -> Result<(), AvcError> {
