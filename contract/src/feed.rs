@@ -16,6 +16,7 @@ const END: u8 = 5;
 const REFUSED: u8 = 6;
 const SERVING: u8 = 7;
 const MOVED: u8 = 8;
+const METADATA: u8 = 9;
 
 /// What a reader asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +125,8 @@ pub enum FeedFrame {
     },
     /// One picture or one AAC frame.
     AccessUnit(AccessUnit),
+    /// Something that the publisher says beside them.
+    Metadata(TimedMetadata),
     /// Nothing came from `from` on: the publisher left; or what lies in between is lost to this reader, which was too slow or
     /// asks for what this owner never had.
     Gap {
@@ -154,6 +157,17 @@ pub struct AccessUnit {
     pub keyframe: bool,
     /// The coded bytes, framed as [`Codec`] says.
     pub payload: Bytes,
+}
+
+/// What a publisher says at a moment of the lecture, for scripts in players: the next slide, a question to answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimedMetadata {
+    /// When, on the run's timeline. No two of a run's have the same time: players tell them apart by it.
+    pub at: Ticks,
+    /// What kind it is: the name of the publisher's data message, `onTextData`.
+    pub name: String,
+    /// What it says, in JSON.
+    pub value: String,
 }
 
 impl FeedRequest {
@@ -187,6 +201,9 @@ impl FeedFrame {
                 out.extend_from_slice(&unit.head());
                 out.extend_from_slice(&unit.payload);
             }
+            Self::Metadata(TimedMetadata { at, name, value }) => {
+                frame::put(out, METADATA, &[&at.0.to_be_bytes(), &frame::text_field(name), &frame::text_field(value)]);
+            }
             Self::Gap { from, reason } => frame::put(out, GAP, &[&from.0.to_be_bytes(), &frame::text_field(reason)]),
             Self::End => frame::put(out, END, &[]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
@@ -212,6 +229,9 @@ impl FeedFrame {
                 let dts = Ticks(fields.u64("dts")?);
                 let pts = Ticks(fields.u64("pts")?);
                 Self::AccessUnit(AccessUnit { track, dts, pts, keyframe, payload: fields.rest() })
+            }
+            METADATA => {
+                Self::Metadata(TimedMetadata { at: Ticks(fields.u64("at")?), name: fields.text("name")?, value: fields.text("value")? })
             }
             GAP => Self::Gap { from: Ticks(fields.u64("from")?), reason: fields.text("reason")? },
             END => Self::End,
@@ -334,6 +354,7 @@ mod tests {
                 keyframe: true,
                 payload: Bytes::from_static(b"sound"),
             }),
+            FeedFrame::Metadata(TimedMetadata { at: Ticks(8), name: "onTextData".into(), value: r#"{"text":"2 ½"}"#.into() }),
             FeedFrame::Gap { from: Ticks(90_000), reason: "the publisher left".into() },
             FeedFrame::Refused { reason: "not mine".into() },
             FeedFrame::End,

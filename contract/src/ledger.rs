@@ -70,6 +70,11 @@ impl EndedRendition {
         Self { name: CAPTIONS.to_owned(), codec: "wvtt".to_owned(), bitrate: 0, picture: None }
     }
 
+    /// Whether it is heard.
+    pub fn is_sound(&self) -> bool {
+        self.picture.is_none() && !self.is_text()
+    }
+
     /// Whether it is [`EndedRendition::captions`], and neither picture nor sound.
     pub fn is_text(&self) -> bool {
         self.name == CAPTIONS

@@ -15,8 +15,8 @@ pub use livestream::{
     StreamKey,
 };
 pub use pool::{
-    BucketSpec, Encoder, Exposure, IngestSpec, OriginSpec, Passthrough, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool,
-    StreamPoolSpec, TranscoderBudget, TranscoderSpec,
+    Amount, BucketSpec, Encoder, Exposure, IngestSpec, OriginSpec, Passthrough, PodResources, PoolImages, PoolStatus, QueueSpec, RtmpsSpec,
+    SlatePicture, StreamPool, StreamPoolSpec, TranscoderBudget, TranscoderSpec,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 pub use stream_status::{

@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use lectern_contract::cost::{Budget, Class, PixelRate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A pool that LiveStreams are placed in, like a StorageClass for volumes.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,10 +132,51 @@ pub struct TranscoderSpec {
     /// B-frames) is passed on as that rendition. `Never`: students get nothing that a lecturer's program has coded.
     #[serde(default)]
     pub passthrough: Passthrough,
+    /// What students see while nothing comes from the lecturer. Unless given: a card with the lecture's title and its `reconnect.slate.text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slate_picture: Option<SlatePicture>,
+    /// What a pod asks Kubernetes for and may take at most, beyond what the operator asks for itself (0.1 processors, 128 MiB, a GPU).
+    /// What is limited alone is also asked for. A pod that may not take what its jobs cost sheds renditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<PodResources>,
     /// What a pod has for its jobs together. Each job costs what its ladder does (docs/transcoders.md); a pod takes none that does not fit, and
     /// a stream that fits no pod is refused. Without it only slots are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<TranscoderBudget>,
+}
+
+/// What a pod asks Kubernetes for, and may take at most, by the resource's name: `cpu`, `memory`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodResources {
+    /// What it asks for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, Amount>,
+    /// What it may take.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Amount>,
+}
+
+/// A quantity as Kubernetes writes them, as a text: `"2"`, `500m`, `1Gi`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Amount(#[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"))] pub String);
+
+/// A PNG or JPEG in a ConfigMap of the operator's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlatePicture {
+    /// The ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub config_map_name: String,
+    /// Its entry in `binaryData`. It is fitted into each rendition in its own shape.
+    #[serde(default = "slate_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+fn slate_key() -> String {
+    "slate.png".to_owned()
 }
 
 /// What a transcoder pod has for its jobs together.

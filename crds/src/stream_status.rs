@@ -107,6 +107,9 @@ pub struct PlaybackStatus {
     /// The HLS multivariant playlist of the recording, once the stream has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vod: Option<String>,
+    /// The DASH manifest (MPD) of the recording, once the stream has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vod_dash: Option<String>,
     /// The prefix of the stream's objects in the pool's bucket.
     pub prefix: String,
 }

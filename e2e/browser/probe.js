@@ -101,6 +101,14 @@ window.probe = (() => {
     }
   };
 
+  // The publisher's data messages, as the player tells the page's scripts: hls.js by cues, others by events (watch.mjs).
+  const said = () => {
+    const { hls, video, said } = player();
+    if (!hls) return said;
+    const cues = [...video.textTracks].filter((track) => track.kind === 'metadata').flatMap((track) => [...(track.cues ?? [])]);
+    return cues.filter(({ value }) => value?.key === 'TXXX').map(({ value, startTime }) => ({ name: value.info, value: value.data, time: startTime }));
+  };
+
   const dropped = (video) => video.getVideoPlaybackQuality().droppedVideoFrames;
 
   // One AudioContext and one tap per media element: an element can be tapped once in its life.
@@ -262,6 +270,17 @@ window.probe = (() => {
         const off = (((time - median(around(pictures).map((it) => it.begun))) % 1000) + 1000) % 1000;
         return Math.round(off > 500 ? off - 1000 : off);
       });
+    },
+
+    // What the publisher has said, once `messages` of its data messages have come, and when its picture zero was to be shown.
+    told: async ({ messages, withinMs }) => {
+      const { video } = player();
+      const begun = [];
+      await atFrames(video, withinMs, ({ mediaTime, counter }) => {
+        if (counter !== null) begun.push(mediaTime - counter / 30);
+        return begun.length > 15 && said().length >= messages ? true : undefined;
+      }, () => `${JSON.stringify(said())} came, ${begun.length} pictures, ${seen()}`);
+      return { zero: median(begun), said: said() };
     },
 
     // Plays one playlist in an element of its own beside the player: for renditions without a picture.

@@ -76,8 +76,12 @@ const commands = {
       // A part that was hinted at and never came, because the lecture ended before it, is a 404: by itself shaka-player asks
       // again only for as long as the lecture is live (docs/playback.md).
       shaka.configure('streaming.failureCallback', ({ code }) => { if (code === window.shaka.util.Error.Code.BAD_HTTP_STATUS) shaka.retryStreaming(0.5); });
+      const said = [];
+      shaka.addEventListener('metadata', ({ startTime, payload: { key, description, data } }) => {
+        if (key === 'TXXX') said.push({ name: description, value: data, time: startTime });
+      });
       await shaka.attach(video);
-      window.lectern = { hls: null, shaka, video };
+      window.lectern = { hls: null, shaka, video, said };
       await shaka.load(from).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });
       return shaka.getManifestType() + (shaka.isLive() ? ', live' : '');
     }, source);
@@ -93,8 +97,14 @@ const commands = {
       dash.on('error', ({ error }) => console.error(`dash.js: ${error?.code} ${error?.message}`));
       // It plays by itself. Who plays the element before dash.js listens keeps it from ever loading the MPD again.
       dash.on('playbackPlaying', () => resolve(`DASH${dash.isDynamic() ? ', live' : ''}${dash.getLowLatencyModeEnabled() ? ', low latency' : ''}`));
+      // It hands out the tag as it is: ten bytes of its head and ten of its frame's, the encoding, the description, a zero, the value.
+      const said = [];
+      dash.on('https://aomedia.org/emsg/ID3', ({ event }) => {
+        const [name, value] = new TextDecoder().decode(event.messageData.subarray(21)).split('\0');
+        said.push({ name, value, time: event.calculatedPresentationTime ?? event.presentationTime });
+      }, null, { mode: window.dashjs.MediaPlayer.events.EVENT_MODE_ON_RECEIVE });
       dash.initialize(video, from, true);
-      window.lectern = { hls: null, dash, video };
+      window.lectern = { hls: null, dash, video, said };
     }), source);
     return { openedAt: opened, kind: await inTime(loaded, source, withinMs) };
   },

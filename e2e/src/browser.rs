@@ -146,6 +146,26 @@ pub struct Heard {
     pub hertz: f64,
 }
 
+/// What a script of the player's page was told of the publisher's data messages.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Told {
+    /// When the publisher's picture zero was to be shown, in seconds of the element's time.
+    pub zero: f64,
+    /// The messages.
+    pub said: Vec<Message>,
+}
+
+/// A publisher's data message.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Message {
+    /// Its name.
+    pub name: String,
+    /// Its values, in JSON.
+    pub value: String,
+    /// When it was said, in seconds of the element's time.
+    pub time: f64,
+}
+
 /// The picture at a place that was sought.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Sought {
@@ -288,6 +308,11 @@ impl Browser {
     /// [beeps](crate::Shot::beeps), each.
     pub async fn sound_after_picture(&mut self, beeps: u32, within: Duration) -> Result<Vec<f64>> {
         self.ask(json!({"do": "soundAfterPicture", "beeps": beeps, "withinMs": millis(within)}), within).await
+    }
+
+    /// Waits until so many data messages have come to what plays.
+    pub async fn told(&mut self, messages: u32, within: Duration) -> Result<Told> {
+        self.ask(json!({"do": "told", "messages": messages, "withinMs": millis(within)}), within).await
     }
 
     /// Listens to one playlist, beside the player.

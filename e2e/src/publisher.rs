@@ -30,11 +30,21 @@ pub struct Shot {
     pub hurry: bool,
     /// The tone is heard in the first tenth of each second only: of each picture whose counter is a multiple of [`FRAME_RATE`], and the two after it.
     pub beeps: bool,
+    /// At each second `n` an `onTextData` says `remark n`.
+    pub remarks: bool,
 }
 
 impl Default for Shot {
     fn default() -> Self {
-        Self { first: 0, size: Size { width: 640, height: 360 }, coding: Coding::LowDelay, frames: None, hurry: false, beeps: false }
+        Self {
+            first: 0,
+            size: Size { width: 640, height: 360 },
+            coding: Coding::LowDelay,
+            frames: None,
+            hurry: false,
+            beeps: false,
+            remarks: false,
+        }
     }
 }
 
@@ -81,7 +91,11 @@ impl Publisher {
         if !shot.hurry {
             ffmpeg.arg("-re");
         }
-        ffmpeg.args(["-f", "lavfi", "-i", &tone, "-map", "0:v", "-map", "1:a", "-shortest"]);
+        ffmpeg.args(["-f", "lavfi", "-i", &tone]);
+        if shot.remarks {
+            ffmpeg.arg("-i").arg(remarks(out)?).args(["-map", "2:s", "-c:s", "text"]);
+        }
+        ffmpeg.args(["-map", "0:v", "-map", "1:a", "-shortest"]);
         ffmpeg.args(shot.coding.args()).args(output);
         ffmpeg.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = ffmpeg.spawn().context("ffmpeg cannot be started; scripts/install test")?;
@@ -212,6 +226,15 @@ fn draw_all(mut ffmpeg: ChildStdin, shot: &Shot, next: &AtomicU32, started: &Onc
             return;
         }
     }
+}
+
+/// A file of subtitles, one a second of the next half hour, which ffmpeg sends as `onTextData`.
+fn remarks(out: &Path) -> Result<PathBuf> {
+    let path = out.join("remarks.srt");
+    let at = |second: u32| format!("{:02}:{:02}:{:02},000", second / 3600, second / 60 % 60, second % 60);
+    let lines = (0..1800).map(|second| format!("{}\n{} --> {}\nremark {second}\n\n", second + 1, at(second), at(second + 1)));
+    std::fs::write(&path, lines.collect::<String>())?;
+    Ok(path)
 }
 
 /// From the first picture to number `index`.

@@ -6,7 +6,7 @@ use lectern_e2e::lab::STEP;
 use lectern_e2e::table::spread;
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Browser, Lab, Onlooker, Publisher, Share, Shot, playlist};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Seconds that a player of the MPD of `latency: Standard` is late at the least, were its segments of 2 s, too: four of them.
 const WITHOUT_PARTS: f64 = 8.0;
@@ -17,7 +17,7 @@ const WITHOUT_PARTS: f64 = 8.0;
 async fn lecture_plays_at_low_latency() -> Result<()> {
     Lab::run("lecture_plays_at_low_latency", Share::Whole, async |lab| {
         let lecture = lab.apply("physics", json!({"title": "Physics", "latency": "Low"})).await?;
-        let publisher = lecture.publish(Shot { beeps: true, ..Shot::default() }).await?;
+        let publisher = lecture.publish(Shot { beeps: true, remarks: true, ..Shot::default() }).await?;
         let playback = lecture.until("Playable", "True").await?.status.and_then(|status| status.playback).context("status.playback")?;
 
         let mut browser = lab.browser().await?;
@@ -32,6 +32,7 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         ensure!(failed.is_empty(), "not every request was answered: {failed:?}");
         let behind = spread(sample.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
         eprintln!("hls.js shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls);
+        remarks_come("hls.js", &mut browser).await?;
         every_rendition(&mut browser).await?;
 
         parts_are_their_segment(lab, &playback.hls).await?;
@@ -49,6 +50,7 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         let behind = spread(sample.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
         eprintln!("shaka-player shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls);
         sound_fits_the_picture("shaka-player", &mut browser).await?;
+        remarks_come("shaka-player", &mut browser).await?;
         if let Err(error) = every_rendition(&mut browser).await {
             // shaka-player 5.2 appends a part while it comes: switched in the middle of one it has been seen to give up (its error 3014), and to leave the
             // element empty. Whatever else is wrong is a fault.
@@ -66,11 +68,13 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         browser.playing_about(STEP).await?;
         plays_the_mpd("shaka-player", &mut browser, &publisher, 10).await?;
         sound_fits_the_picture("shaka-player with the MPD", &mut browser).await?;
+        remarks_come("shaka-player with the MPD", &mut browser).await?;
         every_rendition(&mut browser).await?;
         assert_eq!(browser.open_dash(&mpd, STEP).await?, "DASH, live, low latency");
         browser.playing_about(STEP).await?; // it is never quite at the latency that it aims at
         plays_the_mpd("dash.js", &mut browser, &publisher, 10).await?;
         sound_fits_the_picture("dash.js", &mut browser).await?;
+        remarks_come("dash.js", &mut browser).await?;
         every_rendition(&mut browser).await?;
         browser.screenshot("low-latency-dash").await?;
 
@@ -103,6 +107,23 @@ async fn sound_fits_the_picture(player: &str, browser: &mut Browser) -> Result<(
     let median = spread(off.iter().copied()).context("beeps")?.median;
     eprintln!("{player}: sound is {median:+.0} ms after its picture, of {off:?}");
     ensure!(median.abs() <= 40.0, "{player}: sound and picture are {median} ms apart, of {off:?}");
+    Ok(())
+}
+
+/// What the publisher says in its data messages comes to the page's scripts, at the time of the picture that it was said with.
+async fn remarks_come(player: &str, browser: &mut Browser) -> Result<()> {
+    let told = browser.told(3, STEP).await?;
+    let mut off = Vec::new();
+    for message in &told.said {
+        let value: Value = serde_json::from_str(&message.value).with_context(|| format!("{message:?}"))?;
+        let number: f64 =
+            value["text"].as_str().and_then(|text| text.strip_prefix("remark ")?.parse().ok()).with_context(|| format!("{message:?}"))?;
+        ensure!(message.name == "onTextData" && value["type"] == "Text", "{message:?}");
+        off.push((message.time - told.zero - number) * 1e3);
+    }
+    let spread = spread(off.iter().copied()).context("remarks")?;
+    eprintln!("{player}: {} remarks, {:+.0} to {:+.0} ms after their pictures", off.len(), spread.min, spread.max);
+    ensure!(spread.min > -100.0 && spread.max < 100.0, "{player}: remarks are {off:?} ms after their pictures");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A lecture over DASH, in a player and on a page that are not ours.
 
 use crate::lecture_plays_in_a_browser::steady;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lectern_contract::SegmentDuration;
 use lectern_e2e::lab::STEP;
 use lectern_e2e::publisher::TONE;
@@ -9,7 +9,7 @@ use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Share, Shot};
 use serde_json::json;
 
-/// Issue 5: live, over a hole, and to the end.
+/// Issue 5: live, over a hole, and to the end; then the recording, in which the hole is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_over_dash() -> Result<()> {
     Lab::run("lecture_plays_over_dash", Share::Most, async |lab| {
@@ -56,11 +56,39 @@ async fn lecture_plays_over_dash() -> Result<()> {
         .await?;
         // Into the last segment, which may be short and is listed with its whole duration. Not the event `ended`: shaka-player plays so
         // close to the edge that it runs dry before it hears of the end, and then stands at the last picture without one (docs/playback.md).
-        let (_, duration) = text.split_once("mediaPresentationDuration=\"PT").context("a duration")?;
-        let (duration, _) = duration.split_once('S').context("a duration in seconds")?;
-        browser.reaches(duration.parse::<f64>()? - SegmentDuration::LOW_LATENCY.ticks().as_secs_f64(), STEP).await?;
+        let duration = seconds_of(&text, "mediaPresentationDuration")?;
+        browser.reaches(duration - SegmentDuration::LOW_LATENCY.ticks().as_secs_f64(), STEP).await?;
         drop(publisher);
+
+        let vod =
+            lecture.until("Ended", "True").await?.status.and_then(|status| status.playback?.vod_dash).context("status.playback.vodDash")?;
+        let text = eventually("the recording's MPD", STEP, async || {
+            Ok(lab.http(&vod).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), Look::Found))
+        })
+        .await?;
+        let periods: Vec<f64> = text.split("<Period ").skip(1).map(|period| seconds_of(period, "duration")).collect::<Result<_>>()?;
+        ensure!(periods.len() == 2, "the recording has {} periods: {text}", periods.len());
+        assert_eq!(browser.open_shaka(&vod, STEP).await?, "DASH");
+        let first = browser.seek(0.0, STEP).await?;
+        ensure!(first.counter < again && (first.end - first.start - periods.iter().sum::<f64>()).abs() < 0.1, "{first:?}, {periods:?}");
+        let before = browser.seek(periods[0] - 3.0, STEP).await?;
+        ensure!((first.counter..again).contains(&before.counter), "{before:?}");
+        browser.playing(STEP).await?;
+        eventually("pictures of after the hole", STEP, async || {
+            let frame = browser.first_frame(STEP).await?;
+            Ok(if frame.counter.is_some_and(|counter| counter >= again) { Look::Found(()) } else { Look::NotYet(format!("{frame:?}")) })
+        })
+        .await?;
+        browser.seek(first.end - first.start - 3.0, STEP).await?;
+        browser.ended(STEP).await?;
         browser.close().await
     })
     .await
+}
+
+/// The first attribute of this name: a duration in seconds.
+fn seconds_of(xml: &str, attribute: &str) -> Result<f64> {
+    let (_, rest) = xml.split_once(&format!("{attribute}=\"PT")).with_context(|| format!("no {attribute} in {xml}"))?;
+    let (seconds, _) = rest.split_once('S').context("a duration in seconds")?;
+    Ok(seconds.parse()?)
 }

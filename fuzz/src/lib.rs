@@ -86,12 +86,13 @@ fn commands(bytes: &[u8]) {
     Aggregate::new(0, Bytes::copy_from_slice(bytes)).for_each(drop);
 }
 
-/// A publisher's tags: message type and length before each.
+/// A publisher's tags, data among them: message type and length before each.
 fn tags(mut bytes: &[u8]) {
     let mut reader = TagReader::default();
     while let Some((&[kind, length], rest)) = bytes.split_first_chunk::<2>() {
         let (body, rest) = rest.split_at(usize::from(length).min(rest.len()));
-        let _ = reader.tag(8 + kind % 2, Bytes::copy_from_slice(body));
+        let kind = if kind == 18 { 18 } else { 8 + kind % 2 };
+        let _ = reader.tag(kind, Bytes::copy_from_slice(body));
         bytes = rest;
     }
 }

@@ -70,6 +70,9 @@ pub struct Watched {
     /// The recording's HLS playlist, once it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vod_url: Option<String>,
+    /// The recording's DASH manifest, once it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vod_dash_url: Option<String>,
     /// How far the lecture is, while it is on air or interrupted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_edge: Option<LiveEdge>,
@@ -158,6 +161,7 @@ impl Watched {
             hls_url: playback.map(|playback| playback.hls.clone()),
             dash_url: playback.and_then(|playback| playback.dash.clone()),
             vod_url: playback.and_then(|playback| playback.vod.clone()),
+            vod_dash_url: playback.and_then(|playback| playback.vod_dash.clone()),
             live_edge: edge.map(|live| LiveEdge { segment: live.segment, seen_at: live.at.clone(), lag_millis: live.lag_millis }),
         }
     }

@@ -187,12 +187,14 @@ async fn a_lecture_goes_from_waiting_over_live_and_interrupted_to_ended() {
     cluster.change(&id, |stream| {
         stream["status"]["conditions"] = json!([condition("Ended", "True", "X", "")]);
         stream["status"]["playback"]["vod"] = json!("https://watch.example/vod.m3u8");
+        stream["status"]["playback"]["vodDash"] = json!("https://watch.example/vod.mpd");
     });
     let ended = watch(&cluster, &id).await.body;
     assert_eq!(
         (&ended["state"], &ended["vodUrl"], ended.get("liveEdge")),
         (&json!("ended"), &json!("https://watch.example/vod.m3u8"), None)
     );
+    assert_eq!(ended["vodDashUrl"], "https://watch.example/vod.mpd");
 }
 
 #[tokio::test]

@@ -218,3 +218,26 @@ fn picture(keyframe: bool) -> Bytes {
     unit[4] = if keyframe { 0x65 } else { 0x41 };
     unit.into()
 }
+
+#[tokio::test]
+async fn what_a_publisher_says_stands_where_it_was_said() {
+    let shard = TestShard::with_a_stream().await;
+    let remarks = std::env::temp_dir().join(format!("lectern-remarks-{}.srt", std::process::id()));
+    std::fs::write(&remarks, "1\n00:00:00,500 --> 00:00:01,000\nSlide 1\n\n2\n00:00:01,000 --> 00:00:01,500\nSlide 2\n\n").unwrap();
+    let file = ["-i", remarks.to_str().unwrap()];
+    let codecs =
+        ["-map", "0:v", "-map", "1:a", "-map", "2:s", "-t", "2", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", "-c:s", "text"];
+    assert!(exit_of(publisher_with(shard.rtmp, "secret", &file, &codecs)).await.success());
+    std::fs::remove_file(&remarks).unwrap();
+
+    let frames = shard.read(Some(Ticks(0))).await.until_a_stop().await;
+    let mut said = Vec::new();
+    for (at, frame) in frames.iter().enumerate() {
+        let FeedFrame::Metadata(metadata) = frame else { continue };
+        let newest = units(&frames[..at]).iter().map(|unit| unit.dts).max();
+        assert_eq!(Some(metadata.at), newest, "the time of what came before it");
+        said.push((metadata.name.as_str(), metadata.value.as_str()));
+    }
+    let slide = |number| format!(r#"{{"text":"Slide {number}","type":"Text"}}"#);
+    assert_eq!(said, [("onTextData", slide(1).as_str()), ("onTextData", slide(2).as_str())]);
+}

@@ -145,18 +145,25 @@ fn init(timescale: u32, handler: &[u8; 4], name: &str, entry: Codec, minf: Minf,
 ///
 /// `sequence` is `mfhd`'s number: the segment's own, cut to 32 bits. `start` is the decode time of the first sample since
 /// the run's epoch, in the track's timescale. `captured` is the wall clock's time of that sample, where players are to be told by a `prft`
-/// (ISO/IEC 14496-12 §8.16.5): who counts latency needs it.
+/// (ISO/IEC 14496-12 §8.16.5): who counts latency needs it. `events` are whole `emsg` boxes ([`crate::metadata::event_message`]).
 ///
 /// # Errors
 /// [`CmafError::Empty`], [`CmafError::TooLarge`], or [`CmafError::Boxes`].
-pub fn segment_head(sequence: u32, start: u64, captured: Option<WallMillis>, samples: &[Sample]) -> Result<Bytes, CmafError> {
-    let mut out = with_room(samples);
+pub fn segment_head(
+    sequence: u32,
+    start: u64,
+    captured: Option<WallMillis>,
+    events: &[Bytes],
+    samples: &[Sample],
+) -> Result<Bytes, CmafError> {
+    let mut out = with_room(events, samples);
     let brands = [b"msdh", b"cmfs", b"iso6"].map(Into::into).to_vec();
     Styp { major_brand: b"msdh".into(), minor_version: 0, compatible_brands: brands }.encode(&mut out)?;
     if let Some(captured) = captured {
         let utc_time_semantics = ReferenceTime::RealTime;
         Prft { reference_track_id: TRACK_ID, ntp_timestamp: ntp(captured), media_time: start, utc_time_semantics }.encode(&mut out)?;
     }
+    events.iter().for_each(|event| out.extend_from_slice(event));
     fragment_head(&mut out, TRACK_ID, sequence, start, samples)?;
     Ok(out.into())
 }
@@ -166,8 +173,9 @@ pub fn segment_head(sequence: u32, start: u64, captured: Option<WallMillis>, sam
 ///
 /// # Errors
 /// As [`segment_head`].
-pub fn chunk_head(sequence: u32, start: u64, samples: &[Sample]) -> Result<Bytes, CmafError> {
-    let mut out = with_room(samples);
+pub fn chunk_head(sequence: u32, start: u64, events: &[Bytes], samples: &[Sample]) -> Result<Bytes, CmafError> {
+    let mut out = with_room(events, samples);
+    events.iter().for_each(|event| out.extend_from_slice(event));
     fragment_head(&mut out, TRACK_ID, sequence, start, samples)?;
     Ok(out.into())
 }
@@ -179,8 +187,8 @@ fn ntp(at: WallMillis) -> u64 {
     ((at.0 / 1000).wrapping_add(UNIX) << 32) | fraction
 }
 
-fn with_room(samples: &[Sample]) -> Vec<u8> {
-    Vec::with_capacity(192 + 16 * samples.len())
+fn with_room(events: &[Bytes], samples: &[Sample]) -> Vec<u8> {
+    Vec::with_capacity(192 + 16 * samples.len() + events.iter().map(Bytes::len).sum::<usize>())
 }
 
 /// Appends a movie fragment of one track up to its media: `moof` and the head of `mdat`. `sequence`, `start` and the errors
@@ -283,7 +291,7 @@ mod tests {
     fn a_segment_reads_back_and_its_offset_meets_its_data() {
         let sample = |data: &'static [u8], sync| Sample { data: Bytes::from_static(data), duration: 3000, composition_offset: 0, sync };
         let samples = [sample(b"first", true), sample(b"second", false)];
-        let mut bytes = segment_head(7, 1 << 40, None, &samples).unwrap().to_vec();
+        let mut bytes = segment_head(7, 1 << 40, None, &[], &samples).unwrap().to_vec();
         samples.iter().for_each(|sample| bytes.extend_from_slice(&sample.data));
         let atoms = atoms(&bytes);
         let [Any::Styp(styp), Any::Moof(moof), Any::Mdat(Mdat { data })] = &atoms[..] else { panic!("{atoms:?}") };
@@ -302,7 +310,7 @@ mod tests {
     fn a_segment_tells_when_its_first_sample_was_captured() {
         let sample = Sample { data: Bytes::from_static(b"x"), duration: 3000, composition_offset: 0, sync: true };
         // 2026-11-26T12:00:00.250Z
-        let bytes = segment_head(7, 90_000, Some(WallMillis(1_795_694_400_250)), &[sample]).unwrap();
+        let bytes = segment_head(7, 90_000, Some(WallMillis(1_795_694_400_250)), &[], &[sample]).unwrap();
         let mut input = &bytes[..];
         assert!(matches!(Any::decode(&mut input).unwrap(), Any::Styp(_)));
         let Any::Prft(prft) = Any::decode(&mut input).unwrap() else { panic!("no prft") };
@@ -327,6 +335,6 @@ mod tests {
 
     #[test]
     fn a_segment_without_samples_is_refused() {
-        assert!(matches!(segment_head(0, 0, None, &[]), Err(CmafError::Empty)));
+        assert!(matches!(segment_head(0, 0, None, &[], &[]), Err(CmafError::Empty)));
     }
 }

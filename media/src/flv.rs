@@ -89,9 +89,6 @@ pub enum FlvError {
         /// The value found.
         packet_type: u8,
     },
-    /// A script tag that does not start with a name.
-    #[error("an FLV script tag does not start with a name")]
-    Script,
 }
 
 /// The name of a codec that is not taken.
@@ -114,23 +111,6 @@ impl fmt::Display for CodecName {
             Self::Unknown(id) => write!(f, "codec id {id}"),
         }
     }
-}
-
-/// The name of a script tag (message type 18), past the `@setDataFrame` that publishers put before it: `onMetaData`.
-/// Its values are not read: all that Lectern believes about a stream comes from its codec configurations.
-pub fn script_name(body: &[u8]) -> Result<&str, FlvError> {
-    let (name, rest) = amf0_text(body).ok_or(FlvError::Script)?;
-    if name != "@setDataFrame" {
-        return Ok(name);
-    }
-    amf0_text(rest).map(|(name, _)| name).ok_or(FlvError::Script)
-}
-
-/// An AMF0 string (marker 2, `u16` length, UTF-8) and what follows it.
-fn amf0_text(body: &[u8]) -> Option<(&str, &[u8])> {
-    let (&[2, high, low], rest) = body.split_first_chunk::<3>()? else { return None };
-    let (text, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
-    Some((std::str::from_utf8(text).ok()?, rest))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod flac;
 pub mod flv;
 pub mod hevc;
 pub mod hls;
+pub mod metadata;
 pub mod mp3;
 pub mod opus;
 pub mod original;

@@ -8,6 +8,7 @@ use crate::avc::{self, AvcConfig, AvcError};
 use crate::flac::{self, FlacConfig, FlacError};
 use crate::flv::{self, AudioTag, FlvError, VideoTag};
 use crate::hevc::{self, HevcConfig, HevcError};
+use crate::metadata::Said;
 use crate::mp3::{self, Mp3Error};
 use crate::opus::{OpusConfig, OpusError};
 use crate::pcm::{PcmConfig, PcmError};
@@ -18,6 +19,7 @@ use lectern_contract::feed::{Codec, Track};
 /// RTMP's message types of media (Adobe RTMP specification §7.1), which are FLV's tag types.
 const AUDIO: u8 = 8;
 const VIDEO: u8 = 9;
+const DATA: u8 = 18;
 /// G.711's rate (ITU-T G.711 §2). The FLV header's own cannot say it, and encoders write anything there.
 const G711_RATE: u32 = 8_000;
 /// Bytes of a configuration that are believed: it is kept for as long as the run lasts.
@@ -56,6 +58,8 @@ pub struct Taken {
     pub config: Option<Config>,
     /// Something to decode.
     pub unit: Option<Unit>,
+    /// Something for players' scripts.
+    pub said: Option<Said>,
 }
 
 /// Why media is not taken.
@@ -119,7 +123,8 @@ struct Configured {
 }
 
 impl TagReader {
-    /// Takes an FLV tag body as RTMP carries it: `kind` 8 is sound, 9 is picture, others hold nothing.
+    /// Takes an FLV tag body as RTMP carries it: `kind` 8 is sound, 9 is picture, 18 is data; others hold nothing, and nor does data that cannot be
+    /// read.
     ///
     /// Units before their track's parameters, and units of another codec than those are for, hold nothing either.
     ///
@@ -128,20 +133,21 @@ impl TagReader {
     pub fn tag(&mut self, kind: u8, body: Bytes) -> Result<Taken, MediaError> {
         match kind {
             VIDEO => match flv::video(body)? {
-                VideoTag::Config { codec, config } => Ok(Taken { config: self.config(codec, config)?, unit: None }),
+                VideoTag::Config { codec, config } => Ok(Taken { config: self.config(codec, config)?, ..Taken::default() }),
                 VideoTag::Frame { codec, keyframe, composition_millis, payload } => {
                     self.picture(codec, keyframe, composition_millis, payload)
                 }
                 VideoTag::Nothing => Ok(Taken::default()),
             },
             AUDIO => match flv::audio(body)? {
-                AudioTag::Config { codec, config } => Ok(Taken { config: self.config(codec, config)?, unit: None }),
+                AudioTag::Config { codec, config } => Ok(Taken { config: self.config(codec, config)?, ..Taken::default() }),
                 AudioTag::Frame { codec, stereo, payload } => {
                     let channels = if stereo { 2 } else { 1 };
                     self.sound(codec, PcmConfig { sample_rate: G711_RATE, channels }, payload)
                 }
                 AudioTag::Nothing => Ok(Taken::default()),
             },
+            DATA => Ok(Taken { said: Said::read(&body), ..Taken::default() }),
             _ => Ok(Taken::default()),
         }
     }
@@ -177,7 +183,7 @@ impl TagReader {
     pub fn frame(&mut self, track: Track, keyframe: bool, composition_millis: i32, payload: Bytes) -> Result<Taken, MediaError> {
         match (track, &self.video, &self.audio) {
             (Track::Video, Some(video), _) => self.picture(video.told.codec, keyframe, composition_millis, payload),
-            (Track::Audio, _, Some(_)) => Ok(Taken { config: None, unit: Some(sound_unit(payload)) }),
+            (Track::Audio, _, Some(_)) => Ok(Taken { unit: Some(sound_unit(payload)), ..Taken::default() }),
             _ => Ok(Taken::default()),
         }
     }
@@ -213,7 +219,7 @@ impl TagReader {
             video.told.picture = picture;
             video.told.clone()
         });
-        Ok(Taken { config, unit: Some(Unit { track: Track::Video, composition_millis, keyframe, payload }) })
+        Ok(Taken { config, unit: Some(Unit { track: Track::Video, composition_millis, keyframe, payload }), said: None })
     }
 
     /// `shape` is what the tag says, for codecs that say nothing.
@@ -223,7 +229,7 @@ impl TagReader {
             Codec::PcmAlaw | Codec::PcmMulaw => Ok(shape),
             Codec::Mp3 => mp3::frame_header(&payload).map_err(MediaError::from),
             Codec::Ac3 => ac3::frame_header(&payload).map_err(MediaError::from),
-            _ if ours.is_some() => return Ok(Taken { config: None, unit: Some(sound_unit(payload)) }),
+            _ if ours.is_some() => return Ok(Taken { unit: Some(sound_unit(payload)), ..Taken::default() }),
             _ => return Ok(Taken::default()),
         };
         let config = match (shape, ours) {
@@ -233,7 +239,7 @@ impl TagReader {
             (Err(_), Some(_)) => None,
             (Err(error), None) => return Err(error),
         };
-        Ok(Taken { config, unit: Some(sound_unit(payload)) })
+        Ok(Taken { config, unit: Some(sound_unit(payload)), said: None })
     }
 }
 

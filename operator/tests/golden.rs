@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use lectern_crds::{RtmpsSpec, StreamPool};
+use lectern_crds::{RtmpsSpec, SlatePicture, StreamPool};
 use lectern_operator::pool::plan::{Place, Planned, plan};
 use lectern_operator::trust::Wanted;
 use serde::Serialize;
@@ -56,6 +56,8 @@ fn transcoders_are_planned_as_written_down() {
     // Scheduled by the extended resource of NVIDIA's device plugin.
     let mut gpu = pool();
     gpu.spec.transcoder.encoder = lectern_crds::Encoder::Nvenc;
+    gpu.spec.transcoder.slate_picture = Some(SlatePicture { config_map_name: "slate".into(), key: "slate.png".into() });
+    gpu.spec.transcoder.resources = Some(serde_yaml::from_str("{requests: {memory: 1Gi}, limits: {cpu: '4'}}").unwrap());
     matches("transcoder-nvenc.yaml", &plan(&gpu, &place()).transcoder("abcde"));
 }
 

@@ -50,6 +50,8 @@ pub struct ChildJob {
     pub encoder: Backend,
     /// Whether the source may be passed on as a rendition that it agrees with.
     pub passthrough: bool,
+    /// A picture to be shown while nothing comes from the lecturer, instead of a card with the title.
+    pub slate_picture: Option<PathBuf>,
     /// Who the child is.
     pub owner: Owner,
     /// The address that other pods reach this pod by.
@@ -189,7 +191,18 @@ async fn run(
         Claimed::Owned(ownership, restored) => {
             epoch.store(ownership.head().epoch.0, Ordering::Relaxed);
             tracing::info!(run = %job.run, epoch = %ownership.head().epoch, next = %ownership.head().next_segment, address, "the run is ours");
-            work(job, (given.encoder, given.passthrough), peers, objects, *ownership, *restored, live.clone(), status, stop).await
+            work(
+                job,
+                (given.encoder, given.passthrough, given.slate_picture),
+                peers,
+                objects,
+                *ownership,
+                *restored,
+                live.clone(),
+                status,
+                stop,
+            )
+            .await
         }
         Claimed::Final(state) => Ok(Some(state)),
         Claimed::Stopped => Ok(None),
@@ -248,7 +261,7 @@ async fn claim(objects: &Objects, given: &ChildJob, address: &str, status: &Stat
 #[allow(clippy::too_many_arguments, reason = "what a job is made of, once")]
 async fn work(
     job: LiveJob,
-    (encoder, passthrough): (Backend, bool),
+    (encoder, passthrough, slate_picture): (Backend, bool, Option<PathBuf>),
     peers: PeerTls,
     objects: Objects,
     mut ownership: Ownership,
@@ -284,7 +297,7 @@ async fn work(
 
     let (inputs, taken) = mpsc::channel(INPUTS);
     let (put, mut outputs) = mpsc::channel(OUTPUTS);
-    let card = Card { title: job.title.clone(), text: job.slate.clone().unwrap_or_default() };
+    let card = Card { title: job.title.clone(), text: job.slate.clone().unwrap_or_default(), picture: slate_picture };
     let order = Order {
         ladder: job.ladder.clone(),
         segment_duration: job.segment_duration,

@@ -7,7 +7,7 @@ use crate::shards::Shards;
 use crate::silence::{PATIENCE, Silence, WITHOUT_SHARD};
 use crate::status::Status;
 use bytes::BytesMut;
-use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, Track};
+use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, TimedMetadata, Track};
 use lectern_contract::frame::FrameError;
 use lectern_contract::job::LiveJob;
 use lectern_contract::{Epoch, RunId, Ticks};
@@ -74,6 +74,8 @@ pub struct Feed {
     stop: CancellationToken,
     abandoned: CancellationToken,
     newest: [Option<Ticks>; 2],
+    /// The newest timed metadata.
+    said: Option<Ticks>,
     last_media: Instant,
     /// The publisher has left, and when the open segments are given up for it; only where nothing fills them.
     gap: Option<Instant>,
@@ -112,6 +114,7 @@ impl Feed {
             stop,
             abandoned,
             newest: [None, None],
+            said: None,
             last_media: Instant::now(),
             gap: None,
             silence: job.slate.is_some().then(|| (Silence::new(from, Instant::now()), Instant::now())),
@@ -251,6 +254,13 @@ impl Feed {
                     None => Ok(()),
                 }
             }
+            FeedFrame::Metadata(metadata) => {
+                if self.said.is_some_and(|newest| metadata.at <= newest) {
+                    return Ok(()); // as above
+                }
+                self.said = Some(metadata.at);
+                self.give(Input::Said(metadata)).await
+            }
             FeedFrame::Gap { from, reason } => {
                 tracing::info!(%from, reason, "a gap in the feed");
                 self.status.trouble("feed", Some(format!("no media: {reason}")));
@@ -275,6 +285,7 @@ impl Feed {
         let input = match input {
             Input::Unit(unit) => Input::Unit(AccessUnit { pts: unit.pts.plus(self.shift), dts: unit.dts.plus(self.shift), ..unit }),
             Input::Fill(track, until) => Input::Fill(track, until.plus(self.shift)),
+            Input::Said(metadata) => Input::Said(TimedMetadata { at: metadata.at.plus(self.shift), ..metadata }),
             other => other,
         };
         let began = Instant::now();

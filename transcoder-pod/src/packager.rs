@@ -3,12 +3,18 @@
 use crate::engine::Encoded;
 use bytes::Bytes;
 use bytes_utils::SegmentedBuf;
+use lectern_contract::feed::TimedMetadata;
 use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks, WallMillis};
 use lectern_media::cmaf::{self, CmafError, Sample};
+use lectern_media::metadata;
+use std::collections::VecDeque;
 
 /// A file in the pieces in which it came to be, of which none is copied: a part is its boxes and its samples, a segment is its
 /// parts.
 pub type Body = SegmentedBuf<Bytes>;
+
+/// Event messages that wait for samples: more than a run may say in a few seconds. Where none come, the oldest are forgotten.
+const MAX_EVENTS: usize = 256;
 
 /// A finished segment.
 #[derive(Debug, Clone)]
@@ -70,6 +76,8 @@ pub struct Packager {
     /// The newest number that was cut: nothing at or before it is made again.
     last: Option<SegmentNumber>,
     late: u64,
+    /// Event messages that belong before fragments to come, by their times, the earliest first.
+    events: VecDeque<(Ticks, Bytes)>,
 }
 
 /// A segment under way. Times are in the track's timescale.
@@ -106,13 +114,26 @@ impl Open {
 impl Packager {
     /// A packager for a track of `timescale` units a second, whose newest segment so far is `last`.
     pub fn new(timescale: u32, segment_duration: SegmentDuration, parts: Option<PartCount>, last: Option<SegmentNumber>) -> Self {
-        Self { timescale, segment_duration, parts, anchor: None, init: 0, open: None, last, late: 0 }
+        Self { timescale, segment_duration, parts, anchor: None, init: 0, open: None, last, late: 0, events: VecDeque::new() }
     }
 
     /// Segments tell when they were captured: the wall clock's time of the run's epoch is `anchor`.
     #[must_use]
     pub fn telling_when(self, anchor: WallMillis) -> Self {
         Self { anchor: Some(anchor), ..self }
+    }
+
+    /// What the publisher has said goes before the part, or the segment, that its time lies in; where that is made, before the next one. Comes in the order of
+    /// its times, and before the samples of its time.
+    ///
+    /// # Errors
+    /// As [`metadata::event_message`].
+    pub fn say(&mut self, said: &TimedMetadata) -> Result<(), CmafError> {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back((said.at, metadata::event_message(said)?));
+        Ok(())
     }
 
     /// From here on segments need init section `init`. The open segment is complete: it needs the one before.
@@ -200,12 +221,14 @@ impl Packager {
         let most = self.parts.map_or(1, |parts| u64::from(parts.get()));
         let sequence = open.number.0.wrapping_mul(most).wrapping_add(open.finished.into()) as u32;
         let independent = samples.first().is_some_and(|sample| sample.sync);
+        let until = ticks(open.end, timescale);
+        let events: Vec<Bytes> = std::iter::from_fn(|| self.events.pop_front_if(|(at, _)| *at < until).map(|(_, event)| event)).collect();
         let head = match open.finished {
             0 => {
                 let captured = anchor.map(|anchor| WallMillis(anchor.0.saturating_add(ticks(start, timescale).as_millis())));
-                cmaf::segment_head(sequence, start, captured, &samples)?
+                cmaf::segment_head(sequence, start, captured, &events, &samples)?
             }
-            _ => cmaf::chunk_head(sequence, start, &samples)?,
+            _ => cmaf::chunk_head(sequence, start, &events, &samples)?,
         };
         let body: Body = std::iter::once(head).chain(samples.into_iter().map(|sample| sample.data)).collect();
         let index = open.finished;
@@ -244,6 +267,7 @@ fn ticks(units: u64, timescale: u32) -> Ticks {
 mod tests {
     use super::*;
     use bytes::Buf as _;
+    use mp4_atom::{Any, Decode as _, EmsgTimestamp};
 
     const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
 
@@ -379,5 +403,35 @@ mod tests {
         let made = packager.cut().unwrap();
         assert_eq!(parts(&made), [(0, 1, 9_000, false)]);
         assert!(matches!(made.last(), Some(Made::Segment(Segment { parts: 2, .. }))));
+    }
+
+    /// The times of the event messages before each part.
+    fn said(made: &[Made]) -> Vec<(u64, u32, Vec<u64>)> {
+        let events = |part: &Part| {
+            let (mut rest, mut times) = (&whole(&part.body)[..], Vec::new());
+            while let Ok(atom) = Any::decode(&mut rest) {
+                if let Any::Emsg(emsg) = atom
+                    && let EmsgTimestamp::Absolute(at) = emsg.presentation_time
+                {
+                    times.push(at);
+                }
+            }
+            times
+        };
+        let part = |made: &Made| if let Made::Part(part) = made { Some((part.number.0, part.index, events(part))) } else { None };
+        made.iter().filter_map(part).filter(|(.., times)| !times.is_empty()).collect()
+    }
+
+    #[test]
+    fn what_is_said_stands_before_the_part_of_its_time() {
+        let mut packager = in_parts(48_000);
+        let metadata = |at| TimedMetadata { at: Ticks(at), name: "onTextData".into(), value: "1".into() };
+        let mut made = push_all(&mut packager, (0..94).map(sound));
+        // The second segment begins with frame 94, at 180,480 ticks; its second part with frame 110, at 211,200.
+        for at in [179_000, 180_480, 211_199, 211_200, 301_000] {
+            packager.say(&metadata(at)).unwrap();
+        }
+        made.extend(push_all(&mut packager, (94..200).map(sound)));
+        assert_eq!(said(&made), [(1, 0, vec![179_000, 180_480, 211_199]), (1, 1, vec![211_200]), (1, 3, vec![301_000])]);
     }
 }

@@ -6,6 +6,7 @@ use crate::packager::{Made, Packager, Part, Segment};
 use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist, settled_playlist};
 use crate::status::Status;
 use bytes::{Buf as _, Bytes};
+use lectern_contract::feed::TimedMetadata;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::EndedRendition;
@@ -29,6 +30,8 @@ pub struct Studio {
     /// The ladder's, and after them the captions.
     renditions: Vec<Rendition>,
     captions: Captions,
+    /// The first segment that is this child's to make.
+    next: SegmentNumber,
     live: Live,
     status: Status,
     keeper: mpsc::UnboundedSender<Event>,
@@ -105,7 +108,7 @@ impl Studio {
             }
         });
         let captions = Captions::default();
-        Self { renditions: renditions.collect(), captions, job, live, status, keeper, named: 0, listed: Vec::new(), given_up: 0 }
+        Self { renditions: renditions.collect(), captions, next, job, live, status, keeper, named: 0, listed: Vec::new(), given_up: 0 }
     }
 
     /// The queues to S3, by rendition: name and backlog, in the ladder's order.
@@ -125,6 +128,7 @@ impl Studio {
                 self.captions.take(at, triplets);
                 Ok(())
             }
+            Output::Said(said) => self.say(&said),
             Output::Degraded { rendition, why } => {
                 let name = self.rendition(rendition)?.named.name.clone();
                 tracing::warn!(rendition = name, why, "a rendition is encoded otherwise than ordered");
@@ -201,6 +205,19 @@ impl Studio {
         // The keeper is gone only when the run is lost; the child notices by itself.
         let _ = self.keeper.send(Event::Rendition { rendition: at, named });
         self.publish(at, made);
+        Ok(())
+    }
+
+    /// In the segments of the sounds, which all players load, whatever picture they show; where there are none, in those of the pictures.
+    fn say(&mut self, said: &TimedMetadata) -> Result<(), StudioError> {
+        if SegmentNumber::of(said.at, self.job.segment_duration) < self.next {
+            return Ok(()); // a predecessor has said it
+        }
+        let sounds = self.renditions.iter().any(|rendition| rendition.named.is_sound());
+        let carries = |rendition: &&mut Rendition| if sounds { rendition.named.is_sound() } else { rendition.named.picture.is_some() };
+        for rendition in self.renditions.iter_mut().filter(carries) {
+            rendition.packager.say(said)?;
+        }
         Ok(())
     }
 

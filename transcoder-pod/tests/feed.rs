@@ -6,7 +6,7 @@ mod ca;
 
 use bytes::{Bytes, BytesMut};
 use ca::Ca;
-use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, FeedRequest, Track};
+use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, FeedRequest, TimedMetadata, Track};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::RunPrefix;
 use lectern_contract::{Epoch, Ladder, SegmentDuration, StreamRef, Ticks, WallMillis};
@@ -93,16 +93,20 @@ fn job(feed: &str, any_feed: Option<&str>) -> LiveJob {
 
 /// Reads a run to its end: why it ended, and the times of the units that the engine got.
 async fn read(job: &LiveJob, peers: PeerTls) -> (FeedEnd, Vec<u64>) {
+    let (end, inputs) = read_shifted(job, peers, Ticks(0)).await;
+    (end, inputs.iter().filter_map(|input| if let Input::Unit(unit) = input { Some(unit.dts.0) } else { None }).collect())
+}
+
+/// The same with all that the engine got, moved by `shift`.
+async fn read_shifted(job: &LiveJob, peers: PeerTls, shift: Ticks) -> (FeedEnd, Vec<Input>) {
     let (inputs, mut taken) = mpsc::channel(8);
     let (stop, abandoned) = (CancellationToken::new(), CancellationToken::new());
-    let feed = tokio::spawn(Feed::new(job, peers, (None, Ticks(0)), inputs, Status::default(), stop, abandoned).run());
-    let mut times = Vec::new();
+    let feed = tokio::spawn(Feed::new(job, peers, (None, shift), inputs, Status::default(), stop, abandoned).run());
+    let mut all = Vec::new();
     while let Some(input) = guarded(taken.recv()).await {
-        if let Input::Unit(unit) = input {
-            times.push(unit.dts.0);
-        }
+        all.push(input);
     }
-    (guarded(feed).await.unwrap(), times)
+    (guarded(feed).await.unwrap(), all)
 }
 
 fn serving(epoch: u64) -> FeedFrame {
@@ -172,4 +176,17 @@ async fn an_owner_of_an_older_epoch_is_hung_up_on() {
     assert_eq!((end, times), (FeedEnd::Ended, vec![10, 30]), "nothing of what the stale owner said");
     let asked: Vec<_> = stale.asked().await.iter().map(|request| request.epoch).collect();
     assert_eq!(asked, [Epoch(2), Epoch(2)]);
+}
+
+#[tokio::test]
+async fn what_was_said_comes_once_and_at_its_place_whoever_owns_the_run() {
+    let said = |at, value: &str| TimedMetadata { at: Ticks(at), name: "onTextData".into(), value: value.into() };
+    let frame = |at, value| FeedFrame::Metadata(said(at, value));
+    let new = Shard::plain(vec![vec![serving(2), config(), unit(10), frame(10, "1"), unit(20), frame(20, "2"), FeedFrame::End]]).await;
+    let old = Shard::plain(vec![vec![serving(1), config(), unit(10), frame(10, "1"), moved(&new)]]).await;
+    let (end, inputs) = read_shifted(&job(&old.address, None), PeerTls::plain(), Ticks(5)).await;
+    let heard: Vec<_> = inputs.iter().filter(|input| !matches!(input, Input::Config { .. })).collect();
+    let [Input::Unit(first), Input::Said(one), Input::Unit(second), Input::Said(two)] = heard[..] else { panic!("{inputs:?}") };
+    assert_eq!((end, first.dts, second.dts), (FeedEnd::Ended, Ticks(15), Ticks(25)));
+    assert_eq!((one, two), (&said(15, "1"), &said(25, "2")));
 }

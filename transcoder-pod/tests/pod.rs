@@ -8,13 +8,14 @@ use common::captions::{captioned, pop_on};
 use common::{folder, ladder, lecture, shard, tool};
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{Objects, Queue};
-use lectern_contract::feed::FeedFrame;
+use lectern_contract::feed::{FeedFrame, TimedMetadata};
 use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, Ledger};
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_contract::{Epoch, PartCount, SegmentDuration, SegmentNumber, StreamRef, Ticks, VideoCodec, WallMillis};
+use mp4_atom::{Any, Decode as _, EmsgTimestamp};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -283,6 +284,31 @@ async fn pushed(address: &str) -> (Vec<String>, BTreeMap<String, Bytes>) {
     (names, held)
 }
 
+/// The lecture with something said after every twentieth access unit; and when.
+fn remarked(frames: Vec<FeedFrame>) -> (Vec<FeedFrame>, Vec<u64>) {
+    let (mut remarked, mut times) = (Vec::new(), Vec::new());
+    for (count, frame) in frames.into_iter().enumerate() {
+        let at = if let FeedFrame::AccessUnit(unit) = &frame { Some(unit.dts) } else { None };
+        remarked.push(frame);
+        if let Some(at) = at.filter(|at| count % 20 == 19 && times.last().is_none_or(|last| last < &at.0)) {
+            times.push(at.0);
+            remarked.push(FeedFrame::Metadata(TimedMetadata { at, name: "onTextData".into(), value: times.len().to_string() }));
+        }
+    }
+    (remarked, times)
+}
+
+/// The times of a segment's event messages.
+fn events(mut segment: &[u8]) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || Any::decode(&mut segment).ok()).filter_map(|atom| match atom {
+        Any::Emsg(emsg) => match emsg.presentation_time {
+            EmsgTimestamp::Absolute(at) => Some(at),
+            EmsgTimestamp::Relative(_) => None,
+        },
+        _ => None,
+    })
+}
+
 /// The files that a media playlist says are there.
 fn named(playlist: &str) -> impl Iterator<Item = &str> {
     playlist.lines().filter_map(|line| match line.split_once(':') {
@@ -330,7 +356,8 @@ async fn captions_of_the_pictures_become_text_from_when_there_is_something_to_re
 #[tokio::test]
 async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
     let said = pop_on("A caption that stays", 20, 400);
-    let stage = Stage::set(captioned(lecture("killed", 14, Ticks(90_000), &[]), VideoCodec::H264, 30, said)).await;
+    let (frames, remarks) = remarked(captioned(lecture("killed", 14, Ticks(90_000), &[]), VideoCodec::H264, 30, said));
+    let stage = Stage::set(frames).await;
     let pod = Pod::start("pod-a", &stage.backend);
     stage.until("two segments", Duration::from_secs(30), |head| head.next_segment.0 >= 2).await;
     pod.kill_child();
@@ -340,6 +367,13 @@ async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
         assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
     }
     assert!(stage.numbers().await.contains_key("captions"));
+    let mut told = Vec::new();
+    for number in 0..8 {
+        let body = stage.get(&ObjectName::segment("audio", SegmentNumber(number))).await.unwrap();
+        told.extend(events(&body).map(|at| (number, at)));
+    }
+    let wanted: Vec<_> = remarks.iter().map(|at| (at / 180_000, *at)).collect();
+    assert_eq!(told, wanted, "what was said stands once, in the segment of its time");
     stage.play("killed-play").await;
 }
 

@@ -5,6 +5,7 @@ mod history;
 mod publication;
 mod reader;
 mod ring;
+mod said;
 mod seats;
 
 pub use history::Limits;
@@ -20,8 +21,10 @@ use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
 use lectern_contract::report::{IngestRun, Publisher, Recording};
 use lectern_contract::{Epoch, RunId, ShardName, StreamRef, Ticks, WallMillis};
 use lectern_crds::Takeover;
+use lectern_media::metadata::Said;
 use lectern_media::timeline::Timeline;
 use lectern_podkit::clock::wall_now;
+use said::Saying;
 use seats::{Arrival, Departure, Live, Seats};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -116,6 +119,7 @@ struct State {
     timeline: Timeline,
     history: History,
     configs: Configs,
+    saying: Saying,
     seats: Seats,
     takeover: Takeover,
     bitrate: Bitrate,
@@ -159,6 +163,7 @@ impl Run {
                 timeline: Timeline::anchored(clock.now()),
                 history: History::new(shared.limits, shared.memory.clone()),
                 configs: Configs::default(),
+                saying: Saying::default(),
                 seats: Seats::default(),
                 takeover: route.takeover,
                 bitrate: Bitrate::default(),
@@ -338,9 +343,25 @@ impl Run {
 
 /// What a publisher adds to a run.
 enum Media {
-    Video { codec: Codec, config: bytes::Bytes, seen: VideoSeen },
-    Audio { codec: Codec, config: bytes::Bytes, name: String },
-    Unit { track: Track, dts_millis: u32, composition_millis: i32, keyframe: bool, payload: bytes::Bytes },
+    Video {
+        codec: Codec,
+        config: bytes::Bytes,
+        seen: VideoSeen,
+    },
+    Audio {
+        codec: Codec,
+        config: bytes::Bytes,
+        name: String,
+    },
+    Unit {
+        track: Track,
+        dts_millis: u32,
+        composition_millis: i32,
+        keyframe: bool,
+        payload: bytes::Bytes,
+    },
+    /// Not decodable: who sends nothing else is taken for silent.
+    Said(Said),
 }
 
 impl State {
@@ -360,7 +381,9 @@ impl State {
         if !heard {
             return Ok(false); // it stands by: its parameters are kept, its media is not needed yet
         }
-        live.last_media = now;
+        if !matches!(media, Media::Said(_)) {
+            live.last_media = now;
+        }
         Ok(self.take(media, now) || swaps)
     }
 
@@ -391,6 +414,13 @@ impl State {
                 let unit = AccessUnit { track, dts: stamp.dts, pts: stamp.pts, keyframe, payload };
                 self.history.push(&unit, start, &self.configs);
                 return first;
+            }
+            Media::Said(said) => {
+                // Before any media nobody could say when it was said.
+                if let Some(metadata) = self.timeline.newest().and_then(|newest| self.saying.place(said, newest)) {
+                    self.history.note(&FeedFrame::Metadata(metadata));
+                }
+                return false;
             }
         }
         true

@@ -99,7 +99,7 @@ impl Publication {
         self.reason = reason.into();
     }
 
-    /// Takes an FLV tag body as RTMP carries it: `kind` 8 is sound, 9 is picture, others are passed over; `timestamp` is
+    /// Takes an FLV tag body as RTMP carries it: `kind` 8 is sound, 9 is picture, 18 is data, others are passed over; `timestamp` is
     /// the publisher's own, in milliseconds.
     pub fn tag(&mut self, kind: u8, timestamp: u32, body: Bytes) -> Result<(), PublishError> {
         let taken = self.reader.tag(kind, body)?;
@@ -130,6 +130,9 @@ impl Publication {
     fn take(&mut self, dts_millis: u32, taken: Taken) -> Result<(), PublishError> {
         if let Some(config) = taken.config {
             self.parameters(config)?;
+        }
+        if let Some(said) = taken.said {
+            self.append(Media::Said(said))?;
         }
         let Some(unit) = taken.unit else { return Ok(()) };
         self.bytes_in.inc_by(unit.payload.len() as u64);

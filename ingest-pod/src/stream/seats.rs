@@ -36,7 +36,7 @@ impl Live {
         match media {
             Media::Video { codec, config, seen } => self.video = Some((*codec, config.clone(), seen.clone())),
             Media::Audio { codec, config, name } => self.audio = Some((*codec, config.clone(), name.clone())),
-            Media::Unit { .. } => {}
+            Media::Unit { .. } | Media::Said(_) => {}
         }
     }
 

@@ -179,13 +179,15 @@ fn adaptation_sets(xml: &mut Xml, timing: &Timing, representations: &[Representa
         }
     }
     let mut id = 0;
+    // The packager puts events where every player meets them.
+    let events = if audio.is_empty() { "video" } else { "audio" };
     for (kind, set) in sets.iter().map(|(_, set)| ("video", set)).chain((!audio.is_empty()).then_some(("audio", &audio))) {
         id += 1;
-        adaptation_set(xml, id, kind, timing, set);
+        adaptation_set(xml, id, kind, kind == events, timing, set);
     }
 }
 
-fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, timing: &Timing, representations: &[&Representation<'_>]) {
+fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, events: bool, timing: &Timing, representations: &[&Representation<'_>]) {
     xml.element("AdaptationSet")
         .attr("id", id)
         .attr("contentType", kind)
@@ -193,6 +195,9 @@ fn adaptation_set(xml: &mut Xml, id: u32, kind: &str, timing: &Timing, represent
         .attr("segmentAlignment", true)
         .attr("startWithSAP", 1)
         .with(|xml| {
+            if events {
+                xml.element("InbandEventStream").attr("schemeIdUri", crate::metadata::SCHEME).empty();
+            }
             if let Some(anchor) = timing.reference {
                 reference(xml, anchor);
             }

@@ -1,7 +1,7 @@
 //! The certificates of a pool: who its pods are to each other, and what publishers see. Pure.
 
 use super::plan::{INGEST, TRANSCODER};
-use super::podspec::SecretFolder;
+use super::podspec::{Folder, FolderOf};
 use crate::trust::{Usage, Wanted};
 use kube::{Resource, ResourceExt};
 use lectern_crds::{RtmpsSpec, StreamPool};
@@ -47,12 +47,12 @@ pub fn certificates(pool: &StreamPool, namespace: &str) -> Vec<Wanted> {
 }
 
 /// Where pods of `component` find their certificate for peers. The kubelet holds a pod back until it is there.
-pub fn peer_folder(component: &str, pool: &str) -> SecretFolder {
-    SecretFolder { volume: "peer-tls", secret: peer_secret(component, pool), path: PEER_FOLDER, optional: false }
+pub fn peer_folder(component: &str, pool: &str) -> Folder {
+    Folder { volume: "peer-tls", of: FolderOf::Secret(peer_secret(component, pool)), path: PEER_FOLDER, optional: false }
 }
 
 /// Where shards find the certificate for publishers. Optional: while it is missing, shards take publishers in the clear, relay
 /// and feed.
-pub fn rtmps_folder(rtmps: &RtmpsSpec, pool: &str) -> SecretFolder {
-    SecretFolder { volume: "rtmps-tls", secret: rtmps_secret(rtmps, pool), path: RTMPS_FOLDER, optional: true }
+pub fn rtmps_folder(rtmps: &RtmpsSpec, pool: &str) -> Folder {
+    Folder { volume: "rtmps-tls", of: FolderOf::Secret(rtmps_secret(rtmps, pool)), path: RTMPS_FOLDER, optional: true }
 }

@@ -1,7 +1,7 @@
 //! The objects of a pool, whole. Pure: `tests/golden` holds what comes out.
 
 use super::certificates::{PEER_FOLDER, RTMPS_FOLDER, certificates, peer_folder, rtmps_folder};
-use super::podspec::{GRACE, Kind, pod_spec};
+use super::podspec::{Folder, FolderOf, GRACE, Kind, pod_spec};
 use crate::trust;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Secret, Service, ServicePort, ServiceSpec};
@@ -22,6 +22,9 @@ pub const TRANSCODER: &str = "transcoder";
 pub const ORIGIN: &str = "origin";
 /// On a transcoder pod: the hash of the spec that it was made of.
 pub const HASH_ANNOTATION: &str = "lectern.video/spec-hash";
+
+/// Where a transcoder finds the pool's slate.
+const SLATE_FOLDER: &str = "/slate";
 
 const FEED_PORT: i32 = 7000;
 const RELAY_PORT: i32 = 7001;
@@ -144,6 +147,7 @@ fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
             requests: ("50m", &memory),
             memory_limit: Some(&memory),
             gpus: 0,
+            resources: None,
             // The shard ends its waiting itself, and has as long as any other pod to end after it.
             grace_seconds: i64::from(limits.drain_seconds) + GRACE,
         },
@@ -230,6 +234,7 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
             requests: ("50m", "64Mi"),
             memory_limit: None,
             gpus: 0,
+            resources: None,
             grace_seconds: GRACE,
         },
     );
@@ -259,6 +264,13 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
         env.push(("LECTERN_PASSTHROUGH", "false".to_owned()));
     }
     env.push(("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()));
+    let mut folders = vec![peer_folder(TRANSCODER, &pool.name_any())];
+    if let Some(picture) = &pool.spec.transcoder.slate_picture {
+        env.push(("LECTERN_SLATE_PICTURE", format!("{SLATE_FOLDER}/{}", picture.key)));
+        // Lectures do not wait for it: while it is missing there is the card.
+        let of = FolderOf::ConfigMap(picture.config_map_name.clone());
+        folders.push(Folder { volume: "slate", of, path: SLATE_FOLDER, optional: true });
+    }
     let gpu = pool.spec.transcoder.encoder == Encoder::Nvenc;
     if gpu {
         env.push(("LECTERN_ENCODER", "nvenc".to_owned()));
@@ -275,12 +287,13 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
             // A child listens for origins on a port that it is given, and tells it in the head.
             ports: &[],
             env,
-            folders: vec![peer_folder(TRANSCODER, &pool.name_any())],
+            folders,
             service_account: "lectern-transcoder",
             reads_api: false,
             requests: ("100m", "128Mi"),
             memory_limit: None,
             gpus: u32::from(gpu),
+            resources: pool.spec.transcoder.resources.as_ref(),
             grace_seconds: GRACE,
         },
     );

@@ -1,13 +1,13 @@
 //! The pods of a pool: what is alike in all of them, under Pod Security *restricted*.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource, SecretVolumeSource, SecurityContext, Volume,
-    VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource,
+    HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource,
+    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use lectern_crds::StreamPoolSpec;
+use lectern_crds::{Amount, PodResources, StreamPoolSpec};
 use std::collections::BTreeMap;
 
 /// The user that every container runs as.
@@ -30,8 +30,8 @@ pub struct Kind<'a> {
     pub ports: &'a [(&'a str, i32)],
     /// Environment beyond what all have.
     pub env: Vec<(&'a str, String)>,
-    /// Secrets that it reads as files.
-    pub folders: Vec<SecretFolder>,
+    /// What it reads as files.
+    pub folders: Vec<Folder>,
     /// The ServiceAccount, made by the chart.
     pub service_account: &'a str,
     /// The pod talks to the API server.
@@ -42,6 +42,8 @@ pub struct Kind<'a> {
     pub memory_limit: Option<&'a str>,
     /// NVIDIA GPUs that it needs to itself.
     pub gpus: u32,
+    /// What the pool says of all this.
+    pub resources: Option<&'a PodResources>,
     /// Seconds that it has to end.
     pub grace_seconds: i64,
 }
@@ -49,29 +51,43 @@ pub struct Kind<'a> {
 /// The extended resource of NVIDIA's device plugin.
 const GPU: &str = "nvidia.com/gpu";
 
-/// A Secret as a folder of files, which the kubelet renews.
+/// A folder of files, which the kubelet renews.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretFolder {
+pub struct Folder {
     /// The volume's name.
     pub volume: &'static str,
-    /// The Secret.
-    pub secret: String,
+    /// What is in it.
+    pub of: FolderOf,
     /// Where its files are.
     pub path: &'static str,
     /// Pods start without it.
     pub optional: bool,
 }
 
-impl SecretFolder {
+/// The object whose entries are a folder's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FolderOf {
+    /// A Secret of this name.
+    Secret(String),
+    /// A ConfigMap of this name.
+    ConfigMap(String),
+}
+
+impl Folder {
     fn volume(&self) -> Volume {
-        let source = SecretVolumeSource {
-            secret_name: Some(self.secret.clone()),
-            optional: self.optional.then_some(true),
-            // Its user and group alone.
-            default_mode: Some(0o440),
-            ..SecretVolumeSource::default()
-        };
-        Volume { name: self.volume.into(), secret: Some(source), ..Volume::default() }
+        let (name, optional) = (self.volume.to_owned(), self.optional.then_some(true));
+        match &self.of {
+            FolderOf::Secret(secret) => {
+                // Its user and group alone.
+                let (secret_name, default_mode) = (Some(secret.clone()), Some(0o440));
+                let source = SecretVolumeSource { secret_name, optional, default_mode, ..SecretVolumeSource::default() };
+                Volume { name, secret: Some(source), ..Volume::default() }
+            }
+            FolderOf::ConfigMap(map) => {
+                let source = ConfigMapVolumeSource { name: map.clone(), optional, ..ConfigMapVolumeSource::default() };
+                Volume { name, config_map: Some(source), ..Volume::default() }
+            }
+        }
     }
 
     fn mount(&self) -> VolumeMount {
@@ -103,15 +119,13 @@ pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, operator_url: &str, kind: &Ki
             ..PodSecurityContext::default()
         }),
         containers: vec![container(spec, kind, env)],
-        volumes: Some(std::iter::once(tmp).chain(kind.folders.iter().map(SecretFolder::volume)).collect()),
+        volumes: Some(std::iter::once(tmp).chain(kind.folders.iter().map(Folder::volume)).collect()),
         ..PodSpec::default()
     }
 }
 
 fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Container {
     let ports = kind.ports.iter().copied().chain([("health", HEALTH_PORT)]);
-    let (cpu, memory) = kind.requests;
-    let requests = [("cpu", cpu), ("memory", memory)];
     let credentials = spec.credentials_secret.as_ref().map(|name| {
         // Optional, so that the pods start, and say what is wrong, where the Secret is still missing.
         let secret_ref = Some(SecretEnvSource { name: name.clone(), optional: Some(true) });
@@ -132,11 +146,7 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
         ),
         readiness_probe: Some(probe("/readyz", 2, 3)),
         liveness_probe: Some(Probe { initial_delay_seconds: Some(5), ..probe("/healthz", 10, 6) }),
-        resources: Some(ResourceRequirements {
-            limits: limits(kind),
-            requests: Some(requests.into_iter().map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).collect()),
-            ..ResourceRequirements::default()
-        }),
+        resources: Some(resources(kind)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -144,17 +154,30 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(std::iter::once(tmp).chain(kind.folders.iter().map(SecretFolder::mount)).collect()),
+        volume_mounts: Some(std::iter::once(tmp).chain(kind.folders.iter().map(Folder::mount)).collect()),
         ..Container::default()
     }
 }
 
-/// Extended resources are asked for by their limit.
-fn limits(kind: &Kind<'_>) -> Option<BTreeMap<String, Quantity>> {
-    let memory = kind.memory_limit.map(|limit| ("memory", limit.to_owned()));
-    let gpus = (kind.gpus > 0).then(|| (GPU, kind.gpus.to_string()));
-    let limits: BTreeMap<_, _> = memory.into_iter().chain(gpus).map(|(name, amount)| (name.to_owned(), Quantity(amount))).collect();
-    (!limits.is_empty()).then_some(limits)
+/// What the kind needs, and over it what the pool says. Extended resources are asked for by their limit.
+fn resources(kind: &Kind<'_>) -> ResourceRequirements {
+    let amounts = |of: &[(&str, String)]| of.iter().map(|(name, amount)| ((*name).to_owned(), Quantity(amount.clone()))).collect();
+    let (cpu, memory) = kind.requests;
+    let mut requests: BTreeMap<_, _> = amounts(&[("cpu", cpu.to_owned()), ("memory", memory.to_owned())]);
+    let mut limits: BTreeMap<_, _> = kind.memory_limit.map(|limit| amounts(&[("memory", limit.to_owned())])).unwrap_or_default();
+    if kind.gpus > 0 {
+        limits.extend::<BTreeMap<_, _>>(amounts(&[(GPU, kind.gpus.to_string())]));
+    }
+    if let Some(own) = kind.resources {
+        let own_of = |of: &BTreeMap<String, Amount>| {
+            of.iter().map(|(name, Amount(text))| (name.clone(), Quantity(text.clone()))).collect::<Vec<_>>()
+        };
+        // In this order: Kubernetes, too, takes a limit for a request where there is no other.
+        requests.extend(own_of(&own.limits));
+        requests.extend(own_of(&own.requests));
+        limits.extend(own_of(&own.limits));
+    }
+    ResourceRequirements { limits: (!limits.is_empty()).then_some(limits), requests: Some(requests), ..ResourceRequirements::default() }
 }
 
 fn probe(path: &str, period: i32, failures: i32) -> Probe {

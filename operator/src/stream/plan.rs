@@ -125,6 +125,7 @@ fn playback(public_url: &str, prefix: &RunPrefix, recorded: bool) -> PlaybackSta
         hls: format!("{base}/{prefix}/live.m3u8"),
         dash: Some(format!("{base}/{prefix}/live.mpd")),
         vod: recorded.then(|| format!("{base}/{prefix}/vod.m3u8")),
+        vod_dash: recorded.then(|| format!("{base}/{prefix}/vod.mpd")),
         prefix: prefix.to_string(),
     }
 }

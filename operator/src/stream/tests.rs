@@ -325,7 +325,8 @@ fn an_ending_stream_keeps_its_route_until_its_transcoder_is_done() {
     let (first, last) = (Some(SegmentNumber(3)), Some(SegmentNumber(9)));
     lecture.look(Seen { ending: true, transcoder: said(1, TranscoderState::Ended { first, last }), ..seen(22) });
     assert_eq!((lecture.phase(), lecture.reason(ENDED)), ("Ended", "Completed"));
-    assert!(lecture.status().playback.as_ref().unwrap().vod.as_ref().unwrap().ends_with("/vod.m3u8"));
+    let playback = lecture.status().playback.clone().unwrap();
+    assert!(playback.vod.unwrap().ends_with("/vod.m3u8") && playback.vod_dash.unwrap().ends_with("/vod.mpd"));
     assert_eq!(routes::route(&lecture.stream), None);
 }
 

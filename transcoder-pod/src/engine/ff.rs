@@ -63,6 +63,12 @@ pub fn set_rate_control(context: &mut Context, max_rate: u64, buffer: u64) {
     }
 }
 
+/// Tells a decoder that is not open yet how many pixels a picture may have.
+pub fn limit_pixels(context: &mut Context, most: i64) {
+    // SAFETY: a plain field of a context that this function borrows alone.
+    unsafe { (*context.as_mut_ptr()).max_pixels = most }
+}
+
 /// Another handle on the same pixels, with stamps and picture type of its own.
 pub fn share(picture: &frame::Video) -> Result<frame::Video, Error> {
     let mut shared = frame::Video::empty();

@@ -356,6 +356,10 @@ impl Engine for Libav {
                 self.pass(Pass::cut)?;
                 self.show(&Picture::Cut)
             }
+            Input::Said(metadata) => {
+                let _ = put(&self.out, Output::Said(metadata)); // as in VideoEncoder::open
+                Ok(())
+            }
             Input::Shed => self.shed(),
             Input::Restore => self.restore(),
         }

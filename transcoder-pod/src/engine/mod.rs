@@ -17,6 +17,7 @@ mod scale;
 mod shed;
 mod slate;
 mod software;
+mod still;
 mod tail;
 mod video;
 mod video_grid;
@@ -27,7 +28,7 @@ pub use slate::Card;
 
 use bytes::Bytes;
 use lectern_contract::cost::Class;
-use lectern_contract::feed::{AccessUnit, Codec, Track};
+use lectern_contract::feed::{AccessUnit, Codec, TimedMetadata, Track};
 use lectern_contract::{Ladder, SegmentDuration, Ticks};
 use lectern_media::captions::Triplet;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,8 @@ pub enum Input {
     Cut,
     /// Nothing came of a track for so long that its renditions go on without it until this time: the slate, or silence.
     Fill(Track, Ticks),
+    /// Something that the publisher says at this place of the feed: put out as it is.
+    Said(TimedMetadata),
     /// Encoding is behind: the costliest rendition that another can stand in for is shed.
     Shed,
     /// There is room again: the rendition that was shed last comes back.
@@ -151,6 +154,8 @@ pub enum Output {
         /// What it carries.
         triplets: Vec<Triplet>,
     },
+    /// What [`Input::Said`] has brought, before any rendition puts out what is shown or heard at that time.
+    Said(TimedMetadata),
     /// A rendition is not encoded as it was ordered, and why.
     Degraded {
         /// Place in [`Ladder::names`].
@@ -188,7 +193,7 @@ impl Output {
             | Self::StandIn { rendition, .. }
             | Self::Cut { rendition }
             | Self::End { rendition } => *rendition = at,
-            Self::Captions { .. } => {}
+            Self::Captions { .. } | Self::Said(_) => {}
         }
         self
     }

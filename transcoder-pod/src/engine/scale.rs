@@ -82,7 +82,7 @@ impl Scaler {
             _ => {
                 tracing::warn!(why, "pictures are refused");
                 let text = format!("{why} cannot be shown: set the encoder to SDR");
-                Card { title: String::new(), text }.draw(self.width, self.height)?
+                Card { text, ..Card::default() }.draw(self.width, self.height)?
             }
         };
         let shown = ff::share(&card).map_err(failed)?;

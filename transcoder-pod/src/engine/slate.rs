@@ -1,9 +1,11 @@
-//! The card that is shown while nothing comes from the lecturer: the lecture's title, and that it goes on soon.
+//! What is shown while nothing comes from the lecturer: the pool's picture, or a card with the lecture's title, and that it goes on soon.
 
 use super::EngineError;
 use super::plain::plain;
+use super::still::still;
 use ffmpeg_next::frame;
 use fontdue::{Font, FontSettings};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Where Debian's `fonts-dejavu-core` and the transcoder's image have it. It has no glyphs of Chinese, Japanese or Korean;
@@ -22,6 +24,8 @@ pub struct Card {
     pub title: String,
     /// Below it: that the lecturer will be back.
     pub text: String,
+    /// A PNG or JPEG to be shown instead; where it cannot be, the card is.
+    pub picture: Option<PathBuf>,
 }
 
 impl Card {
@@ -30,6 +34,12 @@ impl Card {
     /// # Errors
     /// libav has no memory for it.
     pub fn draw(&self, width: u32, height: u32) -> Result<frame::Video, EngineError> {
+        if let Some(path) = &self.picture {
+            match still(path, width, height) {
+                Ok(picture) => return Ok(picture),
+                Err(why) => tracing::warn!(path = %path.display(), why, "the slate's picture cannot be shown"),
+            }
+        }
         let mut picture = plain(width, height, BACKGROUND)?;
         let stride = picture.stride(0);
         let mut canvas = Canvas { luma: picture.data_mut(0), stride, width: width as usize, height: height as usize };
@@ -148,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_title_stands_in_the_middle_and_the_words_below_it() {
-        let card = |title: &str, text: &str| Card { title: title.into(), text: text.into() };
+        let card = |title: &str, text: &str| Card { title: title.into(), text: text.into(), picture: Some("/none".into()) };
         assert_eq!(inked(&card("", ""), 320, 180), Vec::<usize>::new());
         let (title, both) = (inked(&card("Algebra I", ""), 320, 180), inked(&card("Algebra I", "Back soon"), 320, 180));
         assert!(!title.is_empty() && title.iter().all(|row| (70..110).contains(row)), "{title:?}");

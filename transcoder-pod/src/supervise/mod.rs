@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use slot::Slots;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,9 @@ pub struct SuperviseArgs {
     /// Whether a source that is what a rendition is to be (H.264, size, rate, keyframes, bit rate) is passed on as that rendition.
     #[arg(long, env = "LECTERN_PASSTHROUGH", action = clap::ArgAction::Set, default_value_t = true)]
     passthrough: bool,
+    /// A PNG or JPEG to be shown while nothing comes from the lecturer, instead of a card with the title.
+    #[arg(long, env = "LECTERN_SLATE_PICTURE")]
+    slate_picture: Option<PathBuf>,
     /// The bucket that the runs' objects go to.
     #[arg(long, env = "LECTERN_BUCKET")]
     bucket: String,
@@ -114,6 +118,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             pod: args.pod.clone(),
             encoder: args.encoder,
             passthrough: args.passthrough,
+            slate_picture: args.slate_picture,
             peer_tls_dir: args.peer_tls.peer_tls_dir,
             board: board.clone(),
             purse: purse.clone(),

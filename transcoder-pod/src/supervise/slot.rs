@@ -53,6 +53,8 @@ pub struct Slots {
     pub encoder: Backend,
     /// Whether a source may be passed on as a rendition that it agrees with.
     pub passthrough: bool,
+    /// What is shown while nothing comes from the lecturer; `None`: a card with the title.
+    pub slate_picture: Option<PathBuf>,
     /// Where the pod's certificate for shards is.
     pub peer_tls_dir: Option<PathBuf>,
     /// What the report says.
@@ -157,6 +159,7 @@ impl Slots {
         let given = ChildJob {
             encoder: self.encoder,
             passthrough: self.passthrough,
+            slate_picture: self.slate_picture.clone(),
             job: job.clone(),
             owner: Owner(format!("{}/{number}", self.pod.pod_name)),
             pod_ip: self.pod.pod_ip,

@@ -40,6 +40,7 @@ pub fn inputs(frames: Vec<FeedFrame>) -> Vec<Input> {
     let input = |frame| match frame {
         FeedFrame::Config { track, codec, config } => Input::Config { track, codec, config },
         FeedFrame::AccessUnit(unit) => Input::Unit(unit),
+        FeedFrame::Metadata(metadata) => Input::Said(metadata),
         _ => Input::Gap,
     };
     frames.into_iter().map(input).collect()
@@ -50,7 +51,7 @@ pub fn transcode_inputs(ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTre
 }
 
 pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
-    let card = Card { title: "Algebra I".into(), text: "Back soon".into() };
+    let card = Card { title: "Algebra I".into(), text: "Back soon".into(), picture: None };
     made_of(Order { ladder, segment_duration: TWO, from, card, encoder, passthrough: true, parts: true }, inputs)
 }
 
@@ -67,7 +68,7 @@ pub fn made_of(order: Order, inputs: Vec<Input>) -> BTreeMap<usize, Made> {
     let mut packagers: BTreeMap<usize, Packager> = BTreeMap::new();
     while let Some(output) = outputs.blocking_recv() {
         let rendition = match &output {
-            Output::Captions { .. } | Output::StandIn { .. } => continue,
+            Output::Captions { .. } | Output::Said(_) | Output::StandIn { .. } => continue,
             Output::Config { rendition, .. }
             | Output::Sample { rendition, .. }
             | Output::Degraded { rendition, .. }
@@ -97,7 +98,7 @@ pub fn made_of(order: Order, inputs: Vec<Input>) -> BTreeMap<usize, Made> {
                 made.segments.extend(segments(packager.push(sample).unwrap()));
             }
             Output::Degraded { why, .. } => made.degraded.push(why),
-            Output::Captions { .. } | Output::StandIn { .. } => unreachable!("passed over above"),
+            Output::Captions { .. } | Output::Said(_) | Output::StandIn { .. } => unreachable!("passed over above"),
             Output::Cut { .. } => made.segments.extend(segments(packager.cut().unwrap())),
             Output::End { .. } => {
                 made.segments.extend(segments(packager.cut().unwrap()));

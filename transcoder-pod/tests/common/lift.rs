@@ -75,7 +75,7 @@ fn lifted(path: &str, codec: Codec, start: Ticks) -> Vec<FeedFrame> {
     };
     let mut reader = TagReader::default();
     let config = reader.config(codec, config).unwrap();
-    let mut frames: Vec<FeedFrame> = fed(Taken { config, unit: None }, start).collect();
+    let mut frames: Vec<FeedFrame> = fed(Taken { config, ..Taken::default() }, start).collect();
     for packet in file.packets().map(|(_, packet)| packet) {
         let (pts, dts) = (packet.pts().unwrap(), packet.dts().unwrap());
         let composition_millis = (ticks(pts) - ticks(dts)) / 90;
