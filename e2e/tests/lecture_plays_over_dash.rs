@@ -2,12 +2,13 @@
 
 use crate::lecture_plays_in_a_browser::steady;
 use anyhow::{Context as _, Result, ensure};
-use lectern_contract::SegmentDuration;
+use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
 use lectern_e2e::lab::STEP;
 use lectern_e2e::publisher::TONE;
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Share, Shot};
 use serde_json::json;
+use std::time::SystemTime;
 
 /// Issue 5: live, over a hole, and to the end; then the recording, in which the hole is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,11 +34,19 @@ async fn lecture_plays_over_dash() -> Result<()> {
         // Longer away than a segment lasts: numbers are missing, and the player stands until there is something to jump to.
         let prefix = lecture.prefix().await?;
         publisher.die()?;
-        lecture.until("Receiving", "False").await?;
+        let left = lecture.until("Receiving", "False").await?;
         let left_at = lecture.newest_segment(&prefix).await?;
+        let zero = left.status.and_then(|status| status.placement).context("status.placement")?.anchor_millis;
+        let missing = SegmentNumber(left_at + 4).start(SegmentDuration::LOW_LATENCY); // the next may have been begun
+        eventually("a segment's time passes without media", STEP, async || {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis();
+            let at = Ticks::from_millis(u64::try_from(now)?.saturating_sub(u64::try_from(zero)?));
+            Ok(if at > missing { Look::Found(()) } else { Look::NotYet(at.to_string()) })
+        })
+        .await?;
         let again = 1_000_000; // far from the first publisher's counters
         let publisher = lecture.publish(Shot { first: again, ..Shot::default() }).await?;
-        lecture.segments_resume(&prefix, left_at, 5).await?;
+        lecture.segments_resume(&prefix, left_at, 6).await?;
         eventually("pictures of after the hole", STEP, async || {
             let frame = browser.first_frame(STEP).await?;
             Ok(if frame.counter.is_some_and(|counter| counter >= again) { Look::Found(()) } else { Look::NotYet(format!("{frame:?}")) })
@@ -80,6 +89,7 @@ async fn lecture_plays_over_dash() -> Result<()> {
         })
         .await?;
         browser.seek(first.end - first.start - 3.0, STEP).await?;
+        browser.first_frame(STEP).await?; // it plays again
         browser.ended(STEP).await?;
         browser.close().await
     })

@@ -86,7 +86,9 @@ pub fn event_message(metadata: &TimedMetadata) -> Result<Bytes, CmafError> {
     let emsg = Emsg {
         timescale: TICKS_PER_SECOND as u32, // 90,000
         presentation_time: EmsgTimestamp::Absolute(metadata.at.0),
-        event_duration: 0,
+        // A moment has none, and the scheme would have it unknown (2^32 - 1); but shaka-player 5.2 tells of what its playhead meets within, looking
+        // four times a second.
+        event_duration: TICKS_PER_SECOND as u32,
         // Of events of one scheme, those with the same id are the same (§5.10.3.3.4): times repeat in it after 13 hours.
         id: metadata.at.0 as u32,
         scheme_id_uri: SCHEME.to_owned(),
