@@ -80,7 +80,6 @@ const commands = {
       shaka.addEventListener('metadata', ({ startTime, payload: { key, description, data } }) => {
         if (key === 'TXXX') said.push({ name: description, value: data, time: startTime });
       });
-      shaka.configure('mediaSource.dispatchAllEmsgBoxes', true); // an MPD names its schemes, a playlist cannot
       await shaka.attach(video);
       window.lectern = { hls: null, shaka, video, said };
       await shaka.load(from).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });
