@@ -20,6 +20,20 @@ pub struct Ledger {
     pub segments: BTreeMap<String, Vec<LedgerSegment>>,
 }
 
+impl Ledger {
+    /// Takes in what another owner has entered and this one has not.
+    pub fn absorb(&mut self, other: Self) {
+        for (rendition, segments) in other.segments {
+            let own = self.segments.entry(rendition).or_default();
+            for segment in segments {
+                if let Err(at) = own.binary_search_by_key(&segment.number, |known| known.number) {
+                    own.insert(at, segment);
+                }
+            }
+        }
+    }
+}
+
 /// One confirmed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,4 +105,22 @@ pub struct Picture {
     pub height: u32,
     /// Frames a second.
     pub frame_rate: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_keeps_its_own_and_takes_in_what_it_lacks() {
+        let ledger = |epoch, segments: &[(&str, &[(u64, u64)])]| {
+            let entry =
+                |(number, bytes): &(u64, u64)| LedgerSegment { number: SegmentNumber(*number), duration: Ticks(1), bytes: *bytes, init: 0 };
+            let segments = segments.iter().map(|(name, entries)| ((*name).to_owned(), entries.iter().map(entry).collect())).collect();
+            Ledger { run: "r".into(), epoch: Epoch(epoch), minute: 0, segments }
+        };
+        let mut newer = ledger(2, &[("360p", &[(2, 20), (3, 20)])]);
+        newer.absorb(ledger(1, &[("360p", &[(1, 10), (2, 10), (4, 10)]), ("audio", &[(4, 10)])]));
+        assert_eq!(newer, ledger(2, &[("360p", &[(1, 10), (2, 20), (3, 20), (4, 10)]), ("audio", &[(4, 10)])]));
+    }
 }

@@ -2,6 +2,7 @@
 //! push's frames, reports. Values and their bytes only: nothing here opens a socket, reads a clock or knows a client.
 
 pub mod cost;
+pub mod document;
 pub mod feed;
 pub mod frame;
 pub mod head;

@@ -40,11 +40,15 @@ window.probe = (() => {
   const player = () => window.lectern;
   const now = () => performance.timeOrigin + performance.now(); // milliseconds since 1970, as the publisher's clock
 
+  // Throws where the player has given up.
+  const goesOn = () => { const failed = player()?.failed; if (failed) throw new Error(`the player gave up: ${failed}`); };
+
   // Calls `look` at every shown frame until it returns something; throws after `withinMs` with what `seen()` says.
   const atFrames = (video, withinMs, look, seen) => new Promise((resolve, reject) => {
     let over = false;
-    const end = (how, what) => { over = true; clearTimeout(timer); how(what); };
+    const end = (how, what) => { over = true; clearTimeout(timer); clearInterval(gone); how(what); };
     const timer = setTimeout(() => end(reject, new Error(`not within ${withinMs} ms: ${seen()}`)), withinMs);
+    const gone = setInterval(() => { try { goesOn(); } catch (error) { end(reject, error); } }, 100);
     const frame = (_, meta) => {
       if (over) return;
       try {
@@ -62,6 +66,7 @@ window.probe = (() => {
     for (;;) {
       const found = look();
       if (found !== undefined) return found;
+      goesOn();
       if (performance.now() > end) throw new Error(`not within ${withinMs} ms: ${seen()}`);
       await new Promise((next) => setTimeout(next, 50));
     }

@@ -72,7 +72,10 @@ const commands = {
     const loaded = page.evaluate(async (from) => {
       const video = document.getElementById('video');
       const shaka = new window.shaka.Player();
-      shaka.addEventListener('error', ({ detail }) => console.error(`shaka-player: ${detail.code} ${JSON.stringify(detail.data)}`));
+      shaka.addEventListener('error', ({ detail }) => {
+        console.error(`shaka-player: ${detail.code} ${JSON.stringify(detail.data)}`);
+        if (detail.severity === window.shaka.util.Error.Severity.CRITICAL) window.lectern.failed = detail.code;
+      });
       // A part that was hinted at and never came, because the lecture ended before it, is a 404: by itself shaka-player asks
       // again only for as long as the lecture is live (docs/playback.md).
       shaka.configure('streaming.failureCallback', ({ code }) => { if (code === window.shaka.util.Error.Code.BAD_HTTP_STATUS) shaka.retryStreaming(0.5); });
@@ -80,8 +83,8 @@ const commands = {
       shaka.addEventListener('metadata', ({ startTime, payload: { key, description, data } }) => {
         if (key === 'TXXX') said.push({ name: description, value: data, time: startTime });
       });
-      await shaka.attach(video);
       window.lectern = { hls: null, shaka, video, said };
+      await shaka.attach(video);
       await shaka.load(from).catch((error) => { throw new Error(`shaka-player: ${error.code} ${JSON.stringify(error.data)}`); });
       return shaka.getManifestType() + (shaka.isLive() ? ', live' : '');
     }, source);

@@ -4,12 +4,13 @@ use crate::align;
 use crate::engine::{Backend, Card, Engine, EngineError, Input, Libav, Order, Output};
 use crate::feed::{Feed, FeedEnd};
 use crate::head::{Claim, HeadError, Ownership};
-use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, empty_window, restore, serve_push};
+use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, restore, serve_push};
 use crate::retry::Backoff;
 use crate::status::Status;
 use crate::studio::{Studio, StudioError};
 use lectern_cloud::{BucketAt, Objects};
 use lectern_contract::job::LiveJob;
+use lectern_contract::keys::ObjectName;
 use lectern_contract::push::PushFrame;
 use lectern_contract::report::TranscoderState;
 use lectern_contract::{Epoch, Owner, SegmentNumber, Ticks};
@@ -291,7 +292,7 @@ async fn work(
 
     let (events, heard) = mpsc::unbounded_channel();
     let mut studio = Studio::new(job.clone(), &restored, next, live, status.clone(), events.clone());
-    let mut uploads = uploads(&studio, &job, &objects, &restored, &status, &events);
+    let mut uploads = uploads(&studio, &job, &objects, (ownership.head().epoch, &restored), &status, &events);
     drop(events);
     let mut keeper = tokio::spawn(Keeper::new(objects, job.clone(), status.clone(), ownership, restored).run(heard));
 
@@ -368,7 +369,7 @@ fn uploads(
     studio: &Studio,
     job: &LiveJob,
     objects: &Objects,
-    restored: &Restored,
+    (epoch, restored): (Epoch, &Restored),
     status: &Status,
     keeper: &mpsc::UnboundedSender<Event>,
 ) -> JoinSet<()> {
@@ -377,6 +378,7 @@ fn uploads(
         let uploader = Uploader {
             at,
             window: restored.windows.get(&name).cloned().unwrap_or_else(empty_window),
+            playlist: Written::new(objects.clone(), job.prefix.key(&ObjectName::MediaPlaylist(name.clone())), epoch),
             name,
             objects: objects.clone(),
             job: job.clone(),

@@ -97,6 +97,8 @@ struct Open {
 #[derive(Debug, Default)]
 struct OpenPart {
     start: u64,
+    /// Its place in the segment, by the time of its start.
+    place: u64,
     samples: Vec<Sample>,
 }
 
@@ -155,7 +157,8 @@ impl Packager {
     /// # Errors
     /// As [`cmaf::segment_head`].
     pub fn push(&mut self, encoded: Encoded) -> Result<Vec<Made>, CmafError> {
-        let number = SegmentNumber::of(self.ticks(encoded.start), self.segment_duration);
+        let (start, end) = (encoded.start, encoded.start + u64::from(encoded.duration));
+        let ((number, place), after) = (self.place(start), self.place(end));
         if self.last.is_some_and(|last| number <= last) {
             self.late += 1;
             return Ok(Vec::new());
@@ -165,29 +168,28 @@ impl Packager {
             self.late += 1; // nothing decodes before a keyframe
             return Ok(made);
         }
-        let (start, end) = (encoded.start, encoded.start + u64::from(encoded.duration));
         if let Some(open) = &mut self.open {
             open.bridge(start);
         }
-        if self.open.as_ref().is_some_and(|open| self.part_of(open.part.start) != self.part_of(start)) {
+        if self.open.as_ref().is_some_and(|open| open.part.place != place) {
             made.extend(self.cut_part()?);
         }
         let open = self.open.get_or_insert_with(|| Open {
             number,
             start,
             end: start,
-            part: OpenPart { start, samples: Vec::new() },
+            part: OpenPart { start, place, samples: Vec::new() },
             body: Body::default(),
             finished: 0,
         });
         if open.part.samples.is_empty() {
-            open.part.start = start;
+            (open.part.start, open.part.place) = (start, place);
         }
         open.part.samples.push(Sample { data: encoded.data, duration: encoded.duration, composition_offset: 0, sync: encoded.sync });
         open.end = end;
-        if SegmentNumber::of(self.ticks(end), self.segment_duration) != number {
+        if after.0 != number {
             made.extend(self.cut()?);
-        } else if self.part_of(start) != self.part_of(end) {
+        } else if after.1 != place {
             made.extend(self.cut_part()?);
         }
         Ok(made)
@@ -216,7 +218,7 @@ impl Packager {
     fn cut_part(&mut self) -> Result<Option<Made>, CmafError> {
         let (anchor, timescale) = (self.anchor, self.timescale);
         let Some(open) = self.open.as_mut().filter(|open| !open.part.samples.is_empty()) else { return Ok(None) };
-        let OpenPart { start, samples } = std::mem::take(&mut open.part);
+        let OpenPart { start, samples, .. } = std::mem::take(&mut open.part);
         // mfhd's field has 32 bits and need only grow (ISO/IEC 14496-12 §8.8.5).
         let most = self.parts.map_or(1, |parts| u64::from(parts.get()));
         let sequence = open.number.0.wrapping_mul(most).wrapping_add(open.finished.into()) as u32;
@@ -247,9 +249,10 @@ impl Packager {
         self.late
     }
 
-    /// Which part of its segment a time is in; always the same one where there are no parts.
-    fn part_of(&self, units: u64) -> u64 {
-        self.parts.map_or(0, |parts| parts.index(self.ticks(units), self.segment_duration))
+    /// Which segment a time is in, and which part of it; always the same one where there are no parts.
+    fn place(&self, units: u64) -> (SegmentNumber, u64) {
+        let at = self.ticks(units);
+        (SegmentNumber::of(at, self.segment_duration), self.parts.map_or(0, |parts| parts.index(at, self.segment_duration)))
     }
 
     fn ticks(&self, units: u64) -> Ticks {
@@ -258,8 +261,11 @@ impl Packager {
 }
 
 fn ticks(units: u64, timescale: u32) -> Ticks {
-    let ticks = u128::from(units) * u128::from(TICKS_PER_SECOND) / u128::from(timescale.max(1));
-    Ticks(u64::try_from(ticks).unwrap_or(u64::MAX))
+    if u64::from(timescale) == TICKS_PER_SECOND {
+        return Ticks(units);
+    }
+    // For the first hundred years the product fits.
+    units.checked_mul(TICKS_PER_SECOND).map_or(Ticks(u64::MAX), |product| Ticks(product / u64::from(timescale.max(1))))
 }
 
 #[cfg(test)]

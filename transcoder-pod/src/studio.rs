@@ -362,7 +362,7 @@ impl Studio {
         let nominal = self.job.parts.map(|parts| parts.nominal(self.job.segment_duration));
         let part = nominal.and_then(|nominal| listed.iter().map(|it| longest_part(it.named, nominal)).max());
         if let Some(text) = live_mpd(&self.job, listed, part, ended) {
-            self.live.put(ObjectName::Mpd, text);
+            self.live.put(ObjectName::Mpd, text.into());
         }
         self.listed = stretches;
     }
@@ -388,7 +388,7 @@ impl Studio {
     pub fn close(mut self, ended: bool) {
         for rendition in &self.renditions {
             if ended && rendition.window.last().is_some() {
-                let playlist = live_playlist(&rendition.named.name, &rendition.window, &self.job, true);
+                let playlist = live_playlist(&rendition.named.name, &rendition.window, &self.job, true).into();
                 self.live.put(ObjectName::MediaPlaylist(rendition.named.name.clone()), playlist);
             }
             rendition.backlog.push(Item::Last(ended));

@@ -8,6 +8,7 @@ use common::captions::{captioned, pop_on};
 use common::{folder, ladder, lecture, shard, tool};
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{Objects, Queue};
+use lectern_contract::document::Mark;
 use lectern_contract::feed::{FeedFrame, TimedMetadata};
 use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
@@ -52,6 +53,13 @@ impl Pod {
     /// Asks the pod to stop, as a kubelet does.
     fn terminate(&self) {
         Self::signal(&self.0.id().to_string(), "-TERM");
+    }
+
+    /// Stops the whole pod where it is, as a hypervisor does that moves its machine; or lets it go on.
+    fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let children = tool("ps", &["-o", "pid=", "--ppid", &self.0.id().to_string()]);
+        std::iter::once(self.0.id().to_string().as_str()).chain(children.split_whitespace()).for_each(|pid| Self::signal(pid, signal));
     }
 
     /// Kills the pod's child as the kernel does when memory runs out.
@@ -188,6 +196,18 @@ impl Stage {
             for width in ["640", "320"] {
                 assert!(pictures(width).is_some_and(|n| n > (whole - 2) * 60), "{name}, {whole} segments: {packets}");
             }
+            // GStreamer chooses one rendition, and tells of each buffer that comes to a sink.
+            let uri = format!("uri=file://{}", path.display());
+            let sinks =
+                "name=all all. ! video/x-raw ! fakesink name=pictures silent=false all. ! audio/x-raw ! fakesink name=sounds silent=false";
+            let arguments: Vec<&str> = ["-v", "uridecodebin", &uri].into_iter().chain(sinks.split(' ')).collect();
+            let told = tool("gst-launch-1.0", &arguments);
+            let came = |sink: &str| told.lines().filter(|line| line.contains(sink) && line.contains("last-message = chain")).count() as u64;
+            let (pictures, sounds) = (came("GstFakeSink:pictures"), came("GstFakeSink:sounds"));
+            assert!(
+                pictures > (whole - 2) * 60 && sounds > (whole - 2) * 90,
+                "{name}: {pictures} pictures and {sounds} sounds for GStreamer"
+            );
         }
     }
 }
@@ -375,6 +395,53 @@ async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
     let wanted: Vec<_> = remarks.iter().map(|at| (at / 180_000, *at)).collect();
     assert_eq!(told, wanted, "what was said stands once, in the segment of its time");
     stage.play("killed-play").await;
+}
+
+/// It goes on in the middle of whatever it did, with all that it has made meanwhile, and another has the run.
+#[tokio::test]
+async fn a_frozen_owner_that_goes_on_takes_nothing_back() {
+    let stage = Stage::set(lecture("frozen", 18, Ticks(90_000), &[])).await;
+    let first = Pod::start("pod-a", &stage.backend);
+    stage.until("two segments", Duration::from_secs(30), |head| head.next_segment.0 >= 2).await;
+    first.freeze(true);
+    let seen = tokio::spawn(lists(stage.objects.clone(), stage.job.clone()));
+    let _second = Pod::start("pod-b", &stage.backend);
+    let head = stage.until("a new owner", Duration::from_secs(30), |head| head.owner.0.starts_with("pod-b")).await;
+    stage.until("its second segment", Duration::from_secs(30), |now| now.next_segment.0 >= head.next_segment.0 + 2).await;
+    first.freeze(false);
+    let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    assert!(head.owner.0.starts_with("pod-b") && head.epoch == Epoch(2), "{head:?}");
+    for (rendition, numbers) in stage.numbers().await {
+        assert_eq!(numbers, (0..10).collect::<Vec<_>>(), "{rendition}");
+    }
+    let seen = guarded(seen).await;
+    assert!(seen.len() > 4 && seen.is_sorted(), "the playlist went back: {seen:?}");
+    stage.play("frozen-play").await;
+}
+
+/// The marks of a rendition's playlist, each as it was read, until the run has ended.
+async fn lists(objects: Objects, job: LiveJob) -> Vec<(u64, u64)> {
+    let mut seen = Vec::new();
+    loop {
+        let ended = objects.get(&job.prefix.key(&ObjectName::Ended)).await.unwrap().is_some();
+        let list = objects.get(&job.prefix.key(&ObjectName::MediaPlaylist("360p".into()))).await.unwrap().unwrap();
+        let text = String::from_utf8(list.body.to_vec()).unwrap();
+        let mark = Mark::find(&text);
+        let last = text.lines().rev().find_map(|line| line.strip_suffix(".m4s")?.parse::<u64>().ok());
+        assert_eq!(mark.to.map(|to| to.0), last, "{text}");
+        let now = (mark.epoch.0, last.unwrap());
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        if ended {
+            return seen;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn guarded<T>(task: tokio::task::JoinHandle<T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), task).await.expect("hung").unwrap()
 }
 
 #[tokio::test]

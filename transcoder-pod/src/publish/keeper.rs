@@ -1,14 +1,16 @@
 //! Keeps the run's books in S3: ledgers, the multivariant playlist, the MPD, the head, `ended.json`. The only task that moves the
 //! head, and always after what the head speaks of.
 
+use super::document::{Outcome, Written, marked_mpd, marked_playlist, precondition};
+use super::patient::Patient;
 use super::restore::{MINUTE, Restored};
 use super::{empty_window, live_mpd};
 use crate::head::{HeadError, Ownership};
-use crate::retry::Backoff;
 use crate::status::Status;
 use bytes::Bytes;
-use lectern_cloud::Objects;
+use lectern_cloud::{Etag, Objects, PutIfError};
 use lectern_contract::SegmentNumber;
+use lectern_contract::document::{Document, Mark};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{CAPTIONS, ObjectName};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
@@ -50,6 +52,15 @@ pub enum Event {
         /// Its number.
         number: SegmentNumber,
     },
+    /// Somebody with a newer epoch has written.
+    Overtaken,
+    /// S3 has another init section of this number.
+    InitTaken {
+        /// As the engine counts them.
+        rendition: usize,
+        /// Its number.
+        number: u32,
+    },
 }
 
 /// How the keeper parts from the run.
@@ -67,6 +78,14 @@ pub enum KeeperError {
     /// The head.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// A predecessor that was taken for dead has stored an init section of the same number: another child gives its own another.
+    #[error("init section {number} of rendition {rendition} is a predecessor's")]
+    InitTaken {
+        /// As the engine counts them.
+        rendition: usize,
+        /// Its number.
+        number: u32,
+    },
 }
 
 /// See the module.
@@ -77,6 +96,13 @@ pub struct Keeper {
     status: Status,
     ownership: Ownership,
     restored: Restored,
+    multivariant: Written,
+    mpd: Written,
+    ledgers: BTreeMap<u64, Document<Etag>>,
+    /// Somebody has a newer epoch, as it seems.
+    overtaken: bool,
+    /// An init section could not be stored: rendition and number.
+    init_taken: Option<(usize, u32)>,
     dirty: BTreeSet<u64>,
     renditions: BTreeMap<usize, EndedRendition>,
     progress: BTreeMap<usize, SegmentNumber>,
@@ -93,8 +119,15 @@ pub struct Keeper {
 impl Keeper {
     /// A keeper that goes on from `restored`.
     pub fn new(objects: Objects, job: LiveJob, status: Status, ownership: Ownership, restored: Restored) -> Self {
+        let epoch = ownership.head().epoch;
+        let written = |name: &ObjectName| Written::new(objects.clone(), job.prefix.key(name), epoch);
         Self {
             windows: restored.windows.clone(),
+            multivariant: written(&ObjectName::Multivariant),
+            mpd: written(&ObjectName::Mpd),
+            ledgers: BTreeMap::new(),
+            overtaken: false,
+            init_taken: None,
             objects,
             job,
             status,
@@ -134,6 +167,8 @@ impl Keeper {
                 self.enter(rendition, segment);
             }
             Event::GivenUp { rendition, number } => self.passed(rendition, number),
+            Event::Overtaken => self.overtaken = true,
+            Event::InitTaken { rendition, number } => self.init_taken = Some((rendition, number)),
         }
     }
 
@@ -181,10 +216,11 @@ impl Keeper {
     }
 
     async fn write(&mut self, patience: Duration) -> Result<(), KeeperError> {
+        if let Some((rendition, number)) = self.init_taken {
+            return Err(KeeperError::InitTaken { rendition, number });
+        }
         for minute in std::mem::take(&mut self.dirty) {
-            if let Some(ledger) = self.restored.ledgers.get(&minute) {
-                self.put(&ObjectName::Ledger(minute), json(ledger), patience).await;
-            }
+            self.put_ledger(minute, patience).await;
         }
         while self.restored.ledgers.len() > 4 {
             self.restored.ledgers.pop_first(); // long closed
@@ -192,14 +228,18 @@ impl Keeper {
         if self.confirmed.len() > self.named && !self.waits_for_first() {
             let renditions: Vec<EndedRendition> = self.confirmed_renditions().cloned().collect();
             let text = multivariant(&Multivariant { kind: Kind::Live, renditions: &renditions });
-            self.put(&ObjectName::Multivariant, text.into(), patience).await;
+            self.put_multivariant(&text, patience).await;
             self.named = renditions.len();
         }
         // Once a segment and not once a rendition's segment: a put less for each of the others, and all reach equally far.
         let next = self.next_segment();
         if self.named > 0 && next > self.listed {
-            self.put_mpd(self.confirmed_renditions(), false, patience).await;
+            let renditions: Vec<EndedRendition> = self.confirmed_renditions().cloned().collect();
+            self.put_mpd(&renditions, false, patience).await;
             self.listed = next;
+        }
+        if std::mem::take(&mut self.overtaken) {
+            self.ownership.change_patiently(patience, |_| {}, |_| {}).await?; // says by whom
         }
         if let Some(next) = next.filter(|next| *next > self.ownership.head().next_segment) {
             let status = self.status.clone();
@@ -215,26 +255,75 @@ impl Keeper {
         self.renditions.iter().filter(|(rendition, _)| self.confirmed.contains(rendition)).map(|(_, named)| named)
     }
 
-    async fn put_mpd<'a>(&self, renditions: impl Iterator<Item = &'a EndedRendition>, ended: bool, patience: Duration) {
+    async fn put_mpd(&mut self, renditions: &[EndedRendition], ended: bool, patience: Duration) {
         // No open segments: S3 has whole ones.
-        let listed =
-            renditions.filter_map(|named| Some(Representation { named, stretch: Stretch::newest(self.windows.get(&named.name)?)? }));
-        if let Some(text) = live_mpd(&self.job, listed.collect(), None, ended) {
-            self.put(&ObjectName::Mpd, text, patience).await;
+        let listed: Vec<_> = renditions
+            .iter()
+            .filter_map(|named| Some(Representation { named, stretch: Stretch::newest(self.windows.get(&named.name)?)? }))
+            .collect();
+        let to = listed.iter().map(|it| it.stretch.last()).max();
+        let Some(text) = live_mpd(&self.job, listed, None, ended) else { return };
+        let mut patient = Patient::new(&self.status, ObjectName::Mpd, patience);
+        loop {
+            match self.mpd.write(to, |mark| marked_mpd(&text, mark)).await {
+                Ok(outcome) => return self.overtaken |= matches!(outcome, Outcome::Overtaken(_)),
+                Err(error) if patient.gives_up(&error).await => return,
+                Err(_) => {}
+            }
         }
     }
 
-    async fn put(&self, name: &ObjectName, body: Bytes, patience: Duration) {
-        let (key, since, mut backoff) = (self.job.prefix.key(name), tokio::time::Instant::now(), Backoff::default());
-        while let Err(error) = self.objects.put(&key, body.clone()).await {
-            self.status.trouble("books", Some(format!("{name} cannot be stored: {error}")));
-            if since.elapsed() > patience {
-                tracing::error!(%error, key, "given up");
+    async fn put_multivariant(&mut self, text: &str, patience: Duration) {
+        let mut patient = Patient::new(&self.status, ObjectName::Multivariant, patience);
+        loop {
+            match self.multivariant.write(None, |mark| marked_playlist(text, mark)).await {
+                Ok(outcome) => return self.overtaken |= matches!(outcome, Outcome::Overtaken(_)),
+                Err(error) if patient.gives_up(&error).await => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Writes a minute's ledger, by the same rule; what an older owner has entered meanwhile stays.
+    async fn put_ledger(&mut self, minute: u64, patience: Duration) {
+        let name = ObjectName::Ledger(minute);
+        let key = self.job.prefix.key(&name);
+        let mut patient = Patient::new(&self.status, name, patience);
+        let document = self.ledgers.entry(minute).or_insert_with(|| Document::of(self.ownership.head().epoch));
+        while let Some(ledger) = self.restored.ledgers.get_mut(&minute) {
+            let error = match self.objects.put_if(&key, json(ledger), precondition(document)).await {
+                Ok(etag) => return document.wrote(etag),
+                Err(PutIfError::Storage(error)) => error,
+                Err(PutIfError::Conflict { .. }) => match self.objects.get(&key).await {
+                    Err(error) => error,
+                    Ok(there) => {
+                        let there = there.map(|object| (serde_json::from_slice::<Ledger>(&object.body).ok(), object.etag));
+                        let mark = |known: &Option<Ledger>| Mark { epoch: known.as_ref().map(|it| it.epoch).unwrap_or_default(), to: None };
+                        if document.found(there.as_ref().map(|(known, etag)| (mark(known), etag.clone()))).is_err() {
+                            self.overtaken = true;
+                            return;
+                        }
+                        if let Some((Some(known), _)) = there {
+                            ledger.absorb(known);
+                        }
+                        continue;
+                    }
+                },
+            };
+            if patient.gives_up(&error).await {
                 return;
             }
-            tokio::time::sleep(backoff.next_wait()).await;
         }
-        self.status.trouble("books", None);
+    }
+
+    async fn put(&self, name: ObjectName, body: Bytes, patience: Duration) {
+        let key = self.job.prefix.key(&name);
+        let mut patient = Patient::new(&self.status, name, patience);
+        while let Err(error) = self.objects.put(&key, body.clone()).await {
+            if patient.gives_up(&error).await {
+                return;
+            }
+        }
     }
 
     /// Writes what must be there at the end. The first and the last segment of the run.
@@ -246,7 +335,7 @@ impl Keeper {
         self.write(patience).await?;
         if parting == Parting::Ended {
             let renditions = self.all_renditions();
-            self.put_mpd(renditions.iter(), true, patience).await;
+            self.put_mpd(&renditions, true, patience).await;
             let ended = Ended {
                 run: self.job.run.clone(),
                 anchor: self.job.anchor,
@@ -254,7 +343,7 @@ impl Keeper {
                 minutes: self.restored.minutes.iter().copied().collect(),
                 renditions,
             };
-            self.put(&ObjectName::Ended, json(&ended), patience).await;
+            self.put(ObjectName::Ended, json(&ended), patience).await;
         }
         let finish = |head: &mut lectern_contract::head::Head| {
             head.address = None;

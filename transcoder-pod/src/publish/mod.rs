@@ -1,11 +1,14 @@
 //! Publishing: to origins the moment a segment exists, to S3 in order and with patience.
 
+mod document;
 mod keeper;
 mod live;
+mod patient;
 mod push_server;
 mod restore;
 mod uploader;
 
+pub use document::Written;
 pub use keeper::{Event, Keeper, KeeperError, Parting, ladder_renditions};
 pub use live::Live;
 pub use push_server::serve as serve_push;
@@ -23,8 +26,8 @@ use lectern_media::hls::{Kind, LiveWindow, LowLatency, MediaPlaylist, media_play
 pub const WINDOW: usize = 10;
 
 /// The live playlist of the rendition called `name`, as S3 has it: without parts.
-pub fn live_playlist(name: &str, window: &LiveWindow, job: &LiveJob, ended: bool) -> Bytes {
-    media_playlist(&described(name, window, job, None, ended)).into()
+pub fn live_playlist(name: &str, window: &LiveWindow, job: &LiveJob, ended: bool) -> String {
+    media_playlist(&described(name, window, job, None, ended))
 }
 
 /// The live playlist of the rendition called `name` up to its last whole segment; all of it, where there are no parts.
@@ -40,9 +43,9 @@ fn described<'a>(name: &str, window: &LiveWindow, job: &LiveJob, low_latency: Op
 
 /// The run's live MPD, made now; `None` where no rendition has a segment. `part`: the longest part, where segments are named that are
 /// still being made. Captions are told of, and not listed: players of DASH read those in the pictures.
-pub fn live_mpd(job: &LiveJob, representations: Vec<Representation<'_>>, part: Option<Ticks>, ended: bool) -> Option<Bytes> {
+pub fn live_mpd(job: &LiveJob, representations: Vec<Representation<'_>>, part: Option<Ticks>, ended: bool) -> Option<String> {
     let (text, representations): (Vec<_>, Vec<_>) = representations.into_iter().partition(|it| it.named.is_text());
     let captions = !text.is_empty();
     let (segment_duration, anchor, published) = (job.segment_duration, job.anchor, lectern_podkit::clock::wall_now());
-    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, captions, ended, part }, &representations).map(Bytes::from)
+    mpd(&Mpd { segment_duration, window: WINDOW, anchor, published, captions, ended, part }, &representations)
 }

@@ -1,11 +1,12 @@
 //! What a successor must know of its predecessor's work.
 
+use super::keeper::ladder_renditions;
 use super::uploader::empty_window;
 use bytes::Bytes;
 use lectern_cloud::{Objects, StorageError};
 use lectern_contract::job::LiveJob;
-use lectern_contract::keys::{CAPTIONS, ObjectName};
-use lectern_contract::ledger::Ledger;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::ledger::{EndedRendition, Ledger};
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND};
 use lectern_media::hls::{self, LiveWindow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,7 @@ pub struct Restored {
     pub last: Option<SegmentNumber>,
     /// What the live playlists listed, by rendition.
     pub windows: BTreeMap<String, LiveWindow>,
-    /// The newest init section in use, by rendition.
+    /// The newest init section, by rendition.
     pub inits: BTreeMap<String, (u32, Bytes)>,
 }
 
@@ -58,22 +59,28 @@ pub async fn restore(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> R
             let window = restored.windows.entry(rendition.clone()).or_insert_with(empty_window);
             for segment in segments {
                 restored.last = restored.last.max(Some(segment.number));
-                if rendition != CAPTIONS {
-                    let init = restored.inits.entry(rendition.clone()).or_default();
-                    init.0 = init.0.max(segment.init);
-                }
                 if segment.number < next {
                     window.push(hls::Segment { number: segment.number, duration: segment.duration, init: segment.init });
                 }
             }
         }
     }
-    for (rendition, (number, body)) in &mut restored.inits {
-        if let Some(object) = objects.get(&job.prefix.key(&ObjectName::Init(rendition.clone(), *number))).await? {
-            *body = object.body;
+    for EndedRendition { name, .. } in ladder_renditions(job) {
+        if let Some(init) = newest_init(objects, job, name.clone()).await? {
+            restored.inits.insert(name, init);
         }
     }
     Ok(restored)
+}
+
+/// Of those in S3, whether a segment that is known needs it or not: a number that is taken is not to be used for another.
+async fn newest_init(objects: &Objects, job: &LiveJob, rendition: String) -> Result<Option<(u32, Bytes)>, StorageError> {
+    let folder = format!("{}/{rendition}/init-", job.prefix);
+    let keys = objects.list(&folder).await?;
+    let numbers = keys.iter().filter_map(|key| key.strip_prefix(&folder)?.strip_suffix(".mp4")?.parse::<u32>().ok());
+    let Some(newest) = numbers.max() else { return Ok(None) };
+    let object = objects.get(&job.prefix.key(&ObjectName::Init(rendition, newest))).await?;
+    Ok(object.map(|object| (newest, object.body)))
 }
 
 async fn ledger(objects: &Objects, job: &LiveJob, minute: u64) -> Result<Option<Ledger>, StorageError> {

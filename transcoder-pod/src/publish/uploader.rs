@@ -1,12 +1,13 @@
 //! One rendition's way to S3: init section, segment, playlist, one after the other.
 
+use super::document::{Outcome, Written, marked_playlist};
 use super::keeper::Event;
 use super::{WINDOW, live_playlist};
 use crate::packager::Segment;
 use crate::retry::Backoff;
 use crate::status::Status;
 use bytes::{Buf as _, Bytes};
-use lectern_cloud::{Objects, StorageError};
+use lectern_cloud::{Objects, Precondition, PutIfError, StorageError};
 use lectern_contract::SegmentNumber;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
@@ -84,60 +85,112 @@ pub struct Uploader {
     pub backlog: Backlog,
     /// What S3 has confirmed: the playlist there names nothing else.
     pub window: LiveWindow,
+    /// That playlist.
+    pub playlist: Written,
     /// Who keeps the ledger and the head.
     pub keeper: mpsc::UnboundedSender<Event>,
     /// Where trouble is told.
     pub status: Status,
 }
 
+/// The run is somebody else's, or cannot go on; the keeper has been told.
+#[derive(Debug)]
+struct Over;
+
 impl Uploader {
     /// Uploads until [`Item::Last`]. Tries each thing until S3 takes it; whoever is no longer the owner drops this future.
     pub async fn run(mut self) {
         loop {
-            match self.backlog.next().await {
-                Item::Init(number, body) => self.put(&ObjectName::Init(self.name.clone(), number), body).await,
+            let done = match self.backlog.next().await {
+                Item::Init(number, body) => self.init(number, body).await,
                 Item::Segment(segment) => self.segment(segment).await,
                 Item::Last(ended) => {
                     if ended && self.window.last().is_some() {
-                        self.playlist(true).await;
+                        let _ = self.name_all(true).await; // nothing follows in any case
                     }
                     return;
                 }
+            };
+            if let Err(Over) = done {
+                return;
             }
         }
     }
 
-    async fn segment(&mut self, segment: Segment) {
+    async fn init(&self, number: u32, body: Bytes) -> Result<(), Over> {
+        let there = self.put_new(&ObjectName::Init(self.name.clone(), number), body.clone()).await;
+        if there != body {
+            // A predecessor that is not quite dead was quicker: what was made needs ours.
+            return Err(self.over(Event::InitTaken { rendition: self.at, number }));
+        }
+        Ok(())
+    }
+
+    async fn segment(&mut self, segment: Segment) -> Result<(), Over> {
         let Segment { number, duration, init, mut body, .. } = segment;
         let body = body.copy_to_bytes(body.remaining());
-        let bytes = body.len() as u64;
-        self.put(&ObjectName::segment(&self.name, number), body).await;
+        let bytes = self.put_new(&ObjectName::segment(&self.name, number), body).await.len() as u64;
         self.window.push(hls::Segment { number, duration, init });
-        self.playlist(false).await;
+        self.name_all(false).await?;
         // The keeper is gone only when the run is lost.
         let _ = self.keeper.send(Event::Confirmed { rendition: self.at, segment: LedgerSegment { number, duration, bytes, init } });
+        Ok(())
     }
 
-    async fn playlist(&self, ended: bool) {
+    /// Writes the playlist.
+    async fn name_all(&mut self, ended: bool) -> Result<(), Over> {
         let text = live_playlist(&self.name, &self.window, &self.job, ended);
-        self.put(&ObjectName::MediaPlaylist(self.name.clone()), text).await;
-    }
-
-    async fn put(&self, name: &ObjectName, body: Bytes) {
-        let key = self.job.prefix.key(name);
         let mut backoff = Backoff::default();
         loop {
-            match self.objects.put(&key, body.clone()).await {
-                Ok(()) => break,
+            match self.playlist.write(self.window.last(), |mark| marked_playlist(&text, mark)).await {
+                Ok(Outcome::Done) => return Ok(()),
+                Ok(Outcome::Behind) => {
+                    tracing::info!(rendition = self.name, "a predecessor has named more segments than are made here so far");
+                    return Ok(());
+                }
+                Ok(Outcome::Overtaken(newer)) => {
+                    tracing::warn!(rendition = self.name, %newer, "the playlist is another's");
+                    return Err(self.over(Event::Overtaken));
+                }
                 Err(error) => {
                     self.complain(&error, backoff.failures());
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
             }
         }
+    }
+
+    fn over(&self, why: Event) -> Over {
+        let _ = self.keeper.send(why); // as in segment
+        Over
+    }
+
+    /// Stores an object where there is none; what there is then: a predecessor's, where that was quicker.
+    async fn put_new(&self, name: &ObjectName, body: Bytes) -> Bytes {
+        let key = self.job.prefix.key(name);
+        let mut backoff = Backoff::default();
+        let there = loop {
+            let error = match self.objects.put_if(&key, body.clone(), Precondition::Absent).await {
+                Ok(_) => break body,
+                Err(PutIfError::Conflict { .. }) => match self.objects.get(&key).await {
+                    Ok(Some(object)) => {
+                        if object.body != body {
+                            tracing::info!(key, "a predecessor's stays");
+                        }
+                        break object.body;
+                    }
+                    Ok(None) => continue, // deleted meanwhile
+                    Err(error) => error,
+                },
+                Err(PutIfError::Storage(error)) => error,
+            };
+            self.complain(&error, backoff.failures());
+            tokio::time::sleep(backoff.next_wait()).await;
+        };
         let waiting = self.backlog.waiting();
         let trouble = (waiting > 2).then(|| format!("S3 is slow: {waiting} segments of {} wait", self.name));
         self.status.trouble(&self.name, trouble);
+        there
     }
 
     fn complain(&self, error: &StorageError, failures: u32) {
