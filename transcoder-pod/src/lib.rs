@@ -2,6 +2,7 @@
 //! the ladder, cuts segments and publishes them to origins and S3.
 
 mod align;
+pub mod body;
 pub mod child;
 pub mod engine;
 pub mod feed;

@@ -1,17 +1,13 @@
 //! Cuts one rendition's samples into segments, and those into parts. Pure: samples in, bytes out.
 
+use crate::body::Body;
 use crate::engine::Encoded;
 use bytes::Bytes;
-use bytes_utils::SegmentedBuf;
 use lectern_contract::feed::TimedMetadata;
 use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks, WallMillis};
 use lectern_media::cmaf::{self, CmafError, Sample};
 use lectern_media::metadata;
 use std::collections::VecDeque;
-
-/// A file in the pieces in which it came to be, of which none is copied: a part is its boxes and its samples, a segment is its
-/// parts.
-pub type Body = SegmentedBuf<Bytes>;
 
 /// Event messages that wait for samples: more than a run may say in a few seconds. Where none come, the oldest are forgotten.
 const MAX_EVENTS: usize = 256;
@@ -232,11 +228,11 @@ impl Packager {
             }
             _ => cmaf::chunk_head(sequence, start, &events, &samples)?,
         };
-        let body: Body = std::iter::once(head).chain(samples.into_iter().map(|sample| sample.data)).collect();
+        let body = Body::of(std::iter::once(head).chain(samples.into_iter().map(|sample| sample.data)).collect());
         let index = open.finished;
         open.finished += 1;
         let (number, end) = (open.number, open.end);
-        open.body.extend(body.clone().into_inner());
+        open.body.append(&body);
         if self.parts.is_none() {
             return Ok(None);
         }

@@ -1,6 +1,7 @@
 //! From an engine's output to everybody who wants it: cuts segments, offers them to origins at once, queues them for S3.
 //! Nothing here waits.
 
+use crate::body::Body;
 use crate::engine::{By, Encoded, Output};
 use crate::packager::{Made, Packager, Part, Segment};
 use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist, settled_playlist};
@@ -286,7 +287,7 @@ impl Studio {
             let _ = self.keeper.send(Event::Rendition { rendition: at, named: rendition.named.clone() }); // as in configure
         }
         let cues = self.captions.between(number.start(self.job.segment_duration), number.next().start(self.job.segment_duration));
-        let body = [Bytes::from(webvtt(&cues))].into_iter().collect();
+        let body = Bytes::from(webvtt(&cues)).into();
         let segment = Segment { number, duration, init: 0, body, parts: 0 };
         self.segment(at, segment);
         self.put_playlist(at);
@@ -338,7 +339,8 @@ impl Studio {
         });
         let settled = rendition.settled.get_or_insert_with(|| settled_playlist(&named.name, window, &self.job, low_latency));
         let rest = low_latency.map(|low_latency| Bytes::from(growing(&low_latency, &last)));
-        self.live.put_pieces(ObjectName::MediaPlaylist(named.name.clone()), std::iter::once(settled.clone()).chain(rest).collect());
+        self.live
+            .put_pieces(ObjectName::MediaPlaylist(named.name.clone()), Body::of(std::iter::once(settled.clone()).chain(rest).collect()));
     }
 
     /// The MPD as it is now, if it names other segments than before or is final.

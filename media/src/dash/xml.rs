@@ -44,8 +44,9 @@ impl Xml {
 impl Element<'_> {
     /// Adds an attribute.
     pub(super) fn attr(self, name: &'static str, value: impl Display) -> Self {
-        // Writing to a String cannot fail.
-        let _ = write!(self.xml.out, " {name}=\"{}\"", Escaped(value));
+        self.xml.out.extend([" ", name, "=\""]);
+        let _ = write!(Escaping(&mut self.xml.out), "{value}"); // into a String, which cannot fail
+        self.xml.out.push('"');
         self
     }
 
@@ -69,35 +70,35 @@ impl Element<'_> {
         children(self.xml);
         self.xml.depth -= 1;
         self.xml.indent();
-        let _ = writeln!(self.xml.out, "</{}>", self.name);
+        self.xml.out.extend(["</", self.name, ">\n"]);
     }
 }
 
-/// A value as it may stand between double quotes (XML 1.0 §2.3, §2.4, §3.3.3).
-struct Escaped<T>(T);
+/// Writes a value as it may stand between double quotes (XML 1.0 §2.3, §2.4, §3.3.3).
+struct Escaping<'a>(&'a mut String);
 
-impl<T: Display> Display for Escaped<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        struct Out<'a, 'f>(&'a mut std::fmt::Formatter<'f>);
-        impl Write for Out<'_, '_> {
-            fn write_str(&mut self, text: &str) -> std::fmt::Result {
-                for c in text.chars() {
-                    match c {
-                        '&' => self.0.write_str("&amp;")?,
-                        '<' => self.0.write_str("&lt;")?,
-                        '>' => self.0.write_str("&gt;")?,
-                        '"' => self.0.write_str("&quot;")?,
-                        // A reader would make spaces of them.
-                        '\t' | '\n' | '\r' => write!(self.0, "&#{};", u32::from(c))?,
-                        // No XML 1.0 document can hold these, escaped or not (§2.2).
-                        c if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => self.0.write_char('\u{fffd}')?,
-                        c => self.0.write_char(c)?,
-                    }
-                }
-                Ok(())
+impl Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        // Nearly all that an MPD says; 0xef begins the two characters at the end of the basic plane that no document can hold, and others.
+        let plain = |byte: &u8| *byte >= b' ' && !matches!(byte, b'&' | b'<' | b'>' | b'"' | 0xef);
+        if text.as_bytes().iter().all(plain) {
+            self.0.push_str(text);
+            return Ok(());
+        }
+        for c in text.chars() {
+            match c {
+                '&' => self.0.push_str("&amp;"),
+                '<' => self.0.push_str("&lt;"),
+                '>' => self.0.push_str("&gt;"),
+                '"' => self.0.push_str("&quot;"),
+                // A reader would make spaces of them.
+                '\t' | '\n' | '\r' => write!(self.0, "&#{};", u32::from(c))?,
+                // No XML 1.0 document can hold these, escaped or not (§2.2).
+                c if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => self.0.push('\u{fffd}'),
+                c => self.0.push(c),
             }
         }
-        write!(Out(f), "{}", self.0)
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What origins get: the objects that a player needs now, held in memory, and who wants to hear of new ones.
 
-use crate::packager::Body;
+use crate::body::Body;
 use bytes::buf::Chain;
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use lectern_contract::keys::ObjectName;
@@ -40,7 +40,7 @@ impl Live {
 
     /// Publishes an object, in the place of what had its name.
     pub fn put(&self, name: ObjectName, body: Bytes) {
-        self.put_pieces(name, [body].into_iter().collect());
+        self.put_pieces(name, body.into());
     }
 
     /// The same of an object in pieces.
@@ -116,7 +116,7 @@ impl Inner {
     fn tell_frame(&mut self, frame: &PushFrame) {
         self.tell(|head| {
             frame.encode(head);
-            Body::new()
+            Body::default()
         });
     }
 
@@ -189,7 +189,7 @@ mod tests {
         for part in 0..2 {
             live.put(ObjectName::Part("a".into(), SegmentNumber(1), part), Bytes::from_static(b"x"));
         }
-        live.put_joined("a", SegmentNumber(1), 2, [Bytes::from_static(b"xx")].into_iter().collect());
+        live.put_joined("a", SegmentNumber(1), 2, Bytes::from_static(b"xx").into());
         let mut early = early.unwrap();
         let heard: Vec<String> = std::iter::from_fn(|| early.try_recv().ok()).flat_map(names).collect();
         assert_eq!(heard, ["a/1.0.m4s", "a/1.1.m4s", "a/1.m4s = 2"]);

@@ -210,7 +210,7 @@ pub fn empty_window() -> LiveWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packager::Body;
+    use crate::body::Body;
     use lectern_contract::Ticks;
 
     #[test]
