@@ -243,6 +243,14 @@ impl Lab {
         Ok(())
     }
 
+    /// Waits until a StreamPool is Ready, at most `within`.
+    pub async fn pool_is_ready(&self, name: &str, within: Duration) -> Result<()> {
+        let conditions_of = |pool: &StreamPool| pool.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        let ready = |pool: &StreamPool| conditions_of(pool).iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let tell = |pool: &StreamPool| conditions(conditions_of(pool).iter().map(|c| (&c.type_, &c.status, c.message.as_str())));
+        wait::watch(Api::<StreamPool>::all(self.client.clone()), name, "becomes Ready", within, ready, tell).await.map(drop)
+    }
+
     pub(crate) fn goes_with_the_test(&self, what: Elsewhere) {
         self.elsewhere.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(what);
     }

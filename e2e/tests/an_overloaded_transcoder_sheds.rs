@@ -1,10 +1,8 @@
 //! A ladder that is too much for its transcoder, as students see it who chose its highest rendition.
 
 use anyhow::{Context as _, Result, ensure};
-use kube::Api;
-use lectern_crds::StreamPool;
 use lectern_e2e::lab::{Lecture, STEP};
-use lectern_e2e::{Browser, Lab, PortForward, Publisher, Share, Shot, condition, wait};
+use lectern_e2e::{Browser, Lab, PortForward, Publisher, Share, Shot, condition};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,12 +77,7 @@ async fn slow_pool(lab: &Lab) -> Result<String> {
     let (name, mut spec) = lab.small_pool("slow").await?;
     spec.transcoder.resources = Some(serde_json::from_value(json!({"limits": {"cpu": "330m"}, "requests": {"cpu": "100m"}}))?);
     lab.apply_pool(&name, &spec).await?;
-    let ready = |pool: &StreamPool| {
-        let conditions = pool.status.iter().flat_map(|status| &status.conditions);
-        conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True")
-    };
-    let tell = |pool: &StreamPool| format!("{:?}", pool.status.as_ref().map(|status| &status.conditions));
-    wait::watch(Api::<StreamPool>::all(lab.client.clone()), &name, "the pool is ready", STEP, ready, tell).await?;
+    lab.pool_is_ready(&name, STEP).await?;
     Ok(name)
 }
 

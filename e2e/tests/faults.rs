@@ -122,16 +122,16 @@ async fn storage_and_queue_away_at_start() -> Result<()> {
 
         let pools = || Api::<StreamPool>::all(lab.client.clone());
         let tell = |pool: &StreamPool| format!("{:?}", pool.status.as_ref().map(|status| &status.conditions));
-        let says = |pool: &StreamPool, kind: &str, status: &str, reason: Option<&str>| {
+        let says = |pool: &StreamPool, kind: &str, status: &str, reason: &str| {
             let mut conditions = pool.status.iter().flat_map(|status| &status.conditions);
-            conditions.any(|c| c.type_ == kind && c.status == status && reason.is_none_or(|reason| c.reason == reason))
+            conditions.any(|c| c.type_ == kind && c.status == status && c.reason == reason)
         };
         wait::watch(
             pools(),
             &pool,
             "says that bucket and queue are unreachable",
             STEP,
-            |pool| says(pool, "BucketReady", "False", Some("Unreachable")) && says(pool, "QueueReady", "False", Some("Unreachable")),
+            |pool| says(pool, "BucketReady", "False", "Unreachable") && says(pool, "QueueReady", "False", "Unreachable"),
             tell,
         )
         .await?;
@@ -142,7 +142,7 @@ async fn storage_and_queue_away_at_start() -> Result<()> {
             "spec": {"type": "ExternalName", "externalName": "ministack.ministack.svc.cluster.local"},
         }))?;
         Api::<Service>::namespaced(lab.client.clone(), &lab.namespace).create(&PostParams::default(), &service).await?;
-        wait::watch(pools(), &pool, "becomes Ready", 2 * STEP, |pool| says(pool, "Ready", "True", None), tell).await?;
+        lab.pool_is_ready(&pool, 2 * STEP).await?;
         let lived = lives(lab, &format!("{POOL_LABEL}={pool}")).await?;
         ensure!(lived.values().all(|(_, restarts)| *restarts == 0), "pods did not wait but restarted: {lived:?}");
         Ok(())

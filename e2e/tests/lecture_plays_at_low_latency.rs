@@ -2,6 +2,7 @@
 
 use crate::lecture_plays_in_a_browser::steady;
 use anyhow::{Context as _, Result, ensure};
+use lectern_e2e::browser::Level;
 use lectern_e2e::lab::STEP;
 use lectern_e2e::table::spread;
 use lectern_e2e::wait::{Look, eventually};
@@ -122,16 +123,21 @@ async fn every_rendition(browser: &mut Browser) -> Result<()> {
     let offered = browser.renditions().await?.video;
     ensure!(offered.len() > 1, "there is nothing to switch: {offered:?}");
     for level in offered.iter().chain(offered.first()) {
-        let shown = browser.select(level.index, STEP).await?;
-        ensure!((shown.width, shown.height) == (level.width, level.height), "{level:?} shows as {shown:?}");
-        ensure!(shown.ordered && shown.unread == 0, "pictures of {level:?}: {shown:?}");
-        browser.playing_about(STEP).await?;
+        shows(browser, level).await?;
     }
     ensure!(browser.media_error().await?.is_none(), "{:?}", browser.media_error().await?);
     Ok(())
 }
 
-/// The same of shaka-player with a low-latency playlist. Switched in the middle of a segment, version 5.2.12 may append parts of the new rendition without its
+/// Switches to a rendition, whose pictures come in its size and in order.
+async fn shows(browser: &mut Browser, level: &Level) -> Result<()> {
+    let shown = browser.select(level.index, STEP).await?;
+    ensure!((shown.width, shown.height) == (level.width, level.height), "{level:?} shows as {shown:?}");
+    ensure!(shown.ordered && shown.unread == 0, "pictures of {level:?}: {shown:?}");
+    browser.playing_about(STEP).await
+}
+
+/// [`every_rendition`] of shaka-player with a low-latency playlist. Switched in the middle of a segment, version 5.2.12 may append parts of the new rendition without its
 /// init section: it takes the section for appended when it looks at a part that is not independent, and then begins at the segment's start. The
 /// decoder fails, and the player gives up (3014). It is opened again then, and goes on with what it has not shown yet.
 async fn every_rendition_of_shaka(browser: &mut Browser, hls: &str) -> Result<()> {
@@ -140,15 +146,8 @@ async fn every_rendition_of_shaka(browser: &mut Browser, hls: &str) -> Result<()
     let mut left: Vec<_> = offered.iter().chain(offered.first()).collect();
     let mut again = 0;
     while let Some(level) = left.first() {
-        let shown = async {
-            let shown = browser.select(level.index, STEP).await?;
-            browser.playing_about(STEP).await?;
-            anyhow::Ok(shown)
-        };
-        match shown.await {
-            Ok(shown) => {
-                ensure!((shown.width, shown.height) == (level.width, level.height), "{level:?} shows as {shown:?}");
-                ensure!(shown.ordered && shown.unread == 0, "pictures of {level:?}: {shown:?}");
+        match shows(browser, level).await {
+            Ok(()) => {
                 left.remove(0);
                 continue;
             }
@@ -163,6 +162,7 @@ async fn every_rendition_of_shaka(browser: &mut Browser, hls: &str) -> Result<()
             }
         }
     }
+    ensure!(browser.media_error().await?.is_none(), "{:?}", browser.media_error().await?);
     eprintln!("shaka-player was opened {again} times more");
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! **In**, a data message (RTMP §7.1.2): a name and values in AMF0, `onTextData` and `onCuePoint` of encoders, or any other that a
 //! school's own tools send. **Out**, an event message box (`emsg`, ISO/IEC 23009-1 §5.10.3.3) that holds an ID3v2.4 tag of one `TXXX` frame (ID3v2.4
-//! §4.2.6): its description is the name and its value the values in JSON. Players find such tags without being told
-//! (AOM, "Carriage of ID3 Timed Metadata in CMAF"): hls.js, shaka-player, dash.js and Safari.
+//! §4.2.6): its description is the name and its value the values in JSON. Players know such tags
+//! (AOM, "Carriage of ID3 Timed Metadata in CMAF"): docs/playback.md says which, and how a page gets at them.
 
 use crate::cmaf::CmafError;
 use crate::rtmp::amf::{Limits, Value};

@@ -18,10 +18,9 @@ pub struct Body {
 
 impl Body {
     /// Of these pieces.
-    pub fn of(pieces: Vec<Bytes>) -> Self {
+    pub fn of(mut pieces: Vec<Bytes>) -> Self {
         let mut body = Self::default();
-        let pieces =
-            if pieces.iter().any(Bytes::is_empty) { pieces.into_iter().filter(|piece| !piece.is_empty()).collect() } else { pieces };
+        pieces.retain(|piece| !piece.is_empty());
         if !pieces.is_empty() {
             body.remaining = pieces.iter().map(Bytes::len).sum();
             body.runs.push(pieces.into());

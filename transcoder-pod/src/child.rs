@@ -4,7 +4,7 @@ use crate::align;
 use crate::engine::{Backend, Card, Engine, EngineError, Input, Libav, Order, Output};
 use crate::feed::{Feed, FeedEnd};
 use crate::head::{Claim, HeadError, Ownership};
-use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, restore, serve_push};
+use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, marked, restore, serve_push};
 use crate::retry::Backoff;
 use crate::status::Status;
 use crate::studio::{Studio, StudioError};
@@ -175,7 +175,6 @@ async fn run(
     epoch: Arc<AtomicU64>,
     stop: CancellationToken,
 ) -> Result<Option<TranscoderState>, ChildError> {
-    let job = given.job.clone();
     let peers = match &given.peer_tls_dir {
         Some(folder) => PeerTls::load(folder, &given.pool).await?,
         None => PeerTls::plain(),
@@ -184,26 +183,15 @@ async fn run(
     let listener = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), 0)).await.map_err(ChildError::Listen)?;
     let port = listener.local_addr().map_err(ChildError::Listen)?.port();
     let address = std::net::SocketAddr::new(given.pod_ip, port).to_string();
-    let live = Live::new(job.run.clone());
+    let live = Live::new(given.job.run.clone());
     let pushing = CancellationToken::new();
     let server = tokio::spawn(serve_push(listener, live.clone(), pushing.clone()));
 
     let outcome = match claim(&objects, &given, &address, &status, &stop).await {
         Claimed::Owned(ownership, restored) => {
             epoch.store(ownership.head().epoch.0, Ordering::Relaxed);
-            tracing::info!(run = %job.run, epoch = %ownership.head().epoch, next = %ownership.head().next_segment, address, "the run is ours");
-            work(
-                job,
-                (given.encoder, given.passthrough, given.slate_picture),
-                peers,
-                objects,
-                *ownership,
-                *restored,
-                live.clone(),
-                status,
-                stop,
-            )
-            .await
+            tracing::info!(run = %given.job.run, epoch = %ownership.head().epoch, next = %ownership.head().next_segment, address, "the run is ours");
+            work(given, peers, objects, *ownership, *restored, live.clone(), status, stop).await
         }
         Claimed::Final(state) => Ok(Some(state)),
         Claimed::Stopped => Ok(None),
@@ -261,8 +249,7 @@ async fn claim(objects: &Objects, given: &ChildJob, address: &str, status: &Stat
 /// Encodes and publishes until the feed is over.
 #[allow(clippy::too_many_arguments, reason = "what a job is made of, once")]
 async fn work(
-    job: LiveJob,
-    (encoder, passthrough, slate_picture): (Backend, bool, Option<PathBuf>),
+    given: ChildJob,
     peers: PeerTls,
     objects: Objects,
     mut ownership: Ownership,
@@ -271,6 +258,7 @@ async fn work(
     status: Status,
     stop: CancellationToken,
 ) -> Result<Option<TranscoderState>, ChildError> {
+    let ChildJob { job, encoder, passthrough, slate_picture, .. } = given;
     status.waiting_for(None);
     let next = ownership.head().next_segment;
     let taken_over = next > SegmentNumber(0) || ownership.head().epoch > Epoch(1);
@@ -292,7 +280,7 @@ async fn work(
 
     let (events, heard) = mpsc::unbounded_channel();
     let mut studio = Studio::new(job.clone(), &restored, next, live, status.clone(), events.clone());
-    let mut uploads = uploads(&studio, &job, &objects, (ownership.head().epoch, &restored), &status, &events);
+    let mut uploads = uploads(&studio, &job, &objects, ownership.head().epoch, &restored, &status, &events);
     drop(events);
     let mut keeper = tokio::spawn(Keeper::new(objects, job.clone(), status.clone(), ownership, restored).run(heard));
 
@@ -369,7 +357,8 @@ fn uploads(
     studio: &Studio,
     job: &LiveJob,
     objects: &Objects,
-    (epoch, restored): (Epoch, &Restored),
+    epoch: Epoch,
+    restored: &Restored,
     status: &Status,
     keeper: &mpsc::UnboundedSender<Event>,
 ) -> JoinSet<()> {
@@ -378,7 +367,7 @@ fn uploads(
         let uploader = Uploader {
             at,
             window: restored.windows.get(&name).cloned().unwrap_or_else(empty_window),
-            playlist: Written::new(objects.clone(), job.prefix.key(&ObjectName::MediaPlaylist(name.clone())), epoch),
+            playlist: Written::new(objects.clone(), job.prefix.key(&ObjectName::MediaPlaylist(name.clone())), epoch, marked),
             name,
             objects: objects.clone(),
             job: job.clone(),

@@ -98,7 +98,7 @@ fn each_codec_sheds_within_itself() {
 }
 
 #[test]
-fn a_lecture_that_ends_or_falls_silent_meanwhile_is_all() {
+fn a_lecture_that_ends_or_falls_silent_meanwhile_is_whole() {
     let mut sent = with("shed-end", 6, vec![(second(3), Input::Shed)]);
     // The slate until 9 s, then the end.
     sent.extend([Input::Fill(Track::Video, second(9)), Input::Cut]);

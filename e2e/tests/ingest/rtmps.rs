@@ -2,14 +2,13 @@
 
 use super::{is_received_as, judged, small};
 use anyhow::{Result, ensure};
-use kube::Api;
 use kube::api::{Patch, PatchParams};
-use lectern_crds::{RtmpsSpec, StreamPool};
+use lectern_crds::RtmpsSpec;
 use lectern_e2e::certificate::Certificate;
 use lectern_e2e::judge::Expected;
 use lectern_e2e::lab::{STEP, prefix_of};
 use lectern_e2e::shards::placement;
-use lectern_e2e::wait::{self, Look, eventually};
+use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, PortForward, Share, Shot};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,10 +23,7 @@ async fn rtmps_publishers_survive_a_new_certificate() -> Result<()> {
         spec.ingest.rtmps = Some(RtmpsSpec { secret_name: Some(pool.clone()), node_port: None });
         lab.apply_certificate(&pool, &old).await?;
         lab.apply_pool(&pool, &spec).await?;
-        let pools = Api::<StreamPool>::all(lab.client.clone());
-        let conditions = |pool: &StreamPool| pool.status.iter().flat_map(|status| status.conditions.clone()).collect::<Vec<_>>();
-        let is_ready = |pool: &StreamPool| conditions(pool).iter().any(|c| c.type_ == "Ready" && c.status == "True");
-        wait::watch(pools, &pool, "becomes Ready", STEP, is_ready, |pool| format!("{:?}", conditions(pool))).await?;
+        lab.pool_is_ready(&pool, STEP).await?;
 
         let lecture = lab.apply("law", small(json!({"poolName": pool}))).await?;
         let (url, key) = lecture.credentials().await?;

@@ -3,14 +3,17 @@
 use bytes::Bytes;
 use lectern_cloud::{Etag, Objects, Precondition, PutIfError, StorageError};
 use lectern_contract::document::{Document, Mark, Overtaken};
+use lectern_contract::ledger::Ledger;
 use lectern_contract::{Epoch, SegmentNumber};
 
-/// One playlist or MPD, as this owner of the run writes it.
+/// One playlist, MPD or ledger, as this owner of the run writes it.
 #[derive(Debug)]
 pub struct Written {
     objects: Objects,
     key: String,
     document: Document<Etag>,
+    /// The mark of a text that is there.
+    reads: fn(&[u8]) -> Mark,
 }
 
 /// How a write went that S3 has answered.
@@ -25,18 +28,25 @@ pub enum Outcome {
 }
 
 impl Written {
-    /// The document at `key`, for the owner of `epoch`.
-    pub const fn new(objects: Objects, key: String, epoch: Epoch) -> Self {
-        Self { objects, key, document: Document::of(epoch) }
+    /// The document at `key`, for the owner of `epoch`; `reads` finds the mark of a text that is there: [`marked`] or [`entered`].
+    pub const fn new(objects: Objects, key: String, epoch: Epoch, reads: fn(&[u8]) -> Mark) -> Self {
+        Self { objects, key, document: Document::of(epoch), reads }
     }
 
-    /// Writes `text`, which reaches to segment `to` and must hold its mark.
+    /// Writes `text`, which reaches to segment `to` and must hold its mark. It is asked again, with what is there, where nobody knew of that.
     ///
     /// # Errors
     /// S3's; it may or may not have been written.
-    pub async fn write(&mut self, to: Option<SegmentNumber>, text: impl Fn(Mark) -> Bytes) -> Result<Outcome, StorageError> {
+    pub async fn write(
+        &mut self,
+        to: Option<SegmentNumber>,
+        mut text: impl FnMut(Mark, Option<&[u8]>) -> Bytes,
+    ) -> Result<Outcome, StorageError> {
+        let mut there: Option<Bytes> = None;
         while self.document.admits(to) {
-            match self.objects.put_if(&self.key, text(self.document.mark(to)), precondition(&self.document)).await {
+            let body = text(self.document.mark(to), there.as_deref());
+            let precondition = self.document.replaces().map_or(Precondition::Absent, |etag| Precondition::Matches(etag.clone()));
+            match self.objects.put_if(&self.key, body, precondition).await {
                 Ok(etag) => {
                     self.document.wrote(etag);
                     return Ok(Outcome::Done);
@@ -44,19 +54,25 @@ impl Written {
                 Err(PutIfError::Storage(error)) => return Err(error),
                 Err(PutIfError::Conflict { .. }) => {}
             }
-            let there = self.objects.get(&self.key).await?;
-            let there = there.map(|object| (Mark::find(&String::from_utf8_lossy(&object.body)), object.etag));
-            if let Err(overtaken) = self.document.found(there) {
+            let object = self.objects.get(&self.key).await?;
+            if let Err(overtaken) = self.document.found(object.as_ref().map(|object| ((self.reads)(&object.body), object.etag.clone()))) {
                 return Ok(Outcome::Overtaken(overtaken));
             }
+            there = object.map(|object| object.body);
         }
         Ok(Outcome::Behind)
     }
 }
 
-/// What S3 has to have for the next write.
-pub fn precondition(document: &Document<Etag>) -> Precondition {
-    document.replaces().map_or(Precondition::Absent, |etag| Precondition::Matches(etag.clone()))
+/// The mark of a playlist or an MPD.
+pub fn marked(text: &[u8]) -> Mark {
+    Mark::find(&String::from_utf8_lossy(text))
+}
+
+/// The mark of a ledger, which takes in what others have entered and so never reaches less far; epoch zero where it does not parse.
+pub fn entered(text: &[u8]) -> Mark {
+    let ledger = serde_json::from_slice::<Ledger>(text).ok();
+    Mark { epoch: ledger.map(|ledger| ledger.epoch).unwrap_or_default(), to: None }
 }
 
 /// A playlist with its mark, a comment after the first line (RFC 8216 §4.1).
@@ -82,7 +98,7 @@ mod tests {
         let mpd = marked_mpd("<MPD>\n</MPD>\n", mark);
         assert_eq!(mpd, "<MPD>\n</MPD>\n<!-- lectern epoch 3 to 17 -->\n");
         for text in [playlist, mpd] {
-            assert_eq!(Mark::find(&String::from_utf8_lossy(&text)), mark);
+            assert_eq!(marked(&text), mark);
         }
     }
 }

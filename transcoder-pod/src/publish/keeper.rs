@@ -1,16 +1,15 @@
 //! Keeps the run's books in S3: ledgers, the multivariant playlist, the MPD, the head, `ended.json`. The only task that moves the
 //! head, and always after what the head speaks of.
 
-use super::document::{Outcome, Written, marked_mpd, marked_playlist, precondition};
+use super::document::{Written, entered, marked, marked_mpd, marked_playlist};
 use super::patient::Patient;
 use super::restore::{MINUTE, Restored};
 use super::{empty_window, live_mpd};
 use crate::head::{HeadError, Ownership};
 use crate::status::Status;
 use bytes::Bytes;
-use lectern_cloud::{Etag, Objects, PutIfError};
+use lectern_cloud::Objects;
 use lectern_contract::SegmentNumber;
-use lectern_contract::document::{Document, Mark};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{CAPTIONS, ObjectName};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
@@ -98,7 +97,7 @@ pub struct Keeper {
     restored: Restored,
     multivariant: Written,
     mpd: Written,
-    ledgers: BTreeMap<u64, Document<Etag>>,
+    ledgers: BTreeMap<u64, Written>,
     /// Somebody has a newer epoch, as it seems.
     overtaken: bool,
     /// An init section could not be stored: rendition and number.
@@ -120,7 +119,7 @@ impl Keeper {
     /// A keeper that goes on from `restored`.
     pub fn new(objects: Objects, job: LiveJob, status: Status, ownership: Ownership, restored: Restored) -> Self {
         let epoch = ownership.head().epoch;
-        let written = |name: &ObjectName| Written::new(objects.clone(), job.prefix.key(name), epoch);
+        let written = |name: &ObjectName| Written::new(objects.clone(), job.prefix.key(name), epoch, marked);
         Self {
             windows: restored.windows.clone(),
             multivariant: written(&ObjectName::Multivariant),
@@ -228,7 +227,8 @@ impl Keeper {
         if self.confirmed.len() > self.named && !self.waits_for_first() {
             let renditions: Vec<EndedRendition> = self.confirmed_renditions().cloned().collect();
             let text = multivariant(&Multivariant { kind: Kind::Live, renditions: &renditions });
-            self.put_multivariant(&text, patience).await;
+            let patient = Patient::new(&self.status, ObjectName::Multivariant, patience);
+            self.overtaken |= patient.write(&mut self.multivariant, None, |mark, _| marked_playlist(&text, mark)).await;
             self.named = renditions.len();
         }
         // Once a segment and not once a rendition's segment: a put less for each of the others, and all reach equally far.
@@ -263,57 +263,23 @@ impl Keeper {
             .collect();
         let to = listed.iter().map(|it| it.stretch.last()).max();
         let Some(text) = live_mpd(&self.job, listed, None, ended) else { return };
-        let mut patient = Patient::new(&self.status, ObjectName::Mpd, patience);
-        loop {
-            match self.mpd.write(to, |mark| marked_mpd(&text, mark)).await {
-                Ok(outcome) => return self.overtaken |= matches!(outcome, Outcome::Overtaken(_)),
-                Err(error) if patient.gives_up(&error).await => return,
-                Err(_) => {}
-            }
-        }
+        let patient = Patient::new(&self.status, ObjectName::Mpd, patience);
+        self.overtaken |= patient.write(&mut self.mpd, to, |mark, _| marked_mpd(&text, mark)).await;
     }
 
-    async fn put_multivariant(&mut self, text: &str, patience: Duration) {
-        let mut patient = Patient::new(&self.status, ObjectName::Multivariant, patience);
-        loop {
-            match self.multivariant.write(None, |mark| marked_playlist(text, mark)).await {
-                Ok(outcome) => return self.overtaken |= matches!(outcome, Outcome::Overtaken(_)),
-                Err(error) if patient.gives_up(&error).await => return,
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Writes a minute's ledger, by the same rule; what an older owner has entered meanwhile stays.
+    /// Writes a minute's ledger; what an older owner has entered meanwhile stays.
     async fn put_ledger(&mut self, minute: u64, patience: Duration) {
+        let Some(ledger) = self.restored.ledgers.get_mut(&minute) else { return };
         let name = ObjectName::Ledger(minute);
-        let key = self.job.prefix.key(&name);
-        let mut patient = Patient::new(&self.status, name, patience);
-        let document = self.ledgers.entry(minute).or_insert_with(|| Document::of(self.ownership.head().epoch));
-        while let Some(ledger) = self.restored.ledgers.get_mut(&minute) {
-            let error = match self.objects.put_if(&key, json(ledger), precondition(document)).await {
-                Ok(etag) => return document.wrote(etag),
-                Err(PutIfError::Storage(error)) => error,
-                Err(PutIfError::Conflict { .. }) => match self.objects.get(&key).await {
-                    Err(error) => error,
-                    Ok(there) => {
-                        let there = there.map(|object| (serde_json::from_slice::<Ledger>(&object.body).ok(), object.etag));
-                        let mark = |known: &Option<Ledger>| Mark { epoch: known.as_ref().map(|it| it.epoch).unwrap_or_default(), to: None };
-                        if document.found(there.as_ref().map(|(known, etag)| (mark(known), etag.clone()))).is_err() {
-                            self.overtaken = true;
-                            return;
-                        }
-                        if let Some((Some(known), _)) = there {
-                            ledger.absorb(known);
-                        }
-                        continue;
-                    }
-                },
-            };
-            if patient.gives_up(&error).await {
-                return;
+        let (key, epoch) = (self.job.prefix.key(&name), self.ownership.head().epoch);
+        let document = self.ledgers.entry(minute).or_insert_with(|| Written::new(self.objects.clone(), key, epoch, entered));
+        let text = |_, there: Option<&[u8]>| {
+            if let Some(known) = there.and_then(|there| serde_json::from_slice(there).ok()) {
+                ledger.absorb(known);
             }
-        }
+            json(ledger)
+        };
+        self.overtaken |= Patient::new(&self.status, name, patience).write(document, None, text).await;
     }
 
     async fn put(&self, name: ObjectName, body: Bytes, patience: Duration) {

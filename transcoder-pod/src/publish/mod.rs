@@ -8,7 +8,7 @@ mod push_server;
 mod restore;
 mod uploader;
 
-pub use document::Written;
+pub use document::{Written, marked};
 pub use keeper::{Event, Keeper, KeeperError, Parting, ladder_renditions};
 pub use live::Live;
 pub use push_server::serve as serve_push;

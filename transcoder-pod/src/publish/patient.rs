@@ -1,8 +1,12 @@
 //! Waiting for S3.
 
+use super::document::{Outcome, Written};
 use crate::retry::Backoff;
 use crate::status::Status;
+use bytes::Bytes;
 use lectern_cloud::StorageError;
+use lectern_contract::SegmentNumber;
+use lectern_contract::document::Mark;
 use lectern_contract::keys::ObjectName;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,6 +26,22 @@ impl Patient {
     /// For so long, from now on.
     pub fn new(status: &Status, name: ObjectName, patience: Duration) -> Self {
         Self { status: status.clone(), name, since: Instant::now(), patience, backoff: Backoff::default(), gave_up: false }
+    }
+
+    /// Writes a document; whether a newer owner of the run has.
+    pub async fn write(
+        mut self,
+        document: &mut Written,
+        to: Option<SegmentNumber>,
+        mut text: impl FnMut(Mark, Option<&[u8]>) -> Bytes,
+    ) -> bool {
+        loop {
+            match document.write(to, &mut text).await {
+                Ok(outcome) => return matches!(outcome, Outcome::Overtaken(_)),
+                Err(error) if self.gives_up(&error).await => return false,
+                Err(_) => {}
+            }
+        }
     }
 
     /// Waits before another try; `true`, and says so, where there is no time left for one.

@@ -142,7 +142,7 @@ impl Uploader {
         let text = live_playlist(&self.name, &self.window, &self.job, ended);
         let mut backoff = Backoff::default();
         loop {
-            match self.playlist.write(self.window.last(), |mark| marked_playlist(&text, mark)).await {
+            match self.playlist.write(self.window.last(), |mark, _| marked_playlist(&text, mark)).await {
                 Ok(Outcome::Done) => return Ok(()),
                 Ok(Outcome::Behind) => {
                     tracing::info!(rendition = self.name, "a predecessor has named more segments than are made here so far");
