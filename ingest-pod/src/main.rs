@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use lectern_cloud::Objects;
 use lectern_contract::ShardName;
-use lectern_ingest_pod::net::Listening;
+use lectern_ingest_pod::net::{self, Listening};
 use lectern_ingest_pod::{
     args::Args, drain, feed, gate::Gate, memory::Memory, metrics::Metrics, original, relay, routes, rtmp, rtsp, shard::Shard,
 };
@@ -39,8 +39,8 @@ async fn main() -> anyhow::Result<()> {
         return tasks.join().await;
     };
 
-    let readers = listen(args.feed_listen).await?;
-    let relayed = listen(args.relay_listen).await?;
+    let readers = listen(args.feed_listen)?;
+    let relayed = listen(args.relay_listen)?;
     let gate = Gate::new(args.gate());
     let pump = rtmp::Pump::start(args.pump_threads, Duration::from_millis(args.batch_millis), &metrics, &shard.draining())?;
     let owners = args.owners(peers.clone());
@@ -65,10 +65,10 @@ async fn main() -> anyhow::Result<()> {
     tasks.spawn("routes", routes::follow(client, pod.pod_namespace.clone(), pod.pool.clone(), table, ready, stop.clone()));
     tasks.spawn("runs", shard.clone().follow_routes(stop.clone()));
     if let Some(address) = args.rtmp_listen.0 {
-        tasks.spawn("rtmp", rtmp::serve(listen(address).await?, context.clone(), None, listening.clone()));
+        tasks.spawn("rtmp", rtmp::serve(listen(address)?, context.clone(), None, listening.clone()));
     }
     if let (Some(address), Some(folder)) = (args.rtmps_listen, args.rtmps_tls_dir) {
-        tasks.spawn("rtmps", rtmp::serve_tls(listen(address).await?, context, folder, listening));
+        tasks.spawn("rtmps", rtmp::serve_tls(listen(address)?, context, folder, listening));
     }
     tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers, stop.clone()));
     tasks.spawn("rtsp", rtsp::run(shard.clone(), credentials, rtsp::Timing::default(), stop.clone()));
@@ -78,6 +78,6 @@ async fn main() -> anyhow::Result<()> {
     tasks.join().await
 }
 
-async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    net::listen(address).with_context(|| format!("cannot listen on {address}"))
 }

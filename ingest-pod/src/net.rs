@@ -1,13 +1,14 @@
-//! What the three listeners do alike: accept, limit, give each connection a task of its own, and end all of them at stop.
+//! What the three listeners do alike: listen, accept, limit, give each connection a task of its own, and end all of them at stop.
 
 use crate::metrics::{Metrics, RefusedReason};
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,10 @@ use tokio_util::sync::CancellationToken;
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Pause after a failed accept: out of file descriptors does not mend within microseconds.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that may wait to be accepted (Linux takes the smaller of this and `net.core.somaxconn`). With fewer, all of a
+/// node's publishers that come back at once make Linux answer without keeping a note of them, and lose some.
+const BACKLOG: u32 = 4096;
 
 /// For listeners whose connections are counted elsewhere.
 pub(crate) const NO_LIMIT: usize = Semaphore::MAX_PERMITS;
@@ -34,6 +39,14 @@ impl From<CancellationToken> for Listening {
     fn from(stop: CancellationToken) -> Self {
         Self { accepting: stop.clone(), stop }
     }
+}
+
+/// Listens at this address.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?; // a restarted shard takes its port back from connections that are not quite gone
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Runs `handle` for each connection as long as `listening` says, at most `limit` at once. A panic in one costs that

@@ -16,12 +16,12 @@ use lectern_ingest_pod::rtmp::Pump;
 use lectern_ingest_pod::rtsp::{Known, Timing};
 use lectern_ingest_pod::shard::Shard;
 use lectern_ingest_pod::stream::Limits;
-use lectern_ingest_pod::{feed, original, rtmp, rtsp};
+use lectern_ingest_pod::{feed, net, original, rtmp, rtsp};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::clock::wall_now;
 use lectern_podkit::tls::{PeerStream, PeerTls};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl TestShard {
     }
 
     pub async fn start_with(limits: Limits, gate: GateLimits, peers: PeerTls) -> Self {
-        let [rtmp_at, feed_at, relay_at] = [listener().await, listener().await, listener().await];
+        let [rtmp_at, feed_at, relay_at] = [listener(), listener(), listener()];
         let (rtmp, feed) = (rtmp_at.local_addr().unwrap(), feed_at.local_addr().unwrap());
         let name = ShardName(relay_at.local_addr().unwrap().to_string());
         let (routes, seen) = watch::channel(Arc::default());
@@ -145,8 +145,8 @@ pub fn route_to(shard: &ShardName) -> Route {
     }
 }
 
-async fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.unwrap()
+fn listener() -> TcpListener {
+    net::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
 }
 
 /// ffmpeg, publishing a test picture and a tone with a keyframe every second; killed when dropped.

@@ -6,14 +6,21 @@ use rml_rtmp::sessions::{
     ClientSession, ClientSessionConfig, ClientSessionEvent as Event, ClientSessionResult as Outcome, PublishRequestType,
 };
 use rml_rtmp::time::RtmpTimestamp;
+use socket2::TcpKeepalive;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// A TCP connection from this address of the loopback network.
+/// How long the shard may say nothing before a peer asks whether it still knows of the connection.
+const SUSPICION: Duration = Duration::from_secs(20);
+
+/// A TCP connection from this address of the loopback network. One that Linux has forgotten on the shard's side, as it may
+/// when thousands come at once, is found out and ends.
 pub async fn dial(target: SocketAddr, from: Ipv4Addr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
+    socket2::SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(SUSPICION).with_interval(SUSPICION))?;
     socket.bind(SocketAddr::from((from, 0)))?;
     socket.connect(target).await
 }
