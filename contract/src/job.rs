@@ -1,7 +1,11 @@
 //! The message that sends a run to a transcoder, through SQS.
 
-use crate::{Ladder, PartCount, RunId, SegmentDuration, StreamRef, WallMillis, keys::RunPrefix};
+use crate::{Epoch, Ladder, PartCount, RunId, SegmentDuration, StreamRef, WallMillis, keys::RunPrefix};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What a transcoder pod that is asked to stop may take: its jobs move to successors, which have to be found and to get ready.
+pub const FAREWELL: Duration = Duration::from_secs(60);
 
 /// Work for a transcoder: take the run's feed, encode it, publish it. Delivered at least once; the head of the run
 /// decides who may act on it.
@@ -36,6 +40,9 @@ pub struct LiveJob {
     pub slate: Option<String>,
     /// Where the run's objects go.
     pub prefix: RunPrefix,
+    /// The run moves: the owner of this epoch is alive, and is asked to hand over at a segment's start. `None`: an owner that is alive keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Epoch>,
     /// How long the source may be silent before the job ends as idle, in milliseconds.
     pub idle_after_ms: u64,
 }

@@ -1,6 +1,7 @@
 //! Reports: what a pod tells the operator, once a second and at once when something changed. `POST /v1/reports`, JSON.
 
 use crate::cost::{Budget, Class, Needs};
+use crate::job::LiveJob;
 use crate::{Epoch, RunId, SegmentNumber, StreamRef, Ticks};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,15 @@ pub struct Report {
     pub pool: String,
     /// What the pod is and how its runs do.
     pub role: Role,
+}
+
+/// What the operator answers to a report where there is more to say than that it was taken (`204 No Content`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// Jobs for this transcoder, past a queue that cannot be reached. Each is repeated until a report names its run and attempt.
+    #[serde(default)]
+    pub jobs: Vec<LiveJob>,
 }
 
 /// What a pod is, with what pods of its kind say.

@@ -53,7 +53,7 @@ impl Camera {
 }
 
 /// The address under which the cluster's nodes see this machine.
-async fn this_machine(lab: &Lab) -> Result<IpAddr> {
+pub(crate) async fn this_machine(lab: &Lab) -> Result<IpAddr> {
     let nodes = Api::<Node>::all(lab.client.clone()).list(&ListParams::default().limit(1)).await?;
     let addresses = nodes.iter().flat_map(|node| node.status.iter().flat_map(|status| status.addresses.iter().flatten()));
     let node = addresses.filter(|address| address.type_ == "InternalIP").find_map(|address| address.address.parse::<Ipv4Addr>().ok());

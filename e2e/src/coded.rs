@@ -33,6 +33,7 @@ pub fn job(name: &str, ladder: Ladder) -> LiveJob {
         parts: Some(PartCount::LOW_LATENCY),
         slate: None,
         prefix: RunPrefix::of(&stream, &"r1".into()),
+        replaces: None,
         idle_after_ms: 1_000,
         stream,
     }

@@ -312,6 +312,13 @@ impl Lecture<'_> {
         Ok(())
     }
 
+    /// `kubectl annotate`.
+    pub async fn annotate(&self, name: &str, value: &str) -> Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {name: value}}}));
+        self.api().patch(&self.name, &PatchParams::default(), &patch).await.with_context(|| format!("annotating with {name}"))?;
+        Ok(())
+    }
+
     /// Waits by watch, at most `within`.
     pub async fn wait_for(&self, what: &str, within: Duration, done: impl FnMut(&LiveStream) -> bool) -> Result<LiveStream> {
         wait::watch(self.api(), &self.name, what, within, done, tell).await

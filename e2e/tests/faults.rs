@@ -1,5 +1,6 @@
 //! Parts of the platform go away under a running lecture, or are not there yet.
 
+use crate::ingest::small;
 use crate::lecture_plays_in_a_browser::recorded;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -10,7 +11,7 @@ use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of};
 use lectern_e2e::shards::is_ready;
 use lectern_e2e::wait::{self, Look, eventually};
-use lectern_e2e::{Lab, Share, Shot, condition};
+use lectern_e2e::{Lab, PortForward, Proxy, Share, Shot, condition};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -104,8 +105,95 @@ async fn transcoder_killed_mid_lecture() -> Result<()> {
     .await
 }
 
+/// A stream is told to move, and its next transcoder's pod is deleted as a drained node does it: nothing is lost, nothing stands still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lecture_moves_to_another_transcoder() -> Result<()> {
+    Lab::run("a_lecture_moves_to_another_transcoder", Share::Whole, async |lab| {
+        let lecture = lab.apply("geography", json!({})).await?;
+        let publisher = lecture.publish(Shot::default()).await?;
+        let playable = |stream: &lectern_crds::LiveStream| condition(stream, "Playable").is_some_and(|playable| playable.status == "True");
+        let before = lecture.wait_for("Playable=True with a transcoder", STEP, |stream| playable(stream) && transcoder(stream).is_some());
+        let before = before.await?;
+        let (prefix, first) = (prefix_of(&before)?, transcoder(&before).context("status.live.transcoder")?);
+        let playback = before.status.as_ref().and_then(|status| status.playback.clone()).context("status.playback")?;
+        let mut browser = lab.browser().await?;
+        browser.open(&playback.player, None, STEP).await?;
+        browser.playing(STEP).await?;
+
+        let goes_on = async |from: String| {
+            let others = |stream: &lectern_crds::LiveStream| transcoder(stream).is_some_and(|now| now != from);
+            let after = lecture.wait_for(&format!("another transcoder than {from}"), STEP, others).await?;
+            ensure!(condition(&after, "Transcoding").is_some_and(|it| it.status == "True"), "{:?}", condition(&after, "Transcoding"));
+            lecture.segments_go_on(&prefix, lecture.newest_segment(&prefix).await?, 3).await?;
+            transcoder(&after).context("status.live.transcoder")
+        };
+        lecture.annotate("lectern.video/move", "now").await?;
+        let (second, sample) = tokio::join!(goes_on(first), browser.sample(40));
+        let (second, sample) = (second?, sample?);
+        assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
+        ensure!(sample.stalls == 0, "the player stood still {} times while the stream moved", sample.stalls);
+        let left = lecture.api().get(&lecture.name).await?;
+        ensure!(!left.annotations().contains_key("lectern.video/move"), "the wish is granted, and still there");
+
+        lab.pods().delete(&second, &DeleteParams::default()).await.with_context(|| format!("deleting {second}"))?;
+        let (third, sample) = tokio::join!(goes_on(second.clone()), browser.sample(40));
+        let (third, sample) = (third?, sample?);
+        assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
+        ensure!(sample.stalls == 0, "the player stood still {} times while a pod was drained", sample.stalls);
+        eprintln!("a_lecture_moves_to_another_transcoder: {second}, then {third}");
+        browser.close().await?;
+
+        let published = publisher.leave()?;
+        lecture.end().await?;
+        lecture.until("Ended", "True").await?;
+        recorded(lab, &lecture).await?;
+        let expected = Expected { published: vec![published], interrupted: false };
+        judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?.sound()?;
+        Ok(())
+    })
+    .await
+}
+
 fn transcoder(stream: &lectern_crds::LiveStream) -> Option<String> {
     Some(stream.status.as_ref()?.live.as_ref()?.transcoder.clone()).filter(|name| !name.is_empty())
+}
+
+/// What runs goes on without the queue, for longer than its messages are hidden; what begins meanwhile gets a transcoder past it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queue_away_mid_lecture() -> Result<()> {
+    Lab::run("queue_away_mid_lecture", Share::Half, async |lab| {
+        let way = Proxy::to(lab, lab.settings.s3_port).await?;
+        let (pool, mut spec) = lab.small_pool("alone").await?;
+        spec.queue.endpoint = Some(format!("http://{}", way.address));
+        spec.transcoder.slots = 2;
+        lab.apply_pool(&pool, &spec).await?;
+        lab.pool_is_ready(&pool, 2 * STEP).await?;
+        let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
+        let url = format!("rtmp://127.0.0.1:{}/live", shard.port);
+        let begun = async |name: &str| {
+            let lecture = lab.apply(name, small(json!({"poolName": pool}))).await?;
+            let publisher = lab.publish(&url, &lecture.credentials().await?.1, Shot::small())?;
+            anyhow::Ok((prefix_of(&lecture.until("Playable", "True").await?)?, lecture, publisher))
+        };
+        let (running, lecture, publisher) = begun("logic").await?;
+        way.cut(true);
+        let at = lecture.newest_segment(&running).await?;
+        let (late, second, its_publisher) = begun("rhetoric").await?;
+        let status = second.api().get(&second.name).await?.status.context("a status")?;
+        ensure!(status.dispatch.is_some_and(|dispatch| dispatch.attempt == 1 && dispatch.at.is_some()), "the job was not dispatched once");
+        lecture.segments_go_on(&running, at, 8).await?;
+        way.cut(false);
+        for (prefix, lecture, publisher) in [(running, lecture, publisher), (late, second, its_publisher)] {
+            lecture.segments_go_on(&prefix, lecture.newest_segment(&prefix).await?, 2).await?;
+            let published = publisher.leave()?;
+            lecture.end().await?;
+            lecture.until("Ended", "True").await?;
+            let expected = Expected { published: vec![published], interrupted: false };
+            judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join(&lecture.name)).await?.sound()?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// A pool whose bucket and queue are at an address that nobody answers yet. It is a pool of its own, so nothing else notices.

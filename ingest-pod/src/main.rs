@@ -74,7 +74,7 @@ async fn main() -> anyhow::Result<()> {
     tasks.spawn("rtsp", rtsp::run(shard.clone(), credentials, rtsp::Timing::default(), stop.clone()));
     tasks.spawn("original", original::run(shard.clone(), originals, stop.clone()));
     tasks.spawn("feed", feed::serve(readers, shard.clone(), owners, stop.clone()));
-    tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), stop));
+    tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), None, stop));
     tasks.join().await
 }
 

@@ -68,6 +68,21 @@ where
     }
 }
 
+/// Takes the annotation `name` off `seen`, unless its value is another by now; nothing to do where it is not there.
+pub async fn remove_annotation<K>(api: &Api<K>, seen: &K, name: &str) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let Some(value) = seen.annotations().get(name) else { return Ok(()) };
+    let path = format!("/metadata/annotations/{}", name.replace('~', "~0").replace('/', "~1")); // RFC 6901 §3
+    let steps = json!([{ "op": "test", "path": path, "value": value }, { "op": "remove", "path": path }]);
+    match api.patch(&seen.name_any(), &PatchParams::default(), &json_patch(steps)?).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) || is_unprocessable(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Deletes `name`, provided that it is still the object `uid`; one that is already gone is no error.
 pub async fn delete<K>(api: &Api<K>, name: &str, uid: Option<String>) -> Result<(), kube::Error>
 where
@@ -85,6 +100,11 @@ where
 /// The object was written by somebody else since it was read, or made by somebody else meanwhile.
 pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// A patch does not fit the object as it is.
+fn is_unprocessable(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 422)
 }
 
 /// There is no such object.

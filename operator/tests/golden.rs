@@ -68,6 +68,7 @@ fn certificates_are_issued_as_written_down() {
     let expected = [
         "lectern-ingest-default-tls: Peer for ingest.default.lectern.internal",
         "lectern-transcoder-default-tls: Peer for transcoder.default.lectern.internal",
+        "lectern-origin-default-tls: Peer for origin.default.lectern.internal",
         "lectern-rtmps-default-tls: Server for ingest.example",
     ];
     assert_eq!(certificates, expected);
@@ -79,7 +80,7 @@ fn a_pool_with_a_certificate_of_its_own_takes_rtmps_alone() {
     pool.spec.ingest.plain_rtmp = false;
     pool.spec.ingest.rtmps = Some(RtmpsSpec { secret_name: Some("ours".into()), node_port: None });
     let planned = plan(&pool, &place());
-    assert_eq!(planned.certificates.len(), 2, "none is issued for it");
+    assert_eq!(planned.certificates.len(), 3, "none is issued for it");
     let pod = planned.ingest.spec.unwrap().template.spec.unwrap();
     let secrets: Vec<_> = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name).collect();
     assert_eq!(secrets, ["lectern-ingest-default-tls", "ours"]);

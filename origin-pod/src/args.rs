@@ -4,6 +4,7 @@ use clap::Parser;
 use lectern_cloud::BucketAt;
 use lectern_podkit::PodArgs;
 use lectern_podkit::telemetry::TelemetryArgs;
+use lectern_podkit::tls::PeerTlsArgs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -35,6 +36,9 @@ pub struct Args {
     /// Who this pod is.
     #[command(flatten)]
     pub pod: PodArgs,
+    /// How transcoders are reached.
+    #[command(flatten)]
+    pub peer_tls: PeerTlsArgs,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,

@@ -12,10 +12,13 @@ use crate::store::Store;
 use crate::subscription;
 use bytes::Bytes;
 use lectern_cloud::StorageError;
+use lectern_contract::Epoch;
 use lectern_contract::keys::RunPrefix;
+use lectern_podkit::tls::PeerTls;
 use lectern_podkit::{CancellationToken, Task};
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -60,6 +63,8 @@ pub(crate) struct Run {
     /// Changes with every push, too, so that waiting requests look again.
     phase: watch::Sender<Phase>,
     asked: Mutex<Instant>,
+    /// The newest epoch that was heard of: who pushes under an older one has lost the run.
+    epoch: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -95,15 +100,16 @@ pub struct Runs(Arc<Inner>);
 struct Inner {
     store: Store,
     segments: Arc<ByteCache>,
+    peers: PeerTls,
     metrics: Metrics,
     map: Mutex<HashMap<RunPrefix, Arc<Run>>>,
 }
 
 impl Runs {
-    /// No runs yet; pushed segments may take `memory` bytes in all.
-    pub fn new(store: Store, memory: usize, metrics: Metrics) -> Self {
+    /// No runs yet; pushed segments may take `memory` bytes in all, and packagers are found among `peers`.
+    pub fn new(store: Store, memory: usize, peers: PeerTls, metrics: Metrics) -> Self {
         let segments = Arc::new(ByteCache::new(memory));
-        Self(Arc::new(Inner { store, segments, metrics, map: Mutex::default() }))
+        Self(Arc::new(Inner { store, segments, peers, metrics, map: Mutex::default() }))
     }
 
     /// The object at `path` below `prefix`, which is a `what`: from memory, else from S3. Live playlists heed `directives`.
@@ -202,11 +208,13 @@ impl Runs {
             memory: Memory::new(prefix.clone(), self.0.segments.clone()),
             phase: watch::Sender::new(Phase::Connecting),
             asked: Mutex::new(Instant::now()),
+            epoch: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });
         map.insert(prefix.clone(), run.clone());
         self.0.metrics.runs.set(i64::try_from(map.len()).unwrap_or(i64::MAX));
-        tokio::spawn(subscription::keep(run.clone(), run.stop.clone(), self.0.store.clone(), self.0.metrics.clone()));
+        let Inner { store, peers, metrics, .. } = &*self.0;
+        tokio::spawn(subscription::keep(run.clone(), run.stop.clone(), store.clone(), peers.clone(), metrics.clone()));
         run
     }
 
@@ -265,6 +273,11 @@ impl Run {
             }
             news
         });
+    }
+
+    /// Takes note of an owner's epoch; `false` where there was one of a newer one.
+    pub(crate) fn heard_of(&self, epoch: Epoch) -> bool {
+        self.epoch.fetch_max(epoch.0, Ordering::Relaxed) <= epoch.0
     }
 
     pub(crate) fn joined(&self, path: &str, parts: u32) {

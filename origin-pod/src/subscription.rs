@@ -4,13 +4,14 @@ use crate::metrics::{During, Metrics};
 use crate::runs::{Backoff, Phase, Run};
 use crate::store::Store;
 use bytes::BytesMut;
+use lectern_contract::Epoch;
 use lectern_contract::frame::FrameError;
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_podkit::CancellationToken;
+use lectern_podkit::tls::{PeerRole, PeerTls};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 const CONNECT: Duration = Duration::from_secs(2);
@@ -34,24 +35,28 @@ enum Lost {
     Refused(String),
     #[error("it was silent, and is the owner no more")]
     Moved,
+    #[error("it pushes under epoch {0}, and there is an owner of a newer one")]
+    Outdated(Epoch),
+    #[error("it pushes without a word of its epoch")]
+    Unannounced,
 }
 
 /// Follows the run until it ends, is not there, or `stop`.
-pub(crate) async fn keep(run: Arc<Run>, stop: CancellationToken, store: Store, metrics: Metrics) {
+pub(crate) async fn keep(run: Arc<Run>, stop: CancellationToken, store: Store, peers: PeerTls, metrics: Metrics) {
     tokio::select! {
         () = stop.cancelled() => tracing::debug!(run = %run.prefix, "nobody asks any more"),
-        () = follow(&run, &store, &metrics) => {}
+        () = follow(&run, &store, &peers, &metrics) => {}
     }
 }
 
-async fn follow(run: &Run, store: &Store, metrics: &Metrics) {
+async fn follow(run: &Run, store: &Store, peers: &PeerTls, metrics: &Metrics) {
     let mut backoff = Backoff::new();
     loop {
         match store.head(&run.prefix).await {
             Ok(None) => return run.set(Phase::Absent { since: Instant::now() }),
             Ok(Some(head)) if head.ended => return run.set(Phase::Ended { complete: false }),
-            Ok(Some(head)) => match head.address {
-                Some(address) => match listen(run, &address, store, metrics, &mut backoff).await {
+            Ok(Some(head)) => match head.address.filter(|_| run.heard_of(head.epoch)) {
+                Some(address) => match listen(run, &address, store, (peers, metrics), &mut backoff).await {
                     Ok(()) => return run.set(Phase::Ended { complete: true }),
                     Err(lost) => tracing::info!(run = %run.prefix, address, %lost, "the packager is lost; reading the head again"),
                 },
@@ -65,20 +70,30 @@ async fn follow(run: &Run, store: &Store, metrics: &Metrics) {
 }
 
 /// Takes what the packager at `address` pushes, until the run ends.
-async fn listen(run: &Run, address: &str, store: &Store, metrics: &Metrics, backoff: &mut Backoff) -> Result<(), Lost> {
-    let mut connection = timeout(CONNECT, TcpStream::connect(address)).await??;
-    connection.set_nodelay(true)?;
+async fn listen(
+    run: &Run,
+    address: &str,
+    store: &Store,
+    (peers, metrics): (&PeerTls, &Metrics),
+    backoff: &mut Backoff,
+) -> Result<(), Lost> {
+    let mut connection = timeout(CONNECT, peers.connect(address, PeerRole::Transcoder)).await??;
     let mut input = BytesMut::new();
-    PushRequest { run: run.prefix.run() }.encode(&mut input);
+    PushRequest::Objects(run.prefix.run()).encode(&mut input);
     connection.write_all(&input).await?;
+    connection.flush().await?;
     input.clear();
     run.set(Phase::Connected { since: Instant::now() });
     metrics.subscribed.inc();
     let _open = During::new(&metrics.subscriptions);
     tracing::info!(run = %run.prefix, address, "subscribed");
+    let mut announced = false;
     loop {
         while let Some(frame) = PushFrame::decode(&mut input)? {
             match frame {
+                PushFrame::Serving { epoch } if run.heard_of(epoch) => announced = true,
+                PushFrame::Serving { epoch } => return Err(Lost::Outdated(epoch)),
+                PushFrame::Object { .. } | PushFrame::Joined { .. } if !announced => return Err(Lost::Unannounced),
                 PushFrame::Object { name, body } => {
                     metrics.pushed.inc();
                     run.pushed(&name, &body);
@@ -87,6 +102,7 @@ async fn listen(run: &Run, address: &str, store: &Store, metrics: &Metrics, back
                 PushFrame::Joined { name, parts } => run.joined(&name, parts),
                 PushFrame::Ended => return Ok(()),
                 PushFrame::Refused { reason } => return Err(Lost::Refused(reason)),
+                PushFrame::HandingOver { .. } => {} // a word for successors
             }
         }
         input.reserve(READ);

@@ -129,7 +129,7 @@ async fn a_successor_is_waited_for() {
     let next = ask(&lab, "360p/live.m3u8?_HLS_msn=13&_HLS_part=1");
     waiting(&lab, 1).await;
     packager.kill();
-    let successor = Packager::start().await;
+    let successor = Packager::start_under(2).await;
     successor.push("360p/13.0.m4s", "anew nought ");
     successor.push("360p/live.m3u8", &playlist(12, 1)); // as far as the one before: nobody is told
     successor.push("360p/13.1.m4s", "anew one");
@@ -185,7 +185,7 @@ async fn a_segment_whose_maker_dies_ends_in_an_error_and_a_successor_makes_it_an
     assert!(answer.chunk().await.is_err(), "a torso passes for a segment");
     let next = ask(&lab, "360p/13.m4s");
     waiting(&lab, 1).await; // for somebody to begin it
-    let successor = Packager::start().await;
+    let successor = Packager::start_under(2).await;
     successor.push("360p/13.0.m4s", "anew nought ");
     successor.push("360p/live.m3u8", &playlist(12, 1));
     successor.push("360p/13.1.m4s", "anew one");

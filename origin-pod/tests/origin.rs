@@ -180,7 +180,7 @@ async fn a_packager_that_dies_is_replaced_by_whom_the_head_names_then() {
     first.kill();
     assert_eq!(lab.get("360p/live.m3u8").await, (200, ONE.into()), "players are served on");
 
-    let second = Packager::start().await;
+    let second = Packager::start_under(2).await;
     second.push("360p/2.m4s", "segment two");
     second.push("360p/live.m3u8", TWO);
     lab.owned_by(Some(&second.address), 2, false).await;
@@ -190,6 +190,28 @@ async fn a_packager_that_dies_is_replaced_by_whom_the_head_names_then() {
     assert_eq!(lab.get("360p/2.m4s").await, (200, "segment two".into()));
     assert_eq!(lab.get("360p/1.m4s").await, (200, "segment one".into()), "the first one's segments are still there");
     assert_eq!(lab.metrics.subscribed.get(), 2);
+}
+
+#[tokio::test]
+async fn who_pushes_under_an_older_epoch_is_not_listened_to() {
+    let lab = Lab::start().await;
+    let owner = Packager::start_under(2).await;
+    owner.push("360p/live.m3u8", "of the owner");
+    lab.owned_by(Some(&owner.address), 2, false).await;
+    lab.eventually("360p/live.m3u8", "of the owner").await;
+    let stale = Packager::start_under(1).await;
+    stale.push("360p/live.m3u8", "of one that was frozen");
+    lab.owned_by(Some(&stale.address), 2, false).await; // its address was given to another since
+    owner.kill();
+    let asked = lab.metrics.subscribed.get();
+    while lab.metrics.subscribed.get() < asked + 3 {
+        assert_eq!(lab.get("360p/live.m3u8").await, (200, "of the owner".into()));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let successor = Packager::start_under(3).await;
+    successor.push("360p/live.m3u8", "of its successor");
+    lab.owned_by(Some(&successor.address), 3, false).await;
+    lab.eventually("360p/live.m3u8", "of its successor").await;
 }
 
 #[tokio::test]

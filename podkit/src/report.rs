@@ -1,11 +1,12 @@
 //! Pushes a pod's reports to the operator: one a second, and at once when something changed.
 
 use crate::{PodArgs, Task};
-use lectern_contract::report::{PATH, Report, Role};
+use lectern_contract::job::LiveJob;
+use lectern_contract::report::{Answer, PATH, Report, Role};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -15,9 +16,18 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// No report is sent sooner than this after the last one, however much changes.
 const AT_MOST_EVERY: Duration = Duration::from_millis(50);
 
-/// Sends what `collect` returns until `stop`; `changed` sends it at once. An operator that is away costs nothing but a
-/// log line when it goes and one when it returns.
-pub fn run(pod: PodArgs, collect: Box<dyn Fn() -> Role + Send>, changed: Arc<Notify>, stop: CancellationToken) -> Task<Infallible> {
+/// Jobs that the operator gives a pod in its answers, as often as it repeats them.
+pub type Jobs = mpsc::UnboundedSender<LiveJob>;
+
+/// Sends what `collect` returns until `stop`; `changed` sends it at once. Jobs that are answered go to `jobs`, where the pod takes any. An
+/// operator that is away costs nothing but a log line when it goes and one when it returns.
+pub fn run(
+    pod: PodArgs,
+    collect: Box<dyn Fn() -> Role + Send>,
+    changed: Arc<Notify>,
+    jobs: Option<Jobs>,
+    stop: CancellationToken,
+) -> Task<Infallible> {
     Box::pin(async move {
         let Some(base) = pod.operator_url.clone() else {
             stop.cancelled().await;
@@ -38,7 +48,10 @@ pub fn run(pod: PodArgs, collect: Box<dyn Fn() -> Role + Send>, changed: Arc<Not
             }
             last = Instant::now();
             let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), role: collect() };
-            let sent = client.post(&url).json(&report).send().await.and_then(reqwest::Response::error_for_status);
+            let sent = match client.post(&url).json(&report).send().await.and_then(reqwest::Response::error_for_status) {
+                Ok(answer) => hear(answer, jobs.as_ref()).await,
+                Err(error) => Err(error),
+            };
             if sent.is_err() {
                 // A kept connection may lead to a stranger: one that was made before kube-proxy knew an endpoint leaves the
                 // node as it is, and whoever has the Service's address out there may even answer.
@@ -54,6 +67,19 @@ pub fn run(pod: PodArgs, collect: Box<dyn Fn() -> Role + Send>, changed: Arc<Not
             reachable = !reachable;
         }
     })
+}
+
+/// Passes on the jobs in an answer.
+async fn hear(answer: reqwest::Response, jobs: Option<&Jobs>) -> reqwest::Result<()> {
+    if answer.status() != reqwest::StatusCode::OK {
+        return Ok(());
+    }
+    let answer: Answer = answer.json().await?;
+    for job in answer.jobs {
+        // Who takes them goes only when the pod does.
+        let _ = jobs.map(|jobs| jobs.send(job));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -80,7 +106,7 @@ mod tests {
         };
         let collect = Box::new(|| Role::Ingest { runs: Vec::new(), draining: false, orphans: Vec::new() });
         let stop = CancellationToken::new();
-        let reports = tokio::spawn(run(pod, collect, Arc::default(), stop.clone()));
+        let reports = tokio::spawn(run(pod, collect, Arc::default(), None, stop.clone()));
 
         let (mut stranger, _) = listener.accept().await.unwrap();
         assert!(asks(&mut stranger).await);

@@ -22,6 +22,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How often silence is looked for, and filled.
 const FILL_EVERY: Duration = Duration::from_millis(100);
 
+/// A feed that lets its reader wait for so long, while the engine has taken all, has no more.
+const AT_LIVE_EDGE: Duration = Duration::from_millis(5);
+
 /// Why the feed is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedEnd {
@@ -85,6 +88,8 @@ pub struct Feed {
     served: bool,
     /// Whether the engine keeps up.
     pace: Pace,
+    /// A track that is let pass.
+    deaf_to: Option<Track>,
 }
 
 impl Feed {
@@ -120,7 +125,14 @@ impl Feed {
             silence: job.slate.is_some().then(|| (Silence::new(from, Instant::now()), Instant::now())),
             served: false,
             pace: Pace::new(Rungs::of(&job.ladder, job.parts.is_some()).steps(), job.segment_duration, Instant::now()),
+            deaf_to: None,
         }
+    }
+
+    /// The same without what comes of `track`.
+    #[must_use]
+    pub fn deaf_to(self, track: Track) -> Self {
+        Self { deaf_to: Some(track), ..self }
     }
 
     /// Reads until the run ends, falls idle, or somebody has had enough. Dropping the inputs then tells the engine.
@@ -185,10 +197,14 @@ impl Feed {
         socket.flush().await?;
         let mut input = BytesMut::with_capacity(1 << 16);
         loop {
+            let began = Instant::now();
             if let Some(read) = self.until(socket.read_buf(&mut input), None).await?
                 && read? == 0
             {
                 return Err(Broken::Closed);
+            }
+            if self.served && began.elapsed() >= AT_LIVE_EDGE && self.inputs.capacity() == self.inputs.max_capacity() {
+                self.status.caught_up();
             }
             while let Some(frame) = FeedFrame::decode(&mut input)? {
                 self.frame(frame).await?;
@@ -230,6 +246,7 @@ impl Feed {
 
     async fn frame(&mut self, frame: FeedFrame) -> Result<(), Broken> {
         match frame {
+            FeedFrame::Config { track, .. } | FeedFrame::AccessUnit(AccessUnit { track, .. }) if self.deaf_to == Some(track) => Ok(()),
             FeedFrame::Config { track, codec, config } => self.give(Input::Config { track, codec, config }).await,
             FeedFrame::AccessUnit(unit) => {
                 let newest = &mut self.newest[usize::from(unit.track == Track::Audio)];
@@ -247,6 +264,9 @@ impl Feed {
                 if let Some((silence, _)) = &mut self.silence {
                     // Only now: while the engine lets us wait it is not the source that is silent.
                     silence.heard(track, dts, Instant::now());
+                    if let Some(missed) = self.deaf_to {
+                        silence.misses(missed, dts, Instant::now());
+                    }
                 }
                 match self.pace.judge(Instant::now()) {
                     Some(Verdict::Shed) => self.give(Input::Shed).await,

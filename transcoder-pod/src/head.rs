@@ -8,10 +8,10 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_contract::{Epoch, Owner, SegmentNumber, Ticks};
+use lectern_podkit::tls::{PeerRole, PeerTls};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// How long an owner has to answer before it is taken for dead.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -37,10 +37,12 @@ pub enum Claim {
     },
     /// The run has ended; nothing is left to do.
     Ended,
-    /// Its owner is alive: the job was delivered twice.
-    Lost {
-        /// The owner.
-        owner: Owner,
+    /// Its owner is alive: the job was delivered twice, or the run is to move.
+    Alive {
+        /// The owner's head.
+        head: Box<Head>,
+        /// Where it answers.
+        address: String,
     },
 }
 
@@ -79,7 +81,7 @@ impl Ownership {
     ///
     /// # Errors
     /// [`HeadError::Malformed`] is final; after [`HeadError::Storage`] try again.
-    pub async fn claim(objects: &Objects, job: &LiveJob, owner: &Owner, address: &str) -> Result<Claim, HeadError> {
+    pub async fn claim(objects: &Objects, peers: &PeerTls, job: &LiveJob, owner: &Owner, address: &str) -> Result<Claim, HeadError> {
         let key = job.prefix.key(&ObjectName::Head);
         loop {
             let mut head = Head {
@@ -97,8 +99,10 @@ impl Ownership {
                 None => Precondition::Absent,
                 Some((there, _)) if there.ended => return Ok(Claim::Ended),
                 Some((there, etag)) => {
-                    if there.owner != *owner && lives(&there).await {
-                        return Ok(Claim::Lost { owner: there.owner });
+                    if let Some(address) = there.address.clone().filter(|_| there.owner != *owner)
+                        && lives(&there, &address, peers).await
+                    {
+                        return Ok(Claim::Alive { head: Box::new(there), address });
                     }
                     head.epoch = there.epoch.next();
                     (head.next_segment, head.shift) = (there.next_segment, there.shift);
@@ -192,28 +196,28 @@ fn encode(head: &Head) -> Bytes {
     serde_json::to_vec(head).unwrap_or_default().into() // a Head has only strings and numbers: it always encodes
 }
 
-/// Whether the owner that `head` names still works for the run.
-async fn lives(head: &Head) -> bool {
-    let Some(address) = &head.address else { return false };
-    match tokio::time::timeout(ANSWER_WITHIN, ask(address, head)).await {
+/// Whether the owner that `head` names still works for the run, at `address`.
+async fn lives(head: &Head, address: &str, peers: &PeerTls) -> bool {
+    match tokio::time::timeout(ANSWER_WITHIN, ask(address, head, peers)).await {
         Ok(Ok(alive)) => alive,
         Ok(Err(_)) | Err(_) => false,
     }
 }
 
-async fn ask(address: &str, head: &Head) -> io::Result<bool> {
-    let mut socket = TcpStream::connect(address).await?;
+async fn ask(address: &str, head: &Head, peers: &PeerTls) -> io::Result<bool> {
+    let mut socket = peers.connect(address, PeerRole::Transcoder).await?;
     let mut bytes = BytesMut::new();
-    PushRequest { run: head.run.clone() }.encode(&mut bytes);
+    PushRequest::Objects(head.run.clone()).encode(&mut bytes);
     socket.write_all(&bytes).await?;
+    socket.flush().await?;
+    // Silence is no life: a frozen process still has its connections accepted by the kernel.
     let mut answer = BytesMut::new();
-    // Silence is no life: a frozen process still has its connections accepted by the kernel. An owner that has nothing to
-    // hand out yet is silent as well; taking the run from it in its first seconds costs an epoch and no segment.
-    while answer.len() < 64 {
+    loop {
+        if let Some(said) = PushFrame::decode(&mut answer).map_err(io::Error::other)? {
+            return Ok(matches!(said, PushFrame::Serving { epoch } if epoch >= head.epoch));
+        }
         if socket.read_buf(&mut answer).await? == 0 {
-            break;
+            return Ok(false);
         }
     }
-    let refused = matches!(PushFrame::decode(&mut answer.clone()), Ok(Some(PushFrame::Refused { .. })));
-    Ok(!answer.is_empty() && !refused)
 }

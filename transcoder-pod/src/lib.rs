@@ -3,10 +3,12 @@
 
 mod align;
 pub mod body;
+mod caution;
 pub mod child;
 pub mod engine;
 pub mod feed;
 pub mod head;
+pub mod line;
 pub mod pace;
 pub mod packager;
 pub mod publish;
@@ -15,4 +17,5 @@ mod shards;
 pub mod silence;
 pub mod status;
 pub mod studio;
+mod succession;
 pub mod supervise;

@@ -245,6 +245,11 @@ impl Packager {
         self.late
     }
 
+    /// The number of the segment that a sample belongs to.
+    pub fn number_of(&self, sample: &Encoded) -> SegmentNumber {
+        self.place(sample.start).0
+    }
+
     /// Which segment a time is in, and which part of it; always the same one where there are no parts.
     fn place(&self, units: u64) -> (SegmentNumber, u64) {
         let at = self.ticks(units);

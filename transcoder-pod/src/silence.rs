@@ -57,6 +57,21 @@ impl Silence {
         *slot = Some(Heard { dts, at, step, filled });
     }
 
+    /// Nothing comes of a track, and nothing will: it is to be filled from `since` on, which is `now`, at once.
+    pub fn misses(&mut self, track: Track, since: Ticks, now: Instant) {
+        let slot = match track {
+            Track::Video => &mut self.video,
+            Track::Audio => &mut self.audio,
+        };
+        let long_ago = now.checked_sub(WITHOUT_SHARD).unwrap_or(now);
+        slot.get_or_insert(Heard {
+            dts: since.since(Ticks::from_millis(WITHOUT_SHARD.as_millis() as u64)),
+            at: long_ago,
+            step: Duration::ZERO,
+            filled: since,
+        });
+    }
+
     /// What is to be filled `now`, in order: a track, and until when. Each is told once.
     ///
     /// The run's time goes on with the clock on the wall, from where the newest unit of either track left it.

@@ -33,6 +33,10 @@ pub struct Studio {
     captions: Captions,
     /// The first segment that is this child's to make.
     next: SegmentNumber,
+    /// The first that is its successor's.
+    until: Option<SegmentNumber>,
+    /// The newest that it has begun.
+    newest: Option<SegmentNumber>,
     live: Live,
     status: Status,
     keeper: mpsc::UnboundedSender<Event>,
@@ -53,6 +57,8 @@ struct Rendition {
     /// The init section in use: this child's, or a predecessor's that S3 already has.
     init: Option<(u32, Bytes)>,
     begun: bool,
+    /// It has come to where a successor goes on.
+    through: bool,
     made: usize,
     backlog: Backlog,
 }
@@ -103,13 +109,27 @@ impl Studio {
                 settled: None,
                 init: restored.inits.get(&named.name).cloned(),
                 begun: false,
+                through: false,
                 made: 0,
                 backlog: Backlog::default(),
                 named,
             }
         });
         let captions = Captions::default();
-        Self { renditions: renditions.collect(), captions, next, job, live, status, keeper, named: 0, listed: Vec::new(), given_up: 0 }
+        let renditions = renditions.collect();
+        let (until, newest) = (None, None);
+        Self { renditions, captions, next, until, newest, job, live, status, keeper, named: 0, listed: Vec::new(), given_up: 0 }
+    }
+
+    /// Leaves all segments from some number on, not yet begun, to a successor: that number, or `None` while nothing is begun.
+    pub fn leave_the_rest(&mut self) -> Option<SegmentNumber> {
+        self.until = Some(self.until.unwrap_or(self.newest?.next()));
+        self.until
+    }
+
+    /// Whether all renditions have come to where the successor goes on.
+    pub fn is_through(&self) -> bool {
+        self.renditions.iter().filter(|rendition| rendition.begun && !rendition.named.is_text()).all(|rendition| rendition.through)
     }
 
     /// The queues to S3, by rendition: name and backlog, in the ladder's order.
@@ -211,8 +231,9 @@ impl Studio {
 
     /// In the segments of the sounds, which all players load, whatever picture they show; where there are none, in those of the pictures.
     fn say(&mut self, said: &TimedMetadata) -> Result<(), StudioError> {
-        if SegmentNumber::of(said.at, self.job.segment_duration) < self.next {
-            return Ok(()); // a predecessor has said it
+        let number = SegmentNumber::of(said.at, self.job.segment_duration);
+        if number < self.next || self.until.is_some_and(|until| number >= until) {
+            return Ok(()); // a predecessor has said it, or a successor will
         }
         let sounds = self.renditions.iter().any(|rendition| rendition.named.is_sound());
         let carries = |rendition: &&mut Rendition| if sounds { rendition.named.is_sound() } else { rendition.named.picture.is_some() };
@@ -223,13 +244,20 @@ impl Studio {
     }
 
     fn sample(&mut self, at: usize, sample: Encoded) -> Result<(), StudioError> {
+        let until = self.until;
         let rendition = self.rendition(at)?;
+        let number = rendition.packager.number_of(&sample);
+        if until.is_some_and(|until| number >= until) {
+            rendition.through = true;
+            return Ok(());
+        }
         let late = rendition.packager.late();
         let made = rendition.packager.push(sample)?;
         let now_late = rendition.packager.late();
         if now_late != late && now_late.is_power_of_two() {
             tracing::debug!(rendition = rendition.named.name, late = now_late, "samples belong to segments that were made before");
         }
+        self.newest = self.newest.max(Some(number));
         self.publish(at, made);
         Ok(())
     }

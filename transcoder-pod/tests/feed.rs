@@ -86,6 +86,7 @@ fn job(feed: &str, any_feed: Option<&str>) -> LiveJob {
         parts: None,
         slate: None,
         prefix: RunPrefix::of(&stream, &"r1".into()),
+        replaces: None,
         idle_after_ms: 60_000,
         stream,
     }

@@ -1,6 +1,6 @@
 //! The certificates of a pool: who its pods are to each other, and what publishers see. Pure.
 
-use super::plan::{INGEST, TRANSCODER};
+use super::plan::{INGEST, ORIGIN, TRANSCODER};
 use super::podspec::{Folder, FolderOf};
 use crate::trust::{Usage, Wanted};
 use kube::{Resource, ResourceExt};
@@ -34,7 +34,7 @@ pub fn certificates(pool: &StreamPool, namespace: &str) -> Vec<Wanted> {
         owner: pool.controller_owner_ref(&()),
     };
     let peer = |component, role: PeerRole| wanted(peer_secret(component, &name), vec![role.dns_name(&name)], Usage::Peer);
-    let mut certificates = vec![peer(INGEST, PeerRole::Ingest), peer(TRANSCODER, PeerRole::Transcoder)];
+    let mut certificates = vec![peer(INGEST, PeerRole::Ingest), peer(TRANSCODER, PeerRole::Transcoder), peer(ORIGIN, PeerRole::Origin)];
     // The URL was checked at admission; one that got past it is nothing to make a certificate for.
     let host = Url::parse(&pool.spec.ingest.public_url).ok().and_then(|url| url.host_str().map(str::to_owned));
     if let Some(rtmps) = &pool.spec.ingest.rtmps

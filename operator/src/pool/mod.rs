@@ -31,7 +31,8 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
     let plan = plan::plan(&pool, &plan::Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone() });
     apply_all(&plan, &ctx).await?;
     let seen = observe::observe(&pool, &ctx).await?;
-    let change = pods::change(&seen.pods, plan.transcoders, &plan.transcoder_hash);
+    let change =
+        pods::change(&seen.pods, plan.transcoders, usize::try_from(pool.spec.transcoder.slots).unwrap_or(1), &plan.transcoder_hash);
     change_pods(&plan, &change, &ctx).await?;
     status::write(&pool, &status::status(&pool, &seen, &cloud), &ctx).await?;
     let soon = if change.is_steady() { REFRESH } else { Duration::from_secs(3) };

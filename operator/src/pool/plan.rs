@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
+use lectern_contract::job::FAREWELL;
 use lectern_crds::{Encoder, Exposure, POOL_LABEL, Passthrough, StreamPool, cameras_secret};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -227,8 +228,8 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
             image: &pool.spec.images.origin,
             args: &[],
             ports: &[("http", HTTP_PORT)],
-            env: Vec::new(),
-            folders: Vec::new(),
+            env: vec![("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned())],
+            folders: vec![peer_folder(ORIGIN, &pool.name_any())],
             service_account: "lectern-origin",
             reads_api: false,
             requests: ("50m", "64Mi"),
@@ -294,7 +295,7 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
             memory_limit: None,
             gpus: u32::from(gpu),
             resources: pool.spec.transcoder.resources.as_ref(),
-            grace_seconds: GRACE,
+            grace_seconds: FAREWELL.as_secs() as i64,
         },
     );
     let mut metadata = meta(pool, place, TRANSCODER, format!("lectern-transcoder-{}", pool.name_any()));

@@ -55,9 +55,10 @@ impl Change {
     }
 }
 
-/// Brings `pods` closer to `wanted` pods of spec `hash`: what is over is cleared away, what is surplus or outdated goes when
-/// idle, outdated ones one at a time and only while all newer ones are ready.
-pub fn change(pods: &[Seen], wanted: usize, hash: &str) -> Change {
+/// Brings `pods` closer to `wanted` pods of spec `hash` with `slots` each: what is over is cleared away, what is surplus goes when idle. What is
+/// outdated goes one at a time and only while all newer ones are ready: idle ones first; then busy ones, whose jobs move to the newer ones'
+/// free slots. Where all that are outdated are busy there is one pod more meanwhile, for the first jobs to move to.
+pub fn change(pods: &[Seen], wanted: usize, slots: usize, hash: &str) -> Change {
     let victim = |pod: &Seen, why| Victim { name: pod.name.clone(), uid: pod.uid.clone(), why };
     let mut delete: Vec<Victim> =
         pods.iter().filter(|pod| pod.is_over && !pod.is_going).map(|pod| victim(pod, "its process has ended")).collect();
@@ -65,16 +66,20 @@ pub fn change(pods: &[Seen], wanted: usize, hash: &str) -> Change {
     // The outdated first, then those that never came up: the least loss first.
     alive.sort_by_key(|pod| (pod.hash == hash, pod.is_ready, pod.name.clone()));
 
-    let surplus = alive.len().saturating_sub(wanted);
-    let gone: Vec<&Seen> = alive.iter().copied().filter(|pod| pod.is_idle()).take(surplus).collect();
+    let (newer, outdated): (Vec<&Seen>, Vec<&Seen>) = alive.iter().partition(|pod| pod.hash == hash);
+    let wanted_now = wanted + usize::from(!outdated.is_empty() && !outdated.iter().any(|pod| pod.is_idle()));
+    let gone: Vec<&Seen> = alive.iter().copied().filter(|pod| pod.is_idle()).take(alive.len().saturating_sub(wanted_now)).collect();
     delete.extend(gone.iter().map(|pod| victim(pod, "the pool needs fewer")));
     alive.retain(|pod| !gone.contains(pod));
 
-    let newer_are_ready = alive.iter().filter(|pod| pod.hash == hash).all(|pod| pod.is_ready);
-    if gone.is_empty() && newer_are_ready && alive.len() >= wanted {
-        delete.extend(alive.iter().find(|pod| pod.hash != hash && pod.is_idle()).map(|pod| victim(pod, "its spec is outdated")));
+    if gone.is_empty() && newer.iter().all(|pod| pod.is_ready) && alive.len() >= wanted {
+        let room: usize = newer.iter().map(|pod| pod.jobs.map_or(0, |jobs| slots.saturating_sub(jobs))).sum();
+        let movable = |pod: &&Seen| pod.jobs.is_some_and(|jobs| jobs <= room) && pods.iter().all(|pod| !pod.is_going);
+        let idle = outdated.iter().find(|pod| pod.is_idle()).map(|pod| victim(pod, "its spec is outdated"));
+        let busy = || outdated.iter().copied().find(movable).map(|pod| victim(pod, "its spec is outdated, and its jobs have where to go"));
+        delete.extend(idle.or_else(busy));
     }
-    Change { create: wanted.saturating_sub(alive.len()), delete }
+    Change { create: wanted_now.saturating_sub(alive.len()), delete }
 }
 
 #[cfg(test)]
@@ -91,39 +96,54 @@ mod tests {
 
     #[test]
     fn missing_pods_are_made() {
-        assert_eq!(change(&[pod("a", "new", true, Some(0))], 3, "new"), Change { create: 2, delete: vec![] });
+        assert_eq!(change(&[pod("a", "new", true, Some(0))], 3, 2, "new"), Change { create: 2, delete: vec![] });
     }
 
     #[test]
     fn a_pod_that_is_over_or_going_is_replaced() {
         let over = Seen { is_over: true, ..pod("a", "new", false, None) };
         let going = Seen { is_going: true, ..pod("b", "new", true, Some(1)) };
-        let change = change(&[over, going], 2, "new");
+        let change = change(&[over, going], 2, 2, "new");
         assert_eq!((change.create, deleted(&change)), (2, vec!["a"]));
     }
 
     #[test]
     fn surplus_pods_go_only_when_they_are_idle() {
         let pods = [pod("a", "new", true, Some(1)), pod("b", "new", true, Some(0)), pod("c", "new", true, None)];
-        assert_eq!(deleted(&change(&pods, 1, "new")), ["b"], "a works, and c is silent, so that nobody knows");
+        assert_eq!(deleted(&change(&pods, 1, 2, "new")), ["b"], "a works, and c is silent, so that nobody knows");
     }
 
     #[test]
-    fn outdated_pods_go_one_at_a_time_and_never_while_busy() {
+    fn outdated_pods_go_one_at_a_time_and_the_idle_ones_first() {
         let pods = [pod("a", "old", true, Some(1)), pod("b", "old", true, Some(0)), pod("c", "old", true, Some(0))];
-        assert_eq!(deleted(&change(&pods, 3, "new")), ["b"]);
+        assert_eq!(deleted(&change(&pods, 3, 2, "new")), ["b"]);
         let replaced = [pod("a", "old", true, Some(1)), pod("c", "old", true, Some(0)), pod("d", "new", false, None)];
-        assert_eq!(deleted(&change(&replaced, 3, "new")), [""; 0], "the new one is not up yet");
+        assert_eq!(deleted(&change(&replaced, 3, 2, "new")), [""; 0], "the new one is not up yet");
+    }
+
+    #[test]
+    fn busy_outdated_pods_go_once_there_is_room_for_their_jobs() {
+        let busy = [pod("a", "old", true, Some(2)), pod("b", "old", true, Some(1))];
+        assert_eq!(change(&busy, 2, 2, "new"), Change { create: 1, delete: vec![] }, "one more, to have room");
+        let [a, b] = busy;
+        let with = |more: Seen| [a.clone(), b.clone(), more];
+        assert!(change(&with(pod("c", "new", false, None)), 2, 2, "new").is_steady(), "it is not up yet");
+        assert_eq!(deleted(&change(&with(pod("c", "new", true, Some(0))), 2, 2, "new")), ["a"]);
+        assert_eq!(deleted(&change(&with(pod("c", "new", true, Some(1))), 2, 2, "new")), ["b"], "there is room for one job");
+        assert!(change(&with(pod("c", "new", true, Some(2))), 2, 2, "new").is_steady(), "no room, and no more pods than one");
+        let going = Seen { is_going: true, ..a.clone() };
+        let left = [going, b.clone(), pod("c", "new", true, Some(0))];
+        assert_eq!(change(&left, 2, 2, "new"), Change { create: 1, delete: vec![] }, "one after the other");
     }
 
     #[test]
     fn an_outdated_pod_that_never_came_up_does_not_stand_in_the_way() {
         let pods = [pod("a", "old", false, None), pod("b", "old", true, Some(1))];
-        assert_eq!(deleted(&change(&pods, 2, "new")), ["a"]);
+        assert_eq!(deleted(&change(&pods, 2, 2, "new")), ["a"]);
     }
 
     #[test]
     fn a_pool_as_it_should_be_is_left_alone() {
-        assert!(change(&[pod("a", "new", true, Some(2))], 1, "new").is_steady());
+        assert!(change(&[pod("a", "new", true, Some(2))], 1, 2, "new").is_steady());
     }
 }

@@ -4,9 +4,12 @@ mod said;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router, routing::post};
-use lectern_contract::report::{IngestRun, PATH, Report, TranscoderRun, TranscoderState};
-use lectern_contract::{Epoch, RunId, ShardName, StreamRef};
+use lectern_contract::cost::Needs;
+use lectern_contract::job::LiveJob;
+use lectern_contract::report::{Answer, IngestRun, PATH, Report, TranscoderRun, TranscoderState};
+use lectern_contract::{Epoch, Ladder, RunId, ShardName, StreamRef};
 use lectern_podkit::Task;
 use said::{Heard, Ingest, Said, changes, weight};
 use std::collections::{BTreeSet, HashMap};
@@ -25,6 +28,8 @@ pub use said::moved_by_a_quarter;
 pub const STALE: Duration = Duration::from_secs(3);
 /// How long a silent pod's last words are kept.
 const FORGET: Duration = Duration::from_secs(300);
+/// A pod that has not taken a job by then does not get it any more: another will.
+const GIVEN_FOR: Duration = Duration::from_secs(10);
 /// The largest report that is taken: some ten thousand runs of one pod.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Pods that are remembered; reports of more are refused, so that nobody can fill the memory with made-up names.
@@ -34,7 +39,17 @@ const MAX_PODS: usize = 5_000;
 #[derive(Debug)]
 pub struct Reports {
     pods: Mutex<HashMap<String, Heard>>,
+    /// Jobs past the queue. Locked after the pods, where both are.
+    given: Mutex<Vec<Given>>,
     changed: mpsc::UnboundedSender<Change>,
+}
+
+/// A job that a pod gets in the answer to its reports.
+#[derive(Debug)]
+struct Given {
+    pod: String,
+    job: LiveJob,
+    at: Instant,
 }
 
 /// What deserves a reconcile.
@@ -83,7 +98,7 @@ impl Reports {
     /// No reports yet. What deserves a reconcile comes out of the receiver.
     pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Change>) {
         let (changed, changes) = mpsc::unbounded_channel();
-        (Arc::new(Self { pods: Mutex::default(), changed }), changes)
+        (Arc::new(Self { pods: Mutex::default(), given: Mutex::default(), changed }), changes)
     }
 
     /// Takes a report in. `false` where there is no room for another pod.
@@ -156,9 +171,9 @@ impl Reports {
     pub fn transcoder(&self, run: &RunId, now: Instant) -> Option<TranscoderSaid> {
         let pods = self.lock();
         let said = pods.iter().filter_map(|(pod, heard)| match &heard.said {
-            Said::Transcoder(runs) => {
+            Said::Transcoder(transcoder) => {
                 let fresh = now.duration_since(heard.at) < STALE;
-                runs.get(run).map(|run| TranscoderSaid { pod: pod.clone(), run: run.clone(), fresh })
+                transcoder.runs.get(run).map(|run| TranscoderSaid { pod: pod.clone(), run: run.clone(), fresh })
             }
             Said::Ingest(_) => None,
         });
@@ -168,9 +183,49 @@ impl Reports {
     /// How many jobs `pod` works on; `None` where it has not reported lately.
     pub fn jobs(&self, pod: &str, now: Instant) -> Option<usize> {
         match self.lock().get(pod).filter(|heard| now.duration_since(heard.at) < STALE).map(|heard| &heard.said)? {
-            Said::Transcoder(runs) => Some(runs.values().filter(|run| is_working(&run.state)).count()),
+            Said::Transcoder(transcoder) => Some(transcoder.working()),
             Said::Ingest(_) => None,
         }
+    }
+
+    /// The pod of `pool` with the most room for a job of `ladder`; `None` where there is none, or nobody has reported lately.
+    pub fn roomiest(&self, pool: &str, ladder: &Ladder, now: Instant) -> Option<String> {
+        let (pods, given) = (self.lock(), self.given());
+        let free = |(name, heard): (&String, &Heard)| {
+            let fresh = heard.pool == pool && now.duration_since(heard.at) < STALE;
+            let transcoder = heard.said.transcoder().filter(|_| fresh)?;
+            let promised: Vec<&LiveJob> = given.iter().filter(|given| given.pod == *name).map(|given| &given.job).collect();
+            let of = |ladder: &Ladder| Needs::of(ladder, transcoder.class);
+            let taken = promised.iter().map(|job| of(&job.ladder)).fold(transcoder.taken.and(of(ladder)), Needs::and);
+            let slots = (transcoder.slots as usize).checked_sub(transcoder.working() + promised.len() + 1)?;
+            transcoder.budget.lacks(taken).is_none().then(|| (slots, name.clone()))
+        };
+        pods.iter().filter_map(free).max().map(|(_, name)| name)
+    }
+
+    /// Gives `job` to the roomiest pod of `pool`, in the answers to its next reports; which that is.
+    pub fn give(&self, pool: &str, job: &LiveJob, now: Instant) -> Option<String> {
+        let pod = self.roomiest(pool, &job.ladder, now)?;
+        let mut given = self.given();
+        given.retain(|given| given.job.run != job.run);
+        given.push(Given { pod: pod.clone(), job: job.clone(), at: now });
+        Some(pod)
+    }
+
+    /// What is to be answered to a report of `pod`: the jobs that were given to it and that it has not spoken of yet.
+    pub fn answer(&self, pod: &str, now: Instant) -> Answer {
+        let pods = self.lock();
+        let runs = pods.get(pod).and_then(|heard| heard.said.transcoder()).map(|transcoder| &transcoder.runs);
+        let mut given = self.given();
+        given.retain(|given| {
+            let known = || runs.and_then(|runs| runs.get(&given.job.run)).is_some_and(|run| run.attempt >= given.job.attempt);
+            now.duration_since(given.at) < GIVEN_FOR && !(given.pod == pod && known())
+        });
+        Answer { jobs: given.iter().filter(|given| given.pod == pod).map(|given| given.job.clone()).collect() }
+    }
+
+    fn given(&self) -> MutexGuard<'_, Vec<Given>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pods of a pool that reported lately.
@@ -194,7 +249,8 @@ fn fresh_ingest(heard: Option<&Heard>, now: Instant) -> Option<&Ingest> {
     heard.filter(|heard| now.duration_since(heard.at) < STALE)?.said.ingest()
 }
 
-fn is_working(state: &TranscoderState) -> bool {
+/// Whether a transcoder that says this has the run in hand.
+pub fn is_working(state: &TranscoderState) -> bool {
     matches!(state, TranscoderState::Starting { .. } | TranscoderState::Running { .. })
 }
 
@@ -218,16 +274,21 @@ pub fn serve(address: SocketAddr, reports: Arc<Reports>, metrics: Metrics, stop:
     })
 }
 
-async fn take(State((reports, metrics)): State<(Arc<Reports>, Metrics)>, Json(report): Json<Report>) -> StatusCode {
-    let taken = reports.take(report, Instant::now());
+async fn take(State((reports, metrics)): State<(Arc<Reports>, Metrics)>, Json(report): Json<Report>) -> Response {
+    let (pod, now) = (report.pod.clone(), Instant::now());
+    let taken = reports.take(report, now);
     metrics.report(taken);
-    if taken { StatusCode::NO_CONTENT } else { StatusCode::INSUFFICIENT_STORAGE }
+    if !taken {
+        return StatusCode::INSUFFICIENT_STORAGE.into_response();
+    }
+    let answer = reports.answer(&pod, now);
+    if answer.jobs.is_empty() { StatusCode::NO_CONTENT.into_response() } else { Json(answer).into_response() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lectern_contract::cost::{Budget, Class, Needs};
+    use lectern_contract::cost::{Budget, Class};
     use lectern_contract::report::{Orphan, Publisher, Recording, Role};
     use lectern_contract::{SegmentNumber, Ticks};
 

@@ -1,5 +1,6 @@
 //! What one pod said last, and what of a new report is news.
 
+use lectern_contract::cost::{Budget, Class, Needs};
 use lectern_contract::report::{IngestRun, Orphan, Publisher, Recording, Role, TranscoderRun, TranscoderState};
 use lectern_contract::{RunId, StreamRef};
 use std::collections::{BTreeSet, HashMap};
@@ -21,7 +22,17 @@ pub(super) struct Heard {
 #[derive(Debug, Clone)]
 pub(super) enum Said {
     Ingest(Ingest),
-    Transcoder(HashMap<RunId, TranscoderRun>),
+    Transcoder(Transcoder),
+}
+
+/// What a transcoder says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Transcoder {
+    pub slots: u32,
+    pub class: Class,
+    pub budget: Budget,
+    pub taken: Needs,
+    pub runs: HashMap<RunId, TranscoderRun>,
 }
 
 /// What a shard says.
@@ -40,7 +51,7 @@ impl From<Role> for Said {
                 runs: runs.into_iter().map(|run| (run.run.clone(), run)).collect(),
                 orphans: orphans.into_iter().map(|orphan| (orphan.run.clone(), orphan)).collect(),
             }),
-            Role::Transcoder { runs, .. } => {
+            Role::Transcoder { slots, class, budget, taken, runs } => {
                 let mut kept: HashMap<RunId, TranscoderRun> = HashMap::new();
                 // A pod may tell of two attempts of one run: an ended one lingers for a minute.
                 for run in runs {
@@ -49,7 +60,7 @@ impl From<Role> for Said {
                         _ => drop(kept.insert(run.run.clone(), run)),
                     }
                 }
-                Self::Transcoder(kept)
+                Self::Transcoder(Transcoder { slots, class, budget, taken, runs: kept })
             }
         }
     }
@@ -64,14 +75,29 @@ impl Said {
         }
     }
 
+    /// The transcoder's words, if it is one.
+    pub fn transcoder(&self) -> Option<&Transcoder> {
+        match self {
+            Self::Ingest(_) => None,
+            Self::Transcoder(transcoder) => Some(transcoder),
+        }
+    }
+
     /// The streams that are named in it.
     pub fn streams(&self) -> impl Iterator<Item = &StreamRef> {
         let (ingest, transcoder) = match self {
             Self::Ingest(ingest) => (Some(ingest), None),
-            Self::Transcoder(runs) => (None, Some(runs)),
+            Self::Transcoder(transcoder) => (None, Some(&transcoder.runs)),
         };
         let of_ingest = ingest.into_iter().flat_map(|ingest| ingest.runs.values().map(|run| &run.stream).chain(ingest.orphaned()));
         of_ingest.chain(transcoder.into_iter().flat_map(|runs| runs.values().map(|run| &run.stream)))
+    }
+}
+
+impl Transcoder {
+    /// How many jobs it has in hand.
+    pub fn working(&self) -> usize {
+        self.runs.values().filter(|run| super::is_working(&run.state)).count()
     }
 }
 
@@ -82,9 +108,15 @@ impl Ingest {
     }
 }
 
-/// Who is to be believed of two that speak of one run: owners before those that lost it, then the later attempt and epoch.
-pub(super) fn weight(run: &TranscoderRun) -> (bool, u32, u64) {
-    (!matches!(run.state, TranscoderState::Lost), run.attempt, run.epoch.0)
+/// Who is to be believed of two that speak of one run: who puts media out or has closed the run before those that would like to, and those
+/// before who has lost it; then the later attempt and epoch.
+pub(super) fn weight(run: &TranscoderRun) -> (u8, u32, u64) {
+    let standing = match run.state {
+        TranscoderState::Ended { .. } | TranscoderState::Running { .. } => 2,
+        TranscoderState::Starting { .. } | TranscoderState::Idle | TranscoderState::Failed { .. } => 1,
+        TranscoderState::Lost => 0,
+    };
+    (standing, run.attempt, run.epoch.0)
 }
 
 /// The streams that a report gives reason to look at: what a person would call a change, not what moves every second.
@@ -103,7 +135,7 @@ pub(super) fn changes(before: Option<&Heard>, now: &Heard) -> BTreeSet<StreamRef
             let is_new = |orphan: &Orphan| before.orphans.get(&orphan.run) != Some(orphan);
             changed.extend(now.orphans.values().filter(|orphan| is_new(orphan)).map(|orphan| orphan.stream.clone()));
         }
-        (Said::Transcoder(before), Said::Transcoder(now)) => {
+        (Said::Transcoder(Transcoder { runs: before, .. }), Said::Transcoder(Transcoder { runs: now, .. })) => {
             changed.extend(before.iter().filter(|(run, _)| !now.contains_key(run)).map(|(_, run)| run.stream.clone()));
             let differs = |run: &TranscoderRun| before.get(&run.run).is_none_or(|old| transcoder_changed(old, run));
             changed.extend(now.values().filter(|run| differs(run)).map(|run| run.stream.clone()));

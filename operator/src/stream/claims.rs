@@ -149,6 +149,11 @@ pub fn queue_unreachable(old: &[Condition], message: &str) -> Claim {
     claim(TRANSCODING, Truth::False, "QueueUnreachable", before.map_or(message, |condition| &condition.message))
 }
 
+/// `Transcoding` of a stream whose job was given to a pod directly.
+pub fn past_the_queue(pod: &str) -> Claim {
+    claim(TRANSCODING, Truth::False, "WaitingForTranscoder", format!("the queue cannot be reached; the job is given to {pod} directly"))
+}
+
 /// `Playable`. Once true it stays: what was published can be watched.
 pub fn playable(facts: &Facts<'_>) -> Claim {
     let yes = || claim(PLAYABLE, Truth::True, "SegmentsConfirmed", "");

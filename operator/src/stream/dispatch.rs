@@ -11,16 +11,37 @@ use crate::apply;
 use crate::cloud::{CALL, within};
 use crate::conditions;
 use crate::context::{Context, Error};
-use jiff::Timestamp;
+use crate::reports::is_working;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
+use lectern_contract::Epoch;
 use lectern_contract::job::LiveJob;
 use lectern_contract::report::TranscoderState;
 use lectern_crds::{LiveStream, LiveStreamStatus};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use super::observe::Seen;
+
+/// `kubectl annotate livestream NAME lectern.video/move=now`: another transcoder takes the stream over from the one that it has, without a
+/// gap. It is taken off once the successor is called.
+pub const MOVE_ANNOTATION: &str = "lectern.video/move";
+
+/// Whether somebody wants `stream` to move.
+pub fn is_to_move(stream: &LiveStream) -> bool {
+    stream.annotations().contains_key(MOVE_ANNOTATION)
+}
+
+/// A queue that has not taken a job by then is gone past: a pod with room for it gets it in the answer to its report.
+const PAST_THE_QUEUE_AFTER: Duration = Duration::from_secs(5);
+/// A run that no transcoder has spoken of for so long is not to be waited for: longer than the queue takes to give a job to another pod.
+const FORGOTTEN: SignedDuration = SignedDuration::from_secs(10);
+
+/// A job that no pod has taken for so long although one has room for it has got lost.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(30);
 
 /// What becomes of a stream's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +50,16 @@ pub enum Decision {
     Leave,
     /// A new attempt: write it down, then send it.
     Send(i32),
+    /// The same, for a successor of the living owner of this epoch.
+    Move(i32, Epoch),
     /// This attempt is written down, and nobody knows whether it was sent: send it.
     SendAgain(i32),
     /// This attempt was sent, and only the time is not written down yet.
     WasSent(i32),
 }
 
-/// Decides, from the status as it stands and what was seen.
-pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool) -> Decision {
+/// Decides, from the status as it stands and what was seen; `moving`: somebody wants another transcoder for the stream.
+pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: bool) -> Decision {
     if conditions::holds(&old.conditions, claims::ENDED) {
         return Decision::Leave;
     }
@@ -44,10 +67,33 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool) -> Decision
         return if publishing && !seen.ending { Decision::Send(1) } else { Decision::Leave };
     };
     let attempt = dispatch.attempt;
-    let said = seen.transcoder.as_ref().filter(|said| said.fresh && i64::from(said.run.attempt) >= i64::from(attempt));
+    let answering = seen.transcoder.as_ref().filter(|said| i64::from(said.run.attempt) >= i64::from(attempt));
+    let said = answering.filter(|said| said.fresh);
     if dispatch.at.is_none() {
         let sent = said.is_some() || seen.sent.is_some_and(|sent| i64::from(sent) >= i64::from(attempt));
         return if sent { Decision::WasSent(attempt) } else { Decision::SendAgain(attempt) };
+    }
+    // Three reports are missing: its pod, its node or the way from there is gone. Not waiting for the queue to show the message again saves
+    // seconds; where the transcoder is alive after all, the new one finds that out and stops.
+    let is_lost = seen.settled && answering.is_some_and(|said| !said.fresh && is_working(&said.run.state));
+    // And nobody at all may know of the run any more: a child died whose message was deleted with a duplicate of it, or the queue was purged.
+    let silence = conditions::find(&old.conditions, TRANSCODING).filter(|condition| condition.reason == "TranscoderSilent");
+    let is_forgotten = seen.settled
+        && said.is_none_or(|said| said.run.state == TranscoderState::Lost)
+        && silence.is_some_and(|silence| seen.now.duration_since(silence.last_transition_time.0) >= FORGOTTEN);
+    // Or it waits in a queue that has lost it: there is room for it, and nobody comes.
+    let is_waiting = conditions::reason(&old.conditions, TRANSCODING) == Some("WaitingForTranscoder");
+    let is_overdue = dispatch.at.as_ref().is_some_and(|at| seen.now.duration_since(at.0) >= OVERDUE);
+    let is_mislaid = said.is_none() && is_waiting && is_overdue && seen.has_room;
+    if (is_lost || is_forgotten || is_mislaid) && (publishing || seen.ending) {
+        return Decision::Send(attempt.saturating_add(1));
+    }
+    if let Some(said) = said.filter(|said| moving && matches!(said.run.state, TranscoderState::Running { .. })) {
+        return Decision::Move(attempt.saturating_add(1), said.run.epoch);
+    }
+    // A job that was given up, which people have looked into.
+    if moving && conditions::reason(&old.conditions, TRANSCODING) == Some("Failed") && (publishing || seen.ending) {
+        return Decision::Move(attempt.saturating_add(1), Epoch(0));
     }
     // An idle transcoder has let go. It says so for a minute; from then on the condition remembers it.
     let idle = match said {
@@ -61,21 +107,39 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool) -> Decision
 /// The attempts that this process has sent, by the stream's uid: a reconcile that runs on a copy from before the time of
 /// sending was written does not send again.
 #[derive(Debug, Default)]
-pub struct Sent(Mutex<HashMap<String, u32>>);
+pub struct Sent(Mutex<HashMap<String, Attempts>>);
+
+/// Of one stream.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attempts {
+    /// The last that was sent.
+    last: Option<u32>,
+    /// Since when the next one cannot be sent.
+    failing: Option<Instant>,
+}
 
 impl Sent {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Attempts>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The last attempt sent.
     pub fn attempt(&self, uid: &str) -> Option<u32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied()
+        self.lock().get(uid)?.last
     }
 
     fn note(&self, uid: String, attempt: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, attempt);
+        self.lock().insert(uid, Attempts { last: Some(attempt), failing: None });
+    }
+
+    /// Takes note that an attempt cannot be sent; for how long that has been so.
+    fn failed(&self, uid: String, now: Instant) -> Duration {
+        now.duration_since(*self.lock().entry(uid).or_default().failing.get_or_insert(now))
     }
 
     /// The stream is gone.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.lock().remove(uid);
     }
 }
 
@@ -85,14 +149,28 @@ pub async fn send(stream: &LiveStream, job: &LiveJob, wanted: &Wanted, ctx: &Con
     let queue = ctx.clouds.queue(&wanted.pool).await;
     let sent = within(CALL, &format!("queue {}", wanted.pool.queue.name), queue.send(&text)).await;
     let mut told = super::status_of(stream);
-    match sent {
-        Ok(()) => {
-            ctx.sent.note(stream.uid().unwrap_or_default(), job.attempt);
-            tracing::info!(stream = %job.stream, run = %job.run, attempt = job.attempt, "the job is in the queue");
+    let uid = stream.uid().unwrap_or_default();
+    let past_the_queue = |_: &_| {
+        let patient = ctx.sent.failed(uid.clone(), Instant::now()) < PAST_THE_QUEUE_AFTER;
+        (!patient).then(|| ctx.reports.give(&wanted.pool_name, job, Instant::now())).flatten()
+    };
+    match sent.map(|()| None).or_else(|error| past_the_queue(&error).map(Some).ok_or(error)) {
+        Ok(given) => {
+            ctx.sent.note(uid, job.attempt);
+            match &given {
+                None => tracing::info!(stream = %job.stream, run = %job.run, attempt = job.attempt, "the job is in the queue"),
+                Some(pod) => {
+                    tracing::warn!(stream = %job.stream, run = %job.run, attempt = job.attempt, pod, "the queue is away: the job goes to a pod directly");
+                    status::replace(&mut told, &claims::past_the_queue(pod), stream.metadata.generation, Timestamp::now());
+                }
+            }
             if let Some(dispatch) = &mut told.dispatch {
                 dispatch.at = Some(Time(conditions::whole_second(Timestamp::now())));
             }
             apply::status(&api(stream, ctx), stream, &told).await?;
+            if job.replaces.is_some() {
+                apply::remove_annotation(&api(stream, ctx), stream, MOVE_ANNOTATION).await?;
+            }
             Ok(())
         }
         Err(error) => {

@@ -28,6 +28,7 @@ use lectern_crds::{LiveStream, LiveStreamStatus};
 use plan::Access;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use validate::{Refusal, RefusalReason, Wanted};
 
 /// Held by every LiveStream: its objects in S3 are settled before it goes.
@@ -65,6 +66,8 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
         Ok(wanted) => wanted,
         Err(refusal) => return refuse(&stream, &seen, &refusal, &ctx).await,
     };
+    let has_room = seen.settled && ctx.reports.roomiest(&wanted.pool_name, &wanted.ladder, Instant::now()).is_some();
+    let seen = observe::Seen { has_room, ..seen };
     let access = match access(&stream, &wanted, &seen, &ctx).await? {
         Ok(access) => access,
         Err(refusal) => return refuse(&stream, &seen, &refusal, &ctx).await,

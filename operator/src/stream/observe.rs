@@ -51,6 +51,8 @@ pub struct Seen {
     pub fleet: Fleet,
     /// What the stream's transcoder says.
     pub transcoder: Option<TranscoderSaid>,
+    /// A pod has room for the stream's job.
+    pub has_room: bool,
     /// What S3 says, asked only where no report answers.
     pub head: HeadSeen,
     /// The last attempt that this process knows to be in the queue, written down or not.
@@ -110,6 +112,7 @@ pub async fn observe(stream: &LiveStream, ctx: &Context) -> Result<Seen, Error> 
         fleet,
         shard,
         transcoder,
+        has_room: false,
         head,
         sent: stream.uid().and_then(|uid| ctx.sent.attempt(&uid)),
         namespace: ctx.namespace.clone(),

@@ -46,10 +46,11 @@ pub fn plan(stream: &LiveStream, wanted: &Wanted, seen: &Seen, access: &Access, 
     let prefix = RunPrefix::of(&stream_ref(stream), &run);
     let placement = placement(&old, seen, place);
     let publishing = matches!(&seen.shard, ShardSaid::Run(run) if matches!(run.publisher, Publisher::Publishing { .. }));
-    let decision = if placement.is_some() { dispatch::decide(&old, seen, publishing) } else { Decision::Leave };
+    let decision =
+        if placement.is_some() { dispatch::decide(&old, seen, publishing, dispatch::is_to_move(stream)) } else { Decision::Leave };
     let dispatch = match decision {
         Decision::Leave => old.dispatch.clone(),
-        Decision::Send(attempt) | Decision::SendAgain(attempt) => Some(DispatchStatus { attempt, at: None }),
+        Decision::Send(attempt) | Decision::SendAgain(attempt) | Decision::Move(attempt, _) => Some(DispatchStatus { attempt, at: None }),
         Decision::WasSent(attempt) => Some(DispatchStatus { attempt, at: Some(Time(whole_second(seen.now))) }),
     };
 
@@ -70,12 +71,14 @@ pub fn plan(stream: &LiveStream, wanted: &Wanted, seen: &Seen, access: &Access, 
     let (ended, playable) = (claims[6].truth == Truth::True, claims[4].truth == Truth::True);
     let queue_trouble = (claims[3].reason == "QueueUnreachable").then(|| claims[3].message.clone());
 
-    let send = match (decision, &placement) {
-        (Decision::Send(attempt) | Decision::SendAgain(attempt), Some(placement)) => {
-            Some(job(stream, wanted, placement, attempt, &run, &prefix, seen))
-        }
-        _ => None,
-    };
+    let send = placement.as_ref().and_then(|placement| {
+        let (attempt, replaces) = match decision {
+            Decision::Send(attempt) | Decision::SendAgain(attempt) => (attempt, None),
+            Decision::Move(attempt, epoch) => (attempt, Some(epoch)),
+            Decision::Leave | Decision::WasSent(_) => return None,
+        };
+        Some(LiveJob { replaces, ..job(stream, wanted, placement, attempt, &run, &prefix, seen) })
+    });
     let status = LiveStreamStatus {
         observed_generation: stream.metadata.generation,
         phase: Some(phase.to_owned()),
@@ -211,6 +214,7 @@ fn job(
         parts: wanted.parts,
         slate: wanted.slate.clone(),
         prefix: prefix.clone(),
+        replaces: None,
         idle_after_ms: wanted.idle_after_ms,
     }
 }

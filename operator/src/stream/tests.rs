@@ -1,7 +1,7 @@
 //! What a LiveStream's status becomes, from what is seen: given, when, then.
 
 use super::claims::{ENDED, PLAYABLE, RECEIVING, TRANSCODING};
-use super::dispatch::{Decision, decide};
+use super::dispatch::{Decision, MOVE_ANNOTATION, decide};
 use super::key::Key;
 use super::observe::{HeadSeen, Seen};
 use super::place::{Fleet, Place};
@@ -53,6 +53,7 @@ pub fn seen(second: i64) -> Seen {
         arriving: false,
         fleet: fleet([Standing::Well, Standing::Well]),
         transcoder: None,
+        has_room: true,
         head: HeadSeen::NotAsked,
         sent: None,
         namespace: "lectern".into(),
@@ -295,15 +296,75 @@ fn a_transcoder_that_lost_the_run_does_not_call_for_another() {
 }
 
 #[test]
+fn a_transcoder_that_misses_three_reports_is_replaced_once() {
+    let mut lecture = Lecture::live();
+    let silent = || said(1, running(Some(9))).map(|said| TranscoderSaid { fresh: false, ..said });
+    lecture.look(Seen { shard: publishing(), transcoder: silent(), settled: false, ..seen(20) });
+    assert_eq!(lecture.sent(), None, "an operator that has just started has heard nobody");
+    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(21) });
+    assert_eq!(lecture.sent(), Some(2));
+    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(22) });
+    assert_eq!(lecture.sent(), None, "its silence is old news");
+}
+
+#[test]
+fn a_run_that_no_transcoder_knows_of_any_more_is_sent_again() {
+    let mut lecture = Lecture::live();
+    for second in [20, 29] {
+        lecture.look(Seen { shard: publishing(), ..seen(second) });
+        assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (None, "TranscoderSilent"), "the queue may give it to another");
+    }
+    lecture.look(Seen { shard: publishing(), ..seen(30) });
+    assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (Some(2), "WaitingForTranscoder"));
+}
+
+#[test]
+fn a_job_that_nobody_takes_although_there_is_room_is_sent_again() {
+    let mut lecture = Lecture::new();
+    lecture.look(Seen { shard: publishing(), ..seen(1) });
+    lecture.look(Seen { shard: publishing(), has_room: false, ..seen(50) });
+    assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (None, "WaitingForTranscoder"), "all are busy");
+    lecture.look(Seen { shard: publishing(), ..seen(51) });
+    assert_eq!(lecture.sent(), Some(2));
+    lecture.look(Seen { shard: publishing(), ..seen(52) });
+    assert_eq!(lecture.sent(), None, "it has time to be taken");
+}
+
+#[test]
+fn a_stream_that_is_to_move_gets_a_successor_and_is_running_meanwhile() {
+    let mut lecture = Lecture::live();
+    lecture.stream.metadata.annotations = Some([(MOVE_ANNOTATION.to_owned(), "now".to_owned())].into());
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, TranscoderState::Starting { waiting_for: None }), ..seen(20) });
+    assert_eq!(lecture.sent(), None, "there is nobody to take it over from");
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(9))), ..seen(21) });
+    let job = lecture.plan.as_ref().unwrap().send.clone().unwrap();
+    assert_eq!((job.attempt, job.replaces, lecture.reason(TRANSCODING)), (2, Some(Epoch(1)), "Running"));
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(10))), ..seen(22) });
+    assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (None, "Running"), "it is called once");
+}
+
+#[test]
+fn a_job_that_was_given_up_is_tried_again_when_somebody_says_so() {
+    let mut lecture = Lecture::live();
+    let failed = || said(1, TranscoderState::Failed { reason: "it crashed".into() });
+    lecture.look(Seen { shard: publishing(), transcoder: failed(), ..seen(20) });
+    lecture.look(Seen { shard: publishing(), ..seen(200) });
+    assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (None, "Failed"), "it is parked");
+    lecture.stream.metadata.annotations = Some([(MOVE_ANNOTATION.to_owned(), "now".to_owned())].into());
+    lecture.look(Seen { shard: publishing(), ..seen(300) });
+    assert_eq!((lecture.sent(), lecture.reason(TRANSCODING)), (Some(2), "WaitingForTranscoder"));
+}
+
+#[test]
 fn an_attempt_that_is_written_down_and_not_known_to_be_sent_is_sent_again() {
     let status = |dispatch: serde_json::Value| -> LiveStreamStatus { serde_json::from_value(json!({ "dispatch": dispatch })).unwrap() };
     let open = status(json!({ "attempt": 2 }));
-    assert_eq!(decide(&open, &seen(0), false), Decision::SendAgain(2), "even if the publisher left meanwhile");
-    assert_eq!(decide(&open, &Seen { sent: Some(2), ..seen(0) }, true), Decision::WasSent(2));
+    assert_eq!(decide(&open, &seen(0), false, false), Decision::SendAgain(2), "even if the publisher left meanwhile");
+    assert_eq!(decide(&open, &Seen { sent: Some(2), ..seen(0) }, true, false), Decision::WasSent(2));
     let answered = Seen { transcoder: said(2, running(None)), ..seen(0) };
-    assert_eq!(decide(&open, &answered, true), Decision::WasSent(2));
+    assert_eq!(decide(&open, &answered, true, false), Decision::WasSent(2));
     let done = status(json!({ "attempt": 2, "at": "2026-01-01T00:00:00Z" }));
-    assert_eq!(decide(&done, &seen(0), true), Decision::Leave);
+    assert_eq!(decide(&done, &seen(0), true, false), Decision::Leave);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_contract::{Epoch, SegmentNumber, StreamRef, Ticks};
 use lectern_origin_pod::{http, metrics::Metrics, pages::Pages, runs::Runs, store::Store};
 use lectern_podkit::CancellationToken;
+use lectern_podkit::tls::PeerTls;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,7 +42,7 @@ impl Lab {
         let objects = backend.objects("lectures").await.unwrap();
         let metrics = Metrics::default();
         let store = Store::new(objects.clone(), 1 << 20, metrics.clone());
-        let runs = Runs::new(store, 1 << 20, metrics.clone());
+        let runs = Runs::new(store, 1 << 20, PeerTls::plain(), metrics.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
@@ -117,10 +118,15 @@ pub struct Packager {
 }
 
 impl Packager {
+    /// The run's first owner.
     pub async fn start() -> Self {
+        Self::start_under(1).await
+    }
+
+    pub async fn start_under(epoch: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let kept: Arc<Mutex<Vec<PushFrame>>> = Arc::default();
+        let kept = Arc::new(Mutex::new(vec![PushFrame::Serving { epoch: Epoch(epoch) }]));
         let (news, _) = broadcast::channel(256);
         let (all, feed) = (kept.clone(), news.clone());
         let task = tokio::spawn(async move {
@@ -164,7 +170,7 @@ async fn serve(mut connection: TcpStream, kept: Arc<Mutex<Vec<PushFrame>>>, news
         }
         assert_ne!(connection.read_buf(&mut input).await.unwrap(), 0, "the origin hung up before it asked");
     };
-    assert_eq!(request.run, prefix().run());
+    assert_eq!(request, PushRequest::Objects(prefix().run()));
     let mut out = BytesMut::new();
     let mut later = {
         let kept = kept.lock().unwrap();

@@ -23,6 +23,8 @@ pub enum PeerRole {
     Ingest,
     /// A transcoder of the pool.
     Transcoder,
+    /// An origin of the pool.
+    Origin,
     /// The operator, of all pools.
     Operator,
 }
@@ -33,6 +35,7 @@ impl PeerRole {
         match self {
             Self::Ingest => format!("ingest.{pool}.lectern.internal"),
             Self::Transcoder => format!("transcoder.{pool}.lectern.internal"),
+            Self::Origin => format!("origin.{pool}.lectern.internal"),
             Self::Operator => "operator.lectern.internal".to_owned(),
         }
     }

@@ -97,15 +97,28 @@ impl PeerTls {
     /// # Errors
     /// Why it is not let in. The peer learns the reason only where its certificate is missing or of another CA.
     pub async fn accept(&self, socket: TcpStream, peer: PeerRole) -> Result<PeerStream, PeerRefused> {
-        let Some(configs) = &self.configs else { return Ok(PeerStream::Plain(socket)) };
-        let expected = peer.server_name(&self.pool)?;
+        Ok(self.accept_one_of(socket, &[peer]).await?.0)
+    }
+
+    /// The same of one of these `peers`, and which; `None` without TLS, where nobody knows.
+    ///
+    /// # Errors
+    /// As [`PeerTls::accept`].
+    pub async fn accept_one_of(&self, socket: TcpStream, peers: &[PeerRole]) -> Result<(PeerStream, Option<PeerRole>), PeerRefused> {
+        let Some(configs) = &self.configs else { return Ok((PeerStream::Plain(socket), None)) };
         let stream = TlsAcceptor::from(configs.now().server.clone()).accept(socket).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         // The handshake does not succeed without one; were it to, nobody gets in.
         let leaf = shown.ok_or(PeerRefused::Role(rustls::Error::NoCertificatesPresented))?;
         let parsed = ParsedCertificate::try_from(leaf).map_err(PeerRefused::Role)?;
-        verify_server_name(&parsed, &expected).map_err(PeerRefused::Role)?;
-        Ok(PeerStream::Tls(Box::new(stream.into())))
+        let mut refused = PeerRefused::Role(rustls::Error::NoCertificatesPresented);
+        for peer in peers {
+            match verify_server_name(&parsed, &peer.server_name(&self.pool)?) {
+                Ok(()) => return Ok((PeerStream::Tls(Box::new(stream.into())), Some(*peer))),
+                Err(other) => refused = PeerRefused::Role(other),
+            }
+        }
+        Err(refused)
     }
 
     /// Connects to `address` (`host:port`), where a `server` of this pool must be. It has no time limit of its own.

@@ -106,7 +106,7 @@ impl Libav {
             Err(error) => return self.unusable(codec, error),
         }
         if self.renditions.is_empty() {
-            self.start_renditions(codec, &config)?;
+            self.start_renditions(Some((codec, &config)))?;
         }
         self.pass(|pass| pass.configured(codec, &config))
     }
@@ -137,11 +137,12 @@ impl Libav {
         Ok(())
     }
 
-    fn start_renditions(&mut self, codec: Codec, config: &[u8]) -> Result<(), EngineError> {
+    /// Starts them, for a `source` of pictures or for the slate alone.
+    fn start_renditions(&mut self, source: Option<(Codec, &[u8])>) -> Result<(), EngineError> {
         for (at, rendition) in self.order.ladder.video.iter().enumerate() {
             let (told, waiting) = sync_channel(WAITING);
             let (order, out, name) = (self.order.clone(), self.out.clone(), rendition.name.clone());
-            let pass = Pass::new(at, rendition, &order, codec, config);
+            let pass = source.and_then(|(codec, config)| Pass::new(at, rendition, &order, codec, config));
             let own = pass.as_ref().map(Pass::own).unwrap_or_default();
             self.passes.extend(pass);
             let rendition = rendition.clone();
@@ -214,7 +215,11 @@ impl Libav {
         for grid in &mut self.shown {
             match picture {
                 Picture::Frame(_, pts) => drop(grid.place(*pts)),
-                Picture::Slate(until) | Picture::Hold(until) => drop(grid.fill(*until)),
+                Picture::Slate(until) => {
+                    grid.begin(self.order.slate_begins(*until));
+                    grid.fill(*until);
+                }
+                Picture::Hold(until) => drop(grid.fill(*until)),
                 Picture::Cut => {}
             }
         }
@@ -341,6 +346,9 @@ impl Engine for Libav {
                 self.drain_video()
             }
             Input::Fill(Track::Video, until) => {
+                if self.renditions.is_empty() {
+                    self.start_renditions(None)?;
+                }
                 self.pass(Pass::interrupt)?;
                 self.drain_video()?; // what is held back belongs before the slate
                 self.show(&Picture::Slate(until))

@@ -99,6 +99,16 @@ pub struct Order {
     pub parts: bool,
 }
 
+impl Order {
+    /// Where the slate begins that is wanted up to `until`, of a source that has shown no picture yet.
+    fn slate_begins(&self, until: Ticks) -> Ticks {
+        self.from.max(until.since(SLATE_BEFORE))
+    }
+}
+
+/// How much of a slate is made at once for a source that has shown nothing; more is only waited for.
+const SLATE_BEFORE: Ticks = Ticks::from_millis(1_000);
+
 /// What encodes H.264 and HEVC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -252,6 +252,7 @@ impl VideoEncoder {
     fn fill(&mut self, until: Ticks) -> Result<(), EngineError> {
         // The lecturer's next picture may come a little later: until then the slate stays.
         self.last = Some(Last::Slate);
+        self.grid.begin(self.order.slate_begins(until));
         let slots = self.grid.fill(until);
         self.repeat(slots)
     }

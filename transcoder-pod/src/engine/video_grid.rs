@@ -56,6 +56,12 @@ impl VideoGrid {
         Place::At { repeat_from: if after_hole { slot } else { next }, slot, after_hole }
     }
 
+    /// Begins with the first slot that starts at `at` or later, if nothing was placed yet.
+    pub fn begin(&mut self, at: Ticks) {
+        let slot = (u128::from(at.0) * u128::from(self.rate)).div_ceil(u128::from(TICKS_PER_SECOND));
+        self.next.get_or_insert(u64::try_from(slot).unwrap_or(u64::MAX));
+    }
+
     /// Takes the free slots that start before `until`, for pictures that nobody sent. None before the first picture.
     pub fn fill(&mut self, until: Ticks) -> Range<u64> {
         let Some(next) = self.next else { return 0..0 };
@@ -97,6 +103,16 @@ impl VideoGrid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grid_begins_where_it_is_told_to_unless_it_has_begun() {
+        let mut grid = VideoGrid::new(25);
+        assert_eq!(grid.fill(Ticks(90_000)), 0..0);
+        grid.begin(Ticks(90_001));
+        assert_eq!(grid.fill(Ticks(97_200)), 26..27);
+        grid.begin(Ticks(0));
+        assert_eq!(grid.fill(Ticks(100_800)), 27..28);
+    }
 
     fn slots(rate: u32, stamps: impl IntoIterator<Item = u64>) -> Vec<u64> {
         let mut grid = VideoGrid::new(rate);

@@ -1,13 +1,15 @@
-//! What origins get: the objects that a player needs now, held in memory, and who wants to hear of new ones.
+//! What origins get: the objects that a player needs now, held in memory, and who wants to hear of new ones. A successor comes to the
+//! same place.
 
 use crate::body::Body;
 use bytes::buf::Chain;
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::PushFrame;
-use lectern_contract::{RunId, SegmentNumber};
+use lectern_contract::{Epoch, RunId, SegmentNumber};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// Frames that may wait for a subscriber: some ten seconds of a ladder. One that is slower is dropped, and comes back.
 const WAITING: usize = 256;
@@ -15,23 +17,61 @@ const WAITING: usize = 256;
 /// A frame on its way to a subscriber: its first bytes, and the body where it has one.
 pub type Sent = Chain<Bytes, Body>;
 
+/// Successors that may ask at a time; the run goes to one.
+const SUCCESSORS: usize = 4;
+
+/// A successor's wish to have the run: answered with the first segment that it makes.
+pub type HandOver = oneshot::Sender<SegmentNumber>;
+
 /// The live objects of one run; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Live(Arc<Mutex<Inner>>);
+pub struct Live(Arc<Mutex<Inner>>, CancellationToken);
 
 #[derive(Debug)]
 struct Inner {
     run: RunId,
+    /// Under which it is published; `None`: the run is not this process's yet.
+    epoch: Option<Epoch>,
     /// In the order in which they must be handed out: what is named before what names it.
     objects: Vec<(ObjectName, Body)>,
     subscribers: Vec<mpsc::Sender<Sent>>,
     last_word: Option<PushFrame>,
+    /// Who hears of successors.
+    successors: Option<mpsc::Sender<HandOver>>,
 }
 
 impl Live {
     /// Nothing published yet.
     pub fn new(run: RunId) -> Self {
-        Self(Arc::new(Mutex::new(Inner { run, objects: Vec::new(), subscribers: Vec::new(), last_word: None })))
+        let inner = Inner { run, epoch: None, objects: Vec::new(), subscribers: Vec::new(), last_word: None, successors: None };
+        Self(Arc::new(Mutex::new(inner)), CancellationToken::new())
+    }
+
+    /// The run is this process's since `epoch`.
+    pub fn own(&self, epoch: Epoch) {
+        let mut inner = self.lock();
+        inner.epoch = Some(epoch);
+        inner.tell_frame(&PushFrame::Serving { epoch });
+    }
+
+    /// From now on the run can be handed over: who asks for it comes out of this.
+    pub fn successors(&self) -> mpsc::Receiver<HandOver> {
+        let (asked, heard) = mpsc::channel(SUCCESSORS);
+        self.lock().successors = Some(asked);
+        heard
+    }
+
+    /// Asks for `run` on a successor's behalf: the first segment that is the successor's; `None` where this packager does not hand it over.
+    pub async fn hand_over(&self, run: &RunId) -> Option<SegmentNumber> {
+        let asked = Some(self.lock()).filter(|inner| inner.run == *run)?.successors.clone()?;
+        let (answer, answered) = oneshot::channel();
+        asked.try_send(answer).ok()?;
+        answered.await.ok()
+    }
+
+    /// Resolves once the last word is said.
+    pub async fn closed(&self) {
+        self.1.cancelled().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -77,6 +117,8 @@ impl Live {
         inner.tell_frame(&last_word);
         inner.subscribers.clear();
         inner.last_word = Some(last_word);
+        inner.successors = None;
+        self.1.cancel();
     }
 
     /// A new subscriber to `run`: what it gets at once, and what comes later. Without the latter nothing follows.
@@ -86,6 +128,9 @@ impl Live {
         if *run != inner.run {
             PushFrame::Refused { reason: format!("this packager works for run {}", inner.run) }.encode(&mut bytes);
             return (bytes.freeze(), None);
+        }
+        if let Some(epoch) = inner.epoch {
+            PushFrame::Serving { epoch }.encode(&mut bytes);
         }
         for (name, body) in &inner.objects {
             PushFrame::encode_head(&mut bytes, &name.to_string(), body.remaining());
@@ -216,6 +261,18 @@ mod tests {
         }
         assert_eq!(got, WAITING, "what had been queued still arrives; then the line is cut");
         assert!(matches!(slow.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+    }
+
+    #[test]
+    fn everybody_hears_first_under_which_epoch_it_is_served() {
+        let live = Live::new("r".into());
+        let (now, later) = live.subscribe(&"r".into());
+        assert_eq!(names(now), [""; 0], "it is not ours yet");
+        live.own(Epoch(3));
+        live.put(segment(1), Bytes::from_static(b"x"));
+        let mut later = later.unwrap();
+        assert_eq!(names(later.try_recv().unwrap()), ["Serving { epoch: Epoch(3) }"]);
+        assert_eq!(names(live.subscribe(&"r".into()).0), ["Serving { epoch: Epoch(3) }", "a/1.m4s"]);
     }
 
     #[test]

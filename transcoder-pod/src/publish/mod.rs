@@ -10,7 +10,7 @@ mod uploader;
 
 pub use document::{Written, marked};
 pub use keeper::{Event, Keeper, KeeperError, Parting, ladder_renditions};
-pub use live::Live;
+pub use live::{HandOver, Live};
 pub use push_server::serve as serve_push;
 pub use restore::{Restored, restore};
 pub use uploader::{Backlog, Item, Uploader, empty_window};

@@ -1,8 +1,10 @@
-//! The push server: hands [`Live`] to the origins that connect.
+//! The push server: hands [`Live`] to the origins that connect, and the run to a successor.
 
 use super::Live;
 use bytes::BytesMut;
-use lectern_contract::push::PushRequest;
+use lectern_contract::RunId;
+use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,14 +19,14 @@ const LARGEST_REQUEST: usize = 4096;
 /// What is still on its way when the child ends gets this long.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves until `stop`, then lets what was said last go out.
-pub async fn serve(listener: TcpListener, live: Live, stop: CancellationToken) {
+/// Serves the origins and transcoders among `peers` until `stop`, then lets what was said last go out.
+pub async fn serve(listener: TcpListener, live: Live, peers: PeerTls, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => drop(connections.spawn(connection(socket, live.clone()))),
+                Ok((socket, _)) => drop(connections.spawn(connection(socket, live.clone(), peers.clone()))),
                 // Out of file descriptors, or the peer left at once: neither passes by trying without a pause.
                 Err(error) => {
                     tracing::warn!(%error, "an origin cannot be accepted");
@@ -37,18 +39,45 @@ pub async fn serve(listener: TcpListener, live: Live, stop: CancellationToken) {
     let _ = tokio::time::timeout(LINGER, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn connection(socket: TcpStream, live: Live) {
+async fn connection(socket: TcpStream, live: Live, peers: PeerTls) {
     let peer = socket.peer_addr().ok();
-    if let Err(error) = feed(socket, live).await {
-        tracing::debug!(?peer, %error, "an origin is gone");
+    if let Err(error) = answer(socket, live, peers).await {
+        tracing::debug!(?peer, %error, "an origin or a transcoder is gone");
     }
 }
 
-async fn feed(mut socket: TcpStream, live: Live) -> io::Result<()> {
+async fn answer(socket: TcpStream, live: Live, peers: PeerTls) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let request = tokio::time::timeout(REQUEST_WITHIN, request(&mut socket)).await??;
-    let (now, later) = live.subscribe(&request.run);
+    let accepted = peers.accept_one_of(socket, &[PeerRole::Origin, PeerRole::Transcoder]);
+    let (mut socket, role) = tokio::time::timeout(REQUEST_WITHIN, accepted).await?.map_err(io::Error::other)?;
+    match tokio::time::timeout(REQUEST_WITHIN, request(&mut socket)).await?? {
+        PushRequest::Objects(run) => objects(socket, live, &run).await,
+        PushRequest::HandOver(_) if role == Some(PeerRole::Origin) => Err(io::Error::other("an origin is no successor")),
+        PushRequest::HandOver(run) => hand_over(socket, live, &run).await,
+    }
+}
+
+/// Tells a successor where it goes on; it sees by the connection's end that the run can be claimed.
+async fn hand_over(mut socket: PeerStream, live: Live, run: &RunId) -> io::Result<()> {
+    let at = live.hand_over(run).await;
+    let answer = match at {
+        Some(at) => PushFrame::HandingOver { at },
+        None => PushFrame::Refused { reason: format!("this packager does not hand run {run} over") },
+    };
+    let mut bytes = BytesMut::new();
+    answer.encode(&mut bytes);
+    socket.write_all(&bytes).await?;
+    socket.flush().await?;
+    if at.is_some() {
+        live.closed().await;
+    }
+    socket.shutdown().await
+}
+
+async fn objects(mut socket: PeerStream, live: Live, run: &RunId) -> io::Result<()> {
+    let (now, later) = live.subscribe(run);
     socket.write_all(&now).await?;
+    socket.flush().await?;
     let Some(mut later) = later else { return socket.shutdown().await };
     let mut nothing = [0; 1];
     loop {
@@ -57,13 +86,16 @@ async fn feed(mut socket: TcpStream, live: Live) -> io::Result<()> {
             _ = socket.read(&mut nothing) => return Ok(()), // it hung up, or says what nobody asked for
         };
         match sent {
-            Some(mut sent) => socket.write_all_buf(&mut sent).await?,
+            Some(mut sent) => {
+                socket.write_all_buf(&mut sent).await?;
+                socket.flush().await?;
+            }
             None => return socket.shutdown().await,
         }
     }
 }
 
-async fn request(socket: &mut TcpStream) -> io::Result<PushRequest> {
+async fn request(socket: &mut PeerStream) -> io::Result<PushRequest> {
     let mut input = BytesMut::with_capacity(256);
     loop {
         if socket.read_buf(&mut input).await? == 0 {

@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// The message is somebody else's after the visibility; this much before, the job must be gone here (facts/aws.md).
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Beats until it is dropped. Resolves when the job must be given up: no beat has succeeded for the visibility less two
+/// Beats until it is dropped; without a receipt there is nothing to be kept hidden, and nothing to fail. Resolves when the job must be given up: no beat has succeeded for the visibility less two
 /// seconds, by the monotonic clock.
-pub async fn beat(queue: Queue, receipt: Receipt) {
+pub async fn beat(queue: Queue, receipt: Option<Receipt>) {
+    let Some(receipt) = receipt else { return std::future::pending().await };
     let (told, mut last) = watch::channel(Instant::now());
     let beating = async move {
         let mut complained = false;

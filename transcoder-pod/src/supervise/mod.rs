@@ -9,7 +9,7 @@ mod slot;
 use crate::engine::Backend;
 use board::Board;
 use budget::Purse;
-use lectern_cloud::{BucketAt, Queue, QueueAt};
+use lectern_cloud::{BucketAt, Objects, Queue, QueueAt};
 use lectern_contract::cost::{Budget, PixelRate};
 use lectern_podkit::health::{self, Readiness};
 use lectern_podkit::telemetry::TelemetryArgs;
@@ -21,7 +21,9 @@ use slot::Slots;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// How long a message stays hidden without a heartbeat: how long a dead pod's job waits for another.
@@ -114,6 +116,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         }
         let slots = Slots {
             queue: queue.clone(),
+            objects: Objects::connect(&bucket).await,
             bucket,
             pod: args.pod.clone(),
             encoder: args.encoder,
@@ -122,13 +125,16 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             peer_tls_dir: args.peer_tls.peer_tls_dir,
             board: board.clone(),
             purse: purse.clone(),
+            numbers: AtomicU64::new(0),
             busy,
             taken,
             log: telemetry,
         };
-        let changed = board.changed();
-        tasks.spawn("report", report::run(args.pod, Box::new(move || board.role(args.slots, &purse)), changed, stop.clone()));
-        tasks.spawn("jobs", receive::run(queue, Arc::new(slots), args.slots, readiness, stop));
+        let (changed, slots, free) = (board.changed(), Arc::new(slots), Arc::new(Semaphore::new(args.slots as usize)));
+        let (give, given) = mpsc::unbounded_channel();
+        tasks.spawn("report", report::run(args.pod, Box::new(move || board.role(args.slots, &purse)), changed, Some(give), stop.clone()));
+        tasks.spawn("jobs past the queue", receive::past_the_queue(given, slots.clone(), free.clone(), stop.clone()));
+        tasks.spawn("jobs", receive::run(queue, slots, free, readiness, stop));
         tasks.join().await
     })
 }

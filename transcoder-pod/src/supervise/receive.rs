@@ -1,14 +1,16 @@
-//! Asks the queue for jobs while there is a free slot.
+//! Where jobs come from, while there is a free slot: the queue, and past it the operator.
 
 use super::VISIBILITY;
 use super::slot::{Admission, ELSEWHERE, Slots};
 use crate::retry::Backoff;
 use lectern_cloud::Queue;
+use lectern_contract::job::LiveJob;
 use lectern_podkit::health::Readiness;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +23,14 @@ const WAIT: Duration = Duration::from_secs(5);
 const ASIDE: Duration = Duration::from_secs(ELSEWHERE.as_secs() * 3);
 
 /// Receives until `stop`, then waits for the jobs to be handed over.
-pub async fn run(queue: Queue, slots: Arc<Slots>, count: u32, readiness: Readiness, stop: CancellationToken) -> Result<(), Infallible> {
-    let free = Arc::new(Semaphore::new(count as usize));
-    let (mut jobs, mut number, mut backoff) = (JoinSet::new(), 0, Backoff::default());
+pub async fn run(
+    queue: Queue,
+    slots: Arc<Slots>,
+    free: Arc<Semaphore>,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let (mut jobs, mut backoff) = (JoinSet::new(), Backoff::default());
     let room = slots.purse.given_back();
     readiness.not_ready("the queue has not answered yet");
     while !stop.is_cancelled() {
@@ -42,10 +49,9 @@ pub async fn run(queue: Queue, slots: Arc<Slots>, count: u32, readiness: Readine
                 let Some(delivery) = delivery else { continue };
                 match slots.admit(&delivery).await {
                     Admission::Job(job, share) => {
-                        number += 1;
                         let (slots, stop) = (slots.clone(), stop.clone());
                         jobs.spawn(async move {
-                            slots.work(*job, share, number, (delivery.receipt, delivery.received), stop).await;
+                            slots.work(*job, share, (delivery.receipt, delivery.received), stop).await;
                             drop(permit);
                         });
                     }
@@ -58,6 +64,7 @@ pub async fn run(queue: Queue, slots: Arc<Slots>, count: u32, readiness: Readine
                 }
             }
             Err(error) => {
+                drop(permit); // for what comes past the queue
                 if backoff.failures().is_multiple_of(16) {
                     tracing::warn!(%error, "the queue does not answer; trying on");
                 }
@@ -71,6 +78,30 @@ pub async fn run(queue: Queue, slots: Arc<Slots>, count: u32, readiness: Readine
         }
     }
     readiness.not_ready("stopping");
+    while jobs.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Takes what the operator gives, each run and attempt once, until `stop`; then waits for the jobs to be handed over.
+pub async fn past_the_queue(
+    mut given: mpsc::UnboundedReceiver<LiveJob>,
+    slots: Arc<Slots>,
+    free: Arc<Semaphore>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let (mut jobs, mut known) = (JoinSet::new(), HashMap::new());
+    while let Some(Some(job)) = stop.run_until_cancelled(given.recv()).await {
+        while jobs.try_join_next().is_some() {}
+        if known.insert(job.run.clone(), job.attempt).is_some_and(|known| known >= job.attempt) {
+            continue; // it was repeated
+        }
+        let (slots, free, stop) = (slots.clone(), free.clone(), stop.clone());
+        jobs.spawn(async move {
+            // The semaphore is never closed; were it, there would be no slot.
+            let Some(Ok(_slot)) = stop.run_until_cancelled(free.acquire_owned()).await else { return };
+            slots.work_past_the_queue(job, stop).await;
+        });
+    }
     while jobs.join_next().await.is_some() {}
     Ok(())
 }

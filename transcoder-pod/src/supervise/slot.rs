@@ -3,28 +3,38 @@
 use super::board::Board;
 use super::budget::{Purse, Share};
 use super::heart;
+use crate::caution::Caution;
 use crate::child::{ChildJob, ChildSays};
 use crate::engine::Backend;
 use crate::retry::Backoff;
-use lectern_cloud::{BucketAt, Delivery, Queue, Receipt};
-use lectern_contract::Owner;
-use lectern_contract::job::LiveJob;
+use lectern_cloud::{BucketAt, Delivery, Objects, Queue, Receipt};
+use lectern_contract::head::Head;
+use lectern_contract::job::{FAREWELL, LiveJob};
+use lectern_contract::keys::ObjectName;
 use lectern_contract::report::TranscoderState;
+use lectern_contract::{Epoch, Owner};
 use lectern_podkit::PodArgs;
 use lectern_podkit::telemetry::{LogFormat, TelemetryArgs};
 use prometheus_client::metrics::gauge::Gauge;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// A child that was asked to hand over has this long. A pod has 30 s in all by default.
-const HAND_OVER: Duration = Duration::from_secs(20);
-/// A job that was delivered this often and whose child crashes is the crash's cause (or the fleet is sick: people decide).
-const MOST_DELIVERIES: u32 = 8;
+/// How long a successor may take to be found, to get ready, and to go on, before a job is let go without one.
+const SUCCESSION: Duration = Duration::from_secs(35);
+/// A child that was asked to let go has this long.
+const LET_GO: Duration = Duration::from_secs(15);
+const _: () = assert!(SUCCESSION.as_secs() + LET_GO.as_secs() < FAREWELL.as_secs());
+/// How long S3 may take to say who owns a run: less than is left of the message's visibility.
+const LOOK_WITHIN: Duration = Duration::from_millis(1_500);
+/// How long the queue may take to hear of a successor.
+const CALL_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long a job that does not fit into a pod stays out of all pods' sight.
 pub const ELSEWHERE: Duration = Duration::from_secs(1);
@@ -47,6 +57,8 @@ pub struct Slots {
     pub queue: Queue,
     /// The bucket that objects go to.
     pub bucket: BucketAt,
+    /// The same, for a look at who owns a run.
+    pub objects: Objects,
     /// Who this pod is.
     pub pod: PodArgs,
     /// What encodes.
@@ -61,6 +73,8 @@ pub struct Slots {
     pub board: Board,
     /// What jobs may cost.
     pub purse: Purse,
+    /// Children so far.
+    pub numbers: AtomicU64,
     /// Jobs under way.
     pub busy: Gauge<i64>,
     /// What they cost.
@@ -110,27 +124,18 @@ impl Slots {
         }
     }
 
-    /// Does `job`, the pod's `number`th, to its end here. Its message was delivered for the `received`th time.
-    pub async fn work(&self, job: LiveJob, share: Share, number: u64, (receipt, received): (Receipt, u32), stop: CancellationToken) {
-        self.busy.inc();
-        self.count_taken();
-        self.board.begin(number, &job);
-        let outcome = match self.child(&job, number, &receipt, stop).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Crashed(format!("it cannot be started: {error}")),
-        };
+    /// Does `job` to its end here. Its message was delivered for the `received`th time.
+    pub async fn work(&self, job: LiveJob, share: Share, (receipt, received): (Receipt, u32), stop: CancellationToken) {
+        let (number, outcome) = self.do_it(&job, Some(&receipt), received.saturating_sub(1), stop).await;
         match outcome {
             Outcome::Done => {
                 self.delete(&receipt).await;
                 self.board.end(number, true);
             }
             Outcome::HandedOver => self.give_back(&receipt, number, Duration::ZERO).await,
-            Outcome::Crashed(how) if received >= MOST_DELIVERIES => {
-                let reason = format!("the transcoder process crashed {received} times; last: {how}");
-                tracing::error!(stream = %job.stream, run = %job.run, reason, "a job is given up");
-                self.board.says(number, &ChildSays { epoch: lectern_contract::Epoch(0), state: TranscoderState::Failed { reason } });
+            Outcome::Crashed(how) if Caution::after(received).is_none() => {
                 self.delete(&receipt).await;
-                self.board.end(number, true);
+                self.give_up(&job, number, &how, received);
             }
             Outcome::Crashed(how) => {
                 tracing::error!(stream = %job.stream, run = %job.run, how, "a child died; its job goes to the next free slot");
@@ -143,20 +148,86 @@ impl Slots {
             }
         }
         drop(share);
-        self.busy.dec();
         self.count_taken();
+    }
+
+    /// Does `job`, which came past the queue, to its end here: nobody else hears of it, so that a child that dies is followed by another here.
+    pub async fn work_past_the_queue(&self, job: LiveJob, stop: CancellationToken) {
+        let room = self.purse.given_back();
+        let share = loop {
+            match self.purse.take(&job.ladder) {
+                Ok(share) => break share,
+                Err(_) if stop.is_cancelled() => return,
+                Err(lacks) => {
+                    tracing::info!(stream = %job.stream, run = %job.run, lacks, "a job does not fit here now");
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = room.notified() => {}
+                        () = tokio::time::sleep(ELSEWHERE) => {}
+                    }
+                }
+            }
+        };
+        tracing::info!(stream = %job.stream, run = %job.run, attempt = job.attempt, "a job is taken past the queue");
+        let mut backoff = Backoff::default();
+        loop {
+            let (number, outcome) = self.do_it(&job, None, backoff.failures(), stop.clone()).await;
+            let Outcome::Crashed(how) = outcome else {
+                self.board.end(number, matches!(outcome, Outcome::Done));
+                break;
+            };
+            let (pause, crashes) = (backoff.next_wait(), backoff.failures());
+            if Caution::after(crashes).is_none() || stop.is_cancelled() {
+                self.give_up(&job, number, &how, crashes);
+                break;
+            }
+            tracing::error!(stream = %job.stream, run = %job.run, how, "a child died; another follows");
+            self.board.end(number, false);
+            tokio::time::sleep(pause).await;
+        }
+        drop(share);
+        self.count_taken();
+    }
+
+    /// One child's life, after `crashes` of others, and its number here.
+    async fn do_it(&self, job: &LiveJob, receipt: Option<&Receipt>, crashes: u32, stop: CancellationToken) -> (u64, Outcome) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        self.busy.inc();
+        self.count_taken();
+        self.board.begin(number, job);
+        let outcome = match self.child(job, number, (receipt, crashes), stop).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Crashed(format!("it cannot be started: {error}")),
+        };
+        self.busy.dec();
+        (number, outcome)
+    }
+
+    fn give_up(&self, job: &LiveJob, number: u64, how: &str, crashes: u32) {
+        let reason = format!("the transcoder process crashed {crashes} times; last: {how}");
+        tracing::error!(stream = %job.stream, run = %job.run, reason, "a job is given up");
+        self.board.says(number, &ChildSays { epoch: Epoch(0), state: TranscoderState::Failed { reason } });
+        self.board.end(number, true);
     }
 
     fn count_taken(&self) {
         self.taken.set(i64::try_from(self.purse.taken().pixels.0).unwrap_or(i64::MAX));
     }
 
-    async fn child(&self, job: &LiveJob, number: u64, receipt: &Receipt, stop: CancellationToken) -> io::Result<Outcome> {
+    async fn child(
+        &self,
+        job: &LiveJob,
+        number: u64,
+        (receipt, crashes): (Option<&Receipt>, u32),
+        stop: CancellationToken,
+    ) -> io::Result<Outcome> {
         let mut child = self.start()?;
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("the child has no pipes"));
         };
-        let given = ChildJob {
+        let mut given = ChildJob {
+            deaf_to_pictures: false,
+            caution: None,
             encoder: self.encoder,
             passthrough: self.passthrough,
             slate_picture: self.slate_picture.clone(),
@@ -169,18 +240,20 @@ impl Slots {
             pool: self.pod.pool.clone(),
             peer_tls_dir: self.peer_tls_dir.clone(),
         };
+        // What was delivered too often is done with the greatest caution, should its child live this time.
+        Caution::after(crashes).unwrap_or(Caution::SoundOnly).apply(&mut given);
         let mut line = serde_json::to_vec(&given)?;
         line.push(b'\n');
         input.write_all(&line).await?;
 
         let mut lines = BufReader::new(output).lines();
-        let fence = heart::beat(self.queue.clone(), receipt.clone());
+        let fence = heart::beat(self.queue.clone(), receipt.cloned());
         tokio::pin!(fence);
-        let mut input = Some(input); // its end asks the child to hand over
-        let mut asked = None;
+        let mut input = Some(input); // its end asks the child to let go
+        let mut patience = None;
         let mut last: Option<ChildSays> = None;
         loop {
-            let patience = asked.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(86_400));
+            let until = patience.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
             tokio::select! {
                 line = lines.next_line() => match line? {
                     Some(line) => match serde_json::from_str::<ChildSays>(&line) {
@@ -193,18 +266,27 @@ impl Slots {
                     None => break,
                 },
                 () = &mut fence => {
-                    child.kill().await?;
-                    return Ok(Outcome::Fenced);
+                    if !self.is_ours(job, &given.owner).await {
+                        child.kill().await?;
+                        return Ok(Outcome::Fenced);
+                    }
+                    fence.set(heart::beat(self.queue.clone(), receipt.cloned()));
                 }
-                () = stop.cancelled(), if asked.is_none() => {
-                    input.take();
-                    asked = Some(tokio::time::Instant::now() + HAND_OVER);
+                () = stop.cancelled(), if patience.is_none() => {
+                    let called = match last.as_ref().filter(|says| says.is_running()) {
+                        Some(says) => self.call_successor(job, says.epoch).await,
+                        None => false,
+                    };
+                    patience = Some(Instant::now() + if called { SUCCESSION } else { Duration::ZERO });
                 }
-                () = tokio::time::sleep_until(patience) => {
-                    tracing::warn!(run = %job.run, "a child does not hand over; killed");
-                    child.kill().await?;
-                    return Ok(Outcome::HandedOver);
-                }
+                () = sleep_until(until) => match input.take() {
+                    Some(_) => patience = Some(Instant::now() + LET_GO),
+                    None => {
+                        tracing::warn!(run = %job.run, "a child does not let go; killed");
+                        child.kill().await?;
+                        return Ok(Outcome::HandedOver);
+                    }
+                },
             }
         }
         let status = child.wait().await?;
@@ -213,6 +295,32 @@ impl Slots {
             (true, _) => Outcome::HandedOver,
             (false, _) => Outcome::Crashed(status.to_string()),
         })
+    }
+
+    /// Whether S3 says that `owner` has the job's run. Then it may go on without the queue: the message may be given to others, who have to move the
+    /// head before they write, and the owner's next move of it fails then.
+    async fn is_ours(&self, job: &LiveJob, owner: &Owner) -> bool {
+        let key = job.prefix.key(&ObjectName::Head);
+        let Ok(Ok(Some(object))) = timeout(LOOK_WITHIN, self.objects.get(&key)).await else { return false };
+        serde_json::from_slice::<Head>(&object.body).is_ok_and(|head| head.owner == *owner && !head.ended)
+    }
+
+    /// Has another pod get ready to go on with `job` after the owner of this epoch, the child here; whether the queue has taken the message.
+    async fn call_successor(&self, job: &LiveJob, epoch: Epoch) -> bool {
+        let successor = LiveJob { replaces: Some(epoch), ..job.clone() };
+        let message = serde_json::to_string(&successor).unwrap_or_default(); // strings and numbers always encode
+        match timeout(CALL_WITHIN, self.queue.send(&message)).await {
+            Ok(Ok(())) => {
+                tracing::info!(stream = %job.stream, run = %job.run, %epoch, "a successor is called");
+                true
+            }
+            failed => {
+                let error =
+                    failed.map_or_else(|_| "no answer".to_owned(), |refused| refused.err().map(|e| e.to_string()).unwrap_or_default());
+                tracing::warn!(run = %job.run, error, "no successor can be called; the job is let go");
+                false
+            }
+        }
     }
 
     fn start(&self) -> io::Result<Child> {

@@ -1,0 +1,254 @@
+//! A child's work: it takes the run, encodes its feed, publishes, and leaves it in good order.
+
+use super::{ChildError, ChildJob};
+use crate::align;
+use crate::feed::FeedEnd;
+use crate::head::{Claim, HeadError, Ownership};
+use crate::line::Line;
+use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, marked, restore};
+use crate::retry::Backoff;
+use crate::status::Status;
+use crate::studio::Studio;
+use crate::succession::{self, Preroll, Succession};
+use lectern_cloud::Objects;
+use lectern_contract::head::Head;
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::report::TranscoderState;
+use lectern_contract::{Epoch, SegmentNumber, Ticks};
+use lectern_podkit::tls::PeerTls;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// How long renditions may take to come to where the successor goes on, beside a segment's length; then the rest of them is its.
+const THROUGH_WITHIN: Duration = Duration::from_secs(5);
+/// How long S3 may take for the head of a new run to say where its media begins; then another child tries.
+const SHIFT_WITHIN: Duration = Duration::from_secs(60);
+
+enum Claimed {
+    Owned(Box<Ownership>, Box<Restored>),
+    /// The owner is alive, and is to hand over.
+    Planned(Box<Head>, String),
+    Final(TranscoderState),
+    Stopped,
+}
+
+/// What a child works with.
+pub(super) struct Seat {
+    pub given: ChildJob,
+    pub peers: PeerTls,
+    pub objects: Objects,
+    pub live: Live,
+    pub status: Status,
+    pub stop: CancellationToken,
+}
+
+impl Seat {
+    /// Takes the run, with the owner's help where it moves, and does the job.
+    pub async fn take(self, address: &str, epoch: &AtomicU64) -> Result<Option<TranscoderState>, ChildError> {
+        let mut preroll = None;
+        loop {
+            match self.claim(address, preroll.is_none()).await {
+                Claimed::Owned(ownership, restored) => {
+                    let Head { epoch: since, next_segment: next, .. } = *ownership.head();
+                    epoch.store(since.0, Ordering::Relaxed);
+                    self.live.own(since);
+                    tracing::info!(run = %self.given.job.run, epoch = %since, %next, address, "the run is ours");
+                    // A predecessor that died on the way may have left more to do than the line began with.
+                    let preroll = preroll.filter(|preroll: &Preroll| preroll.from <= next);
+                    return self.work(*ownership, *restored, preroll).await;
+                }
+                Claimed::Planned(head, owner) => {
+                    let (peers, status) = (self.peers.clone(), self.status.clone());
+                    tracing::info!(run = %self.given.job.run, owner, epoch = %head.epoch, "getting ready to go on for a living owner");
+                    match succession::succeed(&self.given, &head, &owner, peers, status, &self.stop).await? {
+                        Succession::Free(ready) => preroll = Some(*ready),
+                        Succession::Kept(why) => {
+                            tracing::warn!(run = %self.given.job.run, why, "the run stays where it is");
+                            return Ok(Some(TranscoderState::Lost));
+                        }
+                        Succession::Stopped => return Ok(None),
+                    }
+                }
+                Claimed::Final(state) => return Ok(Some(state)),
+                Claimed::Stopped => return Ok(None),
+            }
+        }
+    }
+
+    /// Claims the run and learns what a predecessor did, for as long as S3 takes. Whether an owner that is alive may be asked for it.
+    async fn claim(&self, address: &str, may_ask: bool) -> Claimed {
+        let Self { objects, given, status, stop, .. } = self;
+        let mut backoff = Backoff::default();
+        loop {
+            let attempt = async {
+                Ok::<_, HeadError>(match Ownership::claim(objects, &self.peers, &given.job, &given.owner, address).await? {
+                    Claim::Owned { ownership, taken_over: false } => Claimed::Owned(ownership, Box::default()),
+                    Claim::Owned { ownership, taken_over: true } => {
+                        let restored = restore(objects, &given.job, ownership.head().next_segment).await?;
+                        Claimed::Owned(ownership, Box::new(restored))
+                    }
+                    Claim::Ended => Claimed::Final(TranscoderState::Ended { first: None, last: None }),
+                    Claim::Alive { head, address } if may_ask && given.job.replaces == Some(head.epoch) => Claimed::Planned(head, address),
+                    Claim::Alive { head, .. } => {
+                        tracing::info!(owner = %head.owner, "the run has a living owner");
+                        Claimed::Final(TranscoderState::Lost)
+                    }
+                })
+            };
+            let error = tokio::select! {
+                () = stop.cancelled() => return Claimed::Stopped,
+                claimed = attempt => match claimed {
+                    Ok(claimed) => return claimed,
+                    Err(HeadError::Lost { .. }) => return Claimed::Final(TranscoderState::Lost),
+                    Err(error @ HeadError::Malformed { .. }) => return Claimed::Final(TranscoderState::Failed { reason: error.to_string() }),
+                    Err(HeadError::Storage(error)) => error,
+                },
+            };
+            if backoff.failures().is_multiple_of(16) {
+                tracing::warn!(%error, "the run cannot be claimed; trying on");
+            }
+            status.waiting_for(Some(format!("S3 cannot be reached: {error}")));
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// Encodes and publishes until the feed is over, or a successor goes on.
+    async fn work(
+        self,
+        mut ownership: Ownership,
+        restored: Restored,
+        preroll: Option<Preroll>,
+    ) -> Result<Option<TranscoderState>, ChildError> {
+        let Self { given, peers, objects, live, status, stop } = self;
+        let job = &given.job;
+        status.waiting_for(None);
+        status.trouble("caution", given.caution.clone());
+        let Head { epoch, next_segment: next, .. } = *ownership.head();
+        let taken_over = next > SegmentNumber(0) || epoch > Epoch(1);
+        if given.passthrough && !taken_over && job.parts.is_none() {
+            let shift = align::shift(job, &peers).await;
+            if shift > Ticks(0) {
+                let told =
+                    ownership.change_patiently(SHIFT_WITHIN, |head| head.shift = shift, |trouble| status.trouble("head", trouble)).await;
+                match told {
+                    Ok(()) => {}
+                    Err(HeadError::Lost { .. }) => return Ok(Some(TranscoderState::Lost)),
+                    Err(error) => return Err(KeeperError::from(error).into()),
+                }
+            }
+        }
+        let shift = ownership.head().shift;
+        let job = align::shifted(job.clone(), shift);
+        let (mut line, held) = match preroll {
+            Some(Preroll { line, held, .. }) => (line, held),
+            None => {
+                let from = taken_over.then(|| next.start(job.segment_duration));
+                (Line::start(&given, &job, shift, from, peers, status.clone(), &stop)?, Vec::new())
+            }
+        };
+
+        let (events, heard) = mpsc::unbounded_channel();
+        let mut successors = live.successors();
+        let mut studio = Studio::new(job.clone(), &restored, next, live, status.clone(), events.clone());
+        let mut uploads = uploads(&studio, &job, &objects, epoch, &restored, &status, &events);
+        drop(events);
+        let mut keeper = tokio::spawn(Keeper::new(objects, job.clone(), status.clone(), ownership, restored).run(heard));
+        for output in held {
+            studio.take(output)?; // what is a predecessor's is dropped there
+        }
+
+        // Until the engine has put out its last, or the successor's segment is reached; or until the keeper finds that the run is somebody else's.
+        let (mut leaving, mut late) = (false, Instant::now() + Duration::from_secs(86_400));
+        loop {
+            tokio::select! {
+                output = line.next() => match output {
+                    Some(output) => studio.take(output)?,
+                    None => break,
+                },
+                Some(asked) = successors.recv() => if let Some(at) = studio.leave_the_rest() {
+                    tracing::info!(run = %job.run, %at, "a successor goes on");
+                    let _ = asked.send(at); // it may be gone again; who asks next is told the same
+                    if !std::mem::replace(&mut leaving, true) {
+                        late = Instant::now() + THROUGH_WITHIN + Duration::from_millis(job.segment_duration.millis().into());
+                    }
+                },
+                () = sleep_until(late), if leaving => {
+                    line.stop();
+                    late += Duration::from_secs(86_400);
+                }
+                kept = &mut keeper => return match kept? {
+                    Err(KeeperError::Head(HeadError::Lost { owner, epoch, .. })) => {
+                        tracing::warn!(%owner, %epoch, "the run is lost");
+                        Ok(Some(TranscoderState::Lost))
+                    }
+                    Err(error) => Err(error.into()),
+                    Ok(_) => Err(ChildError::Thread("the keeper ended early".to_owned())),
+                },
+            }
+            if leaving && studio.is_through() {
+                line.stop();
+            }
+        }
+        let (broken, end) = line.end().await?;
+        let parting = if end == FeedEnd::Ended { Parting::Ended } else { Parting::Released };
+        tracing::info!(?end, "the feed is over");
+        studio.close(parting == Parting::Ended);
+
+        // A pod that is being stopped cannot wait for an S3 that is away: its successor makes those segments anew.
+        let hurry = if matches!(end, FeedEnd::Stopped | FeedEnd::EngineGone) { Duration::from_secs(10) } else { Duration::from_secs(3600) };
+        let uploaded = tokio::time::timeout(hurry, async { while uploads.join_next().await.is_some() {} }).await;
+        if uploaded.is_err() {
+            tracing::warn!("S3 is away; segments are left to the successor");
+            uploads.shutdown().await;
+        }
+        let (first, last) = match keeper.await? {
+            Ok(keeper) => match keeper.part(parting).await {
+                Ok(span) => span,
+                Err(KeeperError::Head(HeadError::Lost { .. })) => return Ok(Some(TranscoderState::Lost)),
+                Err(error) => return Err(error.into()),
+            },
+            Err(KeeperError::Head(HeadError::Lost { .. })) => return Ok(Some(TranscoderState::Lost)),
+            Err(error) => return Err(error.into()),
+        };
+        broken?;
+        Ok(match end {
+            FeedEnd::Ended => Some(TranscoderState::Ended { first, last }),
+            FeedEnd::Idle => Some(TranscoderState::Idle),
+            // The successor has a job of its own.
+            FeedEnd::Stopped if leaving => Some(TranscoderState::Lost),
+            FeedEnd::Stopped | FeedEnd::EngineGone => None,
+        })
+    }
+}
+
+fn uploads(
+    studio: &Studio,
+    job: &LiveJob,
+    objects: &Objects,
+    epoch: Epoch,
+    restored: &Restored,
+    status: &Status,
+    keeper: &mpsc::UnboundedSender<Event>,
+) -> JoinSet<()> {
+    let mut uploads = JoinSet::new();
+    for (at, (name, backlog)) in studio.backlogs().enumerate() {
+        let uploader = Uploader {
+            at,
+            window: restored.windows.get(&name).cloned().unwrap_or_else(empty_window),
+            playlist: Written::new(objects.clone(), job.prefix.key(&ObjectName::MediaPlaylist(name.clone())), epoch, marked),
+            name,
+            objects: objects.clone(),
+            job: job.clone(),
+            backlog,
+            keeper: keeper.clone(),
+            status: status.clone(),
+        };
+        uploads.spawn(uploader.run());
+    }
+    uploads
+}

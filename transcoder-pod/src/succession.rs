@@ -1,0 +1,137 @@
+//! A planned move: the successor encodes already when it asks the living owner for the run.
+//!
+//! It reads the feed from a segment that the owner has not begun to see into S3, keeps what its engine puts out, and asks once it is as near to
+//! the live edge as the feed. The owner names a segment that it has not begun, makes all before it, and lets go of the head. What the successor
+//! kept from there on is published at once: no segment is late, and none is made twice. Where anything of it fails, nobody has lost anything:
+//! the owner goes on, or its successor does what it would do after a crash.
+
+use crate::align;
+use crate::child::{ChildError, ChildJob};
+use crate::engine::Output;
+use crate::line::Line;
+use crate::status::Status;
+use bytes::BytesMut;
+use lectern_contract::head::Head;
+use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_contract::{RunId, SegmentNumber};
+use lectern_podkit::tls::{PeerRole, PeerTls};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// A machine that has not caught up with the feed by then is no better place for the run.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(20);
+/// How long the owner may take to connect and answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// A successor's line that runs, and what it has put out so far.
+#[derive(Debug)]
+pub struct Preroll {
+    /// The first segment that it can make.
+    pub from: SegmentNumber,
+    /// Where more comes from.
+    pub line: Line,
+    /// Since `from`.
+    pub held: Vec<Output>,
+}
+
+/// How a successor fared.
+#[derive(Debug)]
+pub enum Succession {
+    /// The owner has let go, or is gone: the run is to be claimed.
+    Free(Box<Preroll>),
+    /// The owner keeps the run.
+    Kept(String),
+    /// This process is asked to stop.
+    Stopped,
+}
+
+/// Why an owner does not hand over.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no answer within {} s", ANSWER_WITHIN.as_secs())]
+    Late(#[from] tokio::time::error::Elapsed),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Gets ready to go on after the owner that `head` names, and asks it for the run.
+///
+/// # Errors
+/// The engine cannot be started, or breaks.
+pub async fn succeed(
+    given: &ChildJob,
+    head: &Head,
+    address: &str,
+    peers: PeerTls,
+    status: Status,
+    stop: &CancellationToken,
+) -> Result<Succession, ChildError> {
+    let job = align::shifted(given.job.clone(), head.shift);
+    let from = head.next_segment.next();
+    let start = from.start(job.segment_duration);
+    let mut line = Line::start(given, &job, head.shift, Some(start), peers.clone(), status.clone(), stop)?;
+    let (mut held, late) = (Vec::new(), tokio::time::Instant::now() + CAUGHT_UP_WITHIN);
+    while !(status.is_at_live_edge() && held.iter().any(|output| matches!(output, Output::Sample { .. }))) {
+        tokio::select! {
+            output = line.next() => match output {
+                Some(output) => held.push(output),
+                None => return ended(line, stop).await,
+            },
+            () = sleep_until(late) => return Ok(Succession::Kept(format!("this pod did not catch up with the feed within {CAUGHT_UP_WITHIN:?}"))),
+        }
+    }
+    let asked = ask(address, &job.run, &peers);
+    tokio::pin!(asked);
+    let mut over = false;
+    loop {
+        tokio::select! {
+            output = line.next(), if !over => match output {
+                Some(output) => held.push(output),
+                None => over = true, // once the owner hands over somebody has to close the run
+            },
+            answer = &mut asked => return Ok(match answer {
+                Ok(()) => Succession::Free(Box::new(Preroll { from, line, held })),
+                Err(refusal) => Succession::Kept(refusal.to_string()),
+            }),
+        }
+    }
+}
+
+/// The feed is over before the run changed hands.
+async fn ended(line: Line, stop: &CancellationToken) -> Result<Succession, ChildError> {
+    let (broken, end) = line.end().await?;
+    broken?;
+    Ok(if stop.is_cancelled() { Succession::Stopped } else { Succession::Kept(format!("the feed is over: {end:?}")) })
+}
+
+/// Asks the owner at `address` for `run`, and waits until it has let go, for it has given up the segments to come; also until its connection
+/// breaks, when the claim will show what is left to do.
+async fn ask(address: &str, run: &RunId, peers: &PeerTls) -> Result<(), Refusal> {
+    let mut socket = timeout(ANSWER_WITHIN, peers.connect(address, PeerRole::Transcoder)).await??;
+    let mut bytes = BytesMut::new();
+    PushRequest::HandOver(run.clone()).encode(&mut bytes);
+    socket.write_all(&bytes).await?;
+    socket.flush().await?;
+    let mut answer = BytesMut::new();
+    let said = loop {
+        if let Some(said) = PushFrame::decode(&mut answer).map_err(io::Error::other)? {
+            break said;
+        }
+        if timeout(ANSWER_WITHIN, socket.read_buf(&mut answer)).await?? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    };
+    match said {
+        PushFrame::HandingOver { at } => tracing::info!(%run, %at, "the owner hands over"),
+        PushFrame::Refused { reason } => return Err(Refusal::Refused(reason)),
+        _ => return Err(Refusal::Refused("it knows nothing of handing over".to_owned())),
+    }
+    let mut nothing = [0; 1];
+    let _ = socket.read(&mut nothing).await;
+    Ok(())
+}

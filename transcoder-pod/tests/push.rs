@@ -1,0 +1,79 @@
+//! The push server over real sockets: who gets what.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../podkit/tests/common/ca.rs"]
+mod ca;
+
+use bytes::{Bytes, BytesMut};
+use ca::Ca;
+use lectern_contract::SegmentNumber;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_podkit::tls::{PeerRole, PeerTls};
+use lectern_transcoder_pod::publish::{Live, serve_push};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+async fn peer(ca: &Ca, role: PeerRole) -> PeerTls {
+    PeerTls::load(&ca.folder(&role.dns_name("default")), "default").await.unwrap()
+}
+
+/// What is answered to `request` until nothing more comes; empty where the connection is refused.
+async fn answers(peers: &PeerTls, address: &str, request: PushRequest) -> Vec<PushFrame> {
+    let Ok(mut socket) = peers.connect(address, PeerRole::Transcoder).await else { return Vec::new() };
+    let (mut bytes, mut input, mut answers) = (BytesMut::new(), BytesMut::new(), Vec::new());
+    request.encode(&mut bytes);
+    if socket.write_all(&bytes).await.and(socket.flush().await).is_err() {
+        return answers;
+    }
+    while socket.read_buf(&mut input).await.is_ok_and(|count| count > 0) {
+        while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
+            answers.push(frame);
+        }
+    }
+    answers
+}
+
+#[tokio::test]
+async fn origins_get_objects_transcoders_the_run_and_others_nothing() {
+    let (ca, live, stop) = (Ca::new(), Live::new("r".into()), CancellationToken::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(serve_push(listener, live.clone(), peer(&ca, PeerRole::Transcoder).await, stop.clone()));
+    live.put(ObjectName::Multivariant, Bytes::from_static(b"#EXTM3U"));
+    let mut successors = live.successors();
+    let owner = live.clone();
+    let owner = tokio::spawn(async move {
+        let asked = successors.recv().await.unwrap();
+        asked.send(SegmentNumber(7)).unwrap();
+        tokio::task::yield_now().await;
+        owner.close(PushFrame::Ended);
+        successors
+    });
+
+    let (origin, transcoder) = (peer(&ca, PeerRole::Origin).await, peer(&ca, PeerRole::Transcoder).await);
+    let hand_over = || PushRequest::HandOver("r".into());
+    let objects = || PushRequest::Objects("r".into());
+    for (who, peers) in [
+        ("an origin", &origin),
+        ("a shard", &peer(&ca, PeerRole::Ingest).await),
+        ("a stranger", &peer(&Ca::new(), PeerRole::Transcoder).await),
+    ] {
+        assert_eq!(answers(peers, &address, hand_over()).await, [], "{who}");
+    }
+    for (who, peers) in [("a shard", &peer(&ca, PeerRole::Ingest).await), ("a stranger", &peer(&Ca::new(), PeerRole::Origin).await)] {
+        assert_eq!(answers(peers, &address, objects()).await, [], "{who}");
+    }
+    let another = answers(&transcoder, &address, PushRequest::HandOver("another".into())).await;
+    assert!(matches!(&another[..], [PushFrame::Refused { .. }]), "{another:?}");
+
+    let handed = answers(&transcoder, &address, hand_over()).await;
+    assert_eq!(handed, [PushFrame::HandingOver { at: SegmentNumber(7) }], "and the connection ends when the owner has let go");
+    let heard = answers(&origin, &address, objects()).await;
+    assert!(matches!(&heard[..], [PushFrame::Object { .. }, PushFrame::Ended]), "{heard:?}");
+    drop(owner.await.unwrap());
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
+}
