@@ -43,6 +43,9 @@ pub struct LiveJob {
     /// The run moves: the owner of this epoch is alive, and is asked to hand over at a segment's start. `None`: an owner that is alive keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Epoch>,
+    /// How often a pod that could have taken it has put it back to the end of the queue, for another one.
+    #[serde(default)]
+    pub passed_on: u32,
     /// How long the source may be silent before the job ends as idle, in milliseconds.
     pub idle_after_ms: u64,
 }

@@ -74,7 +74,7 @@ const commands = {
       const shaka = new window.shaka.Player();
       shaka.addEventListener('error', ({ detail }) => {
         console.error(`shaka-player: ${detail.code} ${JSON.stringify(detail.data)}`);
-        if (detail.severity === window.shaka.util.Error.Severity.CRITICAL) window.lectern.failed = detail.code;
+        if (detail.severity === window.shaka.util.Error.Severity.CRITICAL) window.lectern.failed ??= detail.code; // what follows is of its making
       });
       // A part that was hinted at and never came, because the lecture ended before it, is a 404: by itself shaka-player asks
       // again only for as long as the lecture is live (docs/playback.md).

@@ -34,6 +34,7 @@ pub fn job(name: &str, ladder: Ladder) -> LiveJob {
         slate: None,
         prefix: RunPrefix::of(&stream, &"r1".into()),
         replaces: None,
+        passed_on: 0,
         idle_after_ms: 1_000,
         stream,
     }

@@ -87,6 +87,7 @@ fn job(feed: &str, any_feed: Option<&str>) -> LiveJob {
         slate: None,
         prefix: RunPrefix::of(&stream, &"r1".into()),
         replaces: None,
+        passed_on: 0,
         idle_after_ms: 60_000,
         stream,
     }

@@ -98,6 +98,7 @@ impl Stage {
             slate: None,
             prefix: RunPrefix::of(&stream, &"r1".into()),
             replaces: None,
+            passed_on: 0,
             idle_after_ms: 20_000,
             stream,
         };

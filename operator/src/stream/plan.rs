@@ -215,6 +215,7 @@ fn job(
         slate: wanted.slate.clone(),
         prefix: prefix.clone(),
         replaces: None,
+        passed_on: 0,
         idle_after_ms: wanted.idle_after_ms,
     }
 }

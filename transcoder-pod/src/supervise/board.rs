@@ -2,9 +2,9 @@
 
 use super::budget::Purse;
 use crate::child::ChildSays;
-use lectern_contract::Epoch;
 use lectern_contract::job::LiveJob;
 use lectern_contract::report::{Role, TranscoderRun, TranscoderState};
+use lectern_contract::{Epoch, RunId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,6 +46,11 @@ impl Board {
         jobs.insert(number, Job { run, ended: None });
         drop(jobs);
         self.changed.notify_one();
+    }
+
+    /// Whether a child here works on `run`.
+    pub fn works_on(&self, run: &RunId) -> bool {
+        self.lock().values().any(|job| job.ended.is_none() && job.run.run == *run)
     }
 
     /// A child spoke.

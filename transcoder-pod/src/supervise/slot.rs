@@ -36,6 +36,8 @@ const LOOK_WITHIN: Duration = Duration::from_millis(1_500);
 /// How long the queue may take to hear of a successor.
 const CALL_WITHIN: Duration = Duration::from_secs(3);
 
+/// How often a run that is to move is left to other pods: where there is none, or none has room, its own pod takes it.
+const MOST_PASSED_ON: u32 = 5;
 /// How long a job that does not fit into a pod stays out of all pods' sight.
 pub const ELSEWHERE: Duration = Duration::from_secs(1);
 
@@ -108,6 +110,13 @@ impl Slots {
                 return Admission::NoJob;
             }
         };
+        // Who wants a run to move wants it in another pod, if there is one.
+        if job.replaces.is_some() && job.passed_on < MOST_PASSED_ON && self.board.works_on(&job.run) {
+            tracing::info!(stream = %job.stream, run = %job.run, "a run is to move, and it is here: another pod should take it");
+            let passed_on = LiveJob { passed_on: job.passed_on + 1, ..job };
+            self.pass_on(&serde_json::to_string(&passed_on).unwrap_or_default(), receipt).await; // strings and numbers always encode
+            return Admission::DoesNotFit;
+        }
         match self.purse.take(&job.ladder) {
             Ok(share) => {
                 tracing::info!(stream = %job.stream, run = %job.run, attempt = job.attempt, received, "a job is taken");
@@ -115,12 +124,16 @@ impl Slots {
             }
             Err(lacks) => {
                 tracing::info!(stream = %job.stream, run = %job.run, lacks, "a job does not fit here now");
-                match self.queue.send_after(body, ELSEWHERE).await {
-                    Ok(()) => self.delete(receipt).await,
-                    Err(error) => tracing::warn!(%error, "a job cannot be passed on; it comes again by itself in some seconds"),
-                }
+                self.pass_on(body, receipt).await;
                 Admission::DoesNotFit
             }
+        }
+    }
+
+    async fn pass_on(&self, body: &str, receipt: &Receipt) {
+        match self.queue.send_after(body, ELSEWHERE).await {
+            Ok(()) => self.delete(receipt).await,
+            Err(error) => tracing::warn!(%error, "a job cannot be passed on; it comes again by itself in some seconds"),
         }
     }
 
