@@ -4,6 +4,7 @@ pub mod boxes;
 pub mod browser;
 pub mod camera;
 pub mod certificate;
+pub mod chaos;
 pub mod claims;
 pub mod coded;
 pub mod coding;

@@ -130,7 +130,7 @@ impl Lab {
 }
 
 /// Runs a command on a pod's node: kind's nodes are containers of their names.
-async fn on_node(pod: &Pod, command: &[&str]) -> Result<()> {
+pub(crate) async fn on_node(pod: &Pod, command: &[&str]) -> Result<()> {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).context("the pod's node")?;
     let done = tokio::process::Command::new("docker").args(["exec", node]).args(command).output().await.context("docker")?;
     ensure!(done.status.success(), "{command:?} on {node}: {}", String::from_utf8_lossy(&done.stderr));

@@ -139,9 +139,10 @@ async fn shows(browser: &mut Browser, level: &Level) -> Result<()> {
 
 /// [`every_rendition`] of shaka-player with a low-latency playlist. Switched in the middle of a segment, version 5.2.12 may append parts of the new rendition without its
 /// init section: it takes the section for appended when it looks at a part that is not independent, and then begins at the segment's start. The
-/// decoder fails, and the player gives up (3014). It is opened again then, and goes on with what it has not shown yet.
+/// decoder fails, and the player gives up (3014, or 3015 where it notices first that it cannot append any more). It is opened again then, and goes on with what it has not shown yet.
 async fn every_rendition_of_shaka(browser: &mut Browser, hls: &str) -> Result<()> {
-    const GAVE_UP: &str = "the player gave up: 3014";
+    const GAVE_UP: [&str; 2] = ["the player gave up: 3014", "the player gave up: 3015"];
+    let gave_up = |error: &anyhow::Error| GAVE_UP.iter().any(|words| format!("{error:#}").contains(words));
     let offered = browser.renditions().await?.video;
     let mut left: Vec<_> = offered.iter().chain(offered.first()).collect();
     let mut again = 0;
@@ -151,14 +152,14 @@ async fn every_rendition_of_shaka(browser: &mut Browser, hls: &str) -> Result<()
                 left.remove(0);
                 continue;
             }
-            Err(error) => ensure!(again < 30 && format!("{error:#}").contains(GAVE_UP), "{error:#}"),
+            Err(error) => ensure!(again < 30 && gave_up(&error), "{error:#}"),
         }
         loop {
             again += 1;
             browser.open_shaka(hls, STEP).await?;
             match browser.playing_about(STEP).await {
                 Ok(()) => break,
-                Err(error) => ensure!(again < 30 && format!("{error:#}").contains(GAVE_UP), "{error:#}"),
+                Err(error) => ensure!(again < 30 && gave_up(&error), "{error:#}"),
             }
         }
     }
