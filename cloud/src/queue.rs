@@ -8,7 +8,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Builder, Config};
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 const ATTEMPT: Duration = Duration::from_secs(2);
 const OPERATION: Duration = Duration::from_secs(5);
@@ -25,6 +25,24 @@ const DEAD_LETTER_SECONDS: u32 = 1_209_600;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt(pub String);
 
+/// How many messages a queue holds, about: SQS counts in passing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// To be received now.
+    pub waiting: u64,
+    /// Received, and not deleted yet.
+    pub in_flight: u64,
+    /// Sent for later.
+    pub delayed: u64,
+}
+
+impl Depth {
+    /// Of any kind.
+    pub const fn all(self) -> u64 {
+        self.waiting + self.in_flight + self.delayed
+    }
+}
+
 /// A message as it was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
@@ -32,6 +50,8 @@ pub struct Delivery {
     pub body: String,
     /// Extends or deletes this delivery.
     pub receipt: Receipt,
+    /// For how long the message has been in the queue; as far as the clocks of SQS and of this machine agree.
+    pub age: Duration,
     /// How often the message was delivered, this time included; about right (SQS counts loosely).
     pub received: u32,
 }
@@ -79,13 +99,39 @@ impl Queue {
                 Err(error) if create && error.kind == FailureKind::NotFound => {}
                 found => return found,
             }
-            let dead_name = format!("{}-dead", self.at.name);
             let kept = [(QueueAttributeName::MessageRetentionPeriod, DEAD_LETTER_SECONDS.to_string())];
-            let dead = self.create(&dead_name, kept).await?;
+            let dead = self.create(&self.dead_name(), kept).await?;
             let redrive = serde_json::json!({ "deadLetterTargetArn": self.arn(&dead).await?, "maxReceiveCount": MAX_RECEIVES });
             let url = self.create(&self.at.name, [(QueueAttributeName::RedrivePolicy, redrive.to_string())]).await?;
             self.remember(url.clone());
             Ok(url)
+        })
+    }
+
+    /// The queue of what was delivered in vain too often.
+    pub fn dead(&self) -> Self {
+        let at = QueueAt::new(self.dead_name(), self.at.region.clone(), self.at.endpoint.clone());
+        Self { client: self.client.clone(), at, url: Arc::default() }
+    }
+
+    fn dead_name(&self) -> String {
+        format!("{}-dead", self.at.name)
+    }
+
+    /// How much is in it.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub fn depth(&self) -> Pending<'_, Result<Depth, QueueError>> {
+        use QueueAttributeName::ApproximateNumberOfMessagesNotVisible as InFlight;
+        use QueueAttributeName::{ApproximateNumberOfMessages as Waiting, ApproximateNumberOfMessagesDelayed as Delayed};
+        Box::pin(async move {
+            let url = self.url().await?;
+            let names = Some(vec![Waiting, InFlight, Delayed]);
+            let answer = self.client.get_queue_attributes().queue_url(url).set_attribute_names(names).send().await;
+            let counts = answer.map_err(|error| self.failed("look-up", error))?.attributes.unwrap_or_default();
+            let count = |name| counts.get(&name).and_then(|text: &String| text.parse().ok()).unwrap_or(0);
+            Ok(Depth { waiting: count(Waiting), in_flight: count(InFlight), delayed: count(Delayed) })
         })
     }
 
@@ -147,6 +193,7 @@ impl Queue {
             .visibility_timeout(seconds(visibility))
             .wait_time_seconds(seconds(wait))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .customize()
             .config_override(Config::builder().timeout_config(patience))
             .send()
@@ -155,8 +202,10 @@ impl Queue {
         Ok(answer.messages.unwrap_or_default().into_iter().next().and_then(|message| {
             let counts = message.attributes.unwrap_or_default();
             let received = counts.get(&MessageSystemAttributeName::ApproximateReceiveCount).and_then(|n| n.parse().ok());
+            let sent = counts.get(&MessageSystemAttributeName::SentTimestamp).and_then(|millis| millis.parse().ok());
+            let age = sent.and_then(|sent| (UNIX_EPOCH + Duration::from_millis(sent)).elapsed().ok()).unwrap_or_default();
             // SQS always gives both; a message without a receipt could be neither kept nor deleted.
-            Some(Delivery { body: message.body?, receipt: Receipt(message.receipt_handle?), received: received.unwrap_or(1) })
+            Some(Delivery { body: message.body?, receipt: Receipt(message.receipt_handle?), received: received.unwrap_or(1), age })
         }))
     }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use lectern_cloud::testing::Backend;
-use lectern_cloud::{FailureKind, Queue};
+use lectern_cloud::{Depth, FailureKind, Queue};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_secs(2);
@@ -36,6 +36,28 @@ async fn a_message_that_is_sent_for_later_is_counted_anew() {
     let again = queue.receive_within(LONG, secs(10)).await.unwrap().unwrap();
     assert_eq!((again.body.as_str(), again.received), ("work", 1));
     assert!(since.elapsed() >= secs(1), "it came after {:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn what_was_delivered_in_vain_is_counted_and_can_be_sent_again() {
+    let backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    queue.send("poison").await.unwrap();
+    assert_eq!(queue.depth().await.unwrap(), Depth { waiting: 1, in_flight: 0, delayed: 0 });
+    for time in 1..=10 {
+        let delivery = queue.receive_within(LONG, secs(5)).await.unwrap().unwrap();
+        assert_eq!((delivery.received, queue.depth().await.unwrap().in_flight), (time, 1));
+        assert!(delivery.age < LONG, "{:?}", delivery.age);
+        queue.extend(&delivery.receipt, Duration::ZERO).await.unwrap();
+    }
+    assert_eq!(queue.receive_within(SHORT, secs(1)).await.unwrap(), None, "it is dead");
+    let dead = queue.dead();
+    assert_eq!((queue.depth().await.unwrap().all(), dead.depth().await.unwrap().waiting), (0, 1));
+    let letter = dead.receive_within(LONG, secs(5)).await.unwrap().unwrap();
+    queue.send(&letter.body).await.unwrap();
+    dead.delete(&letter.receipt).await.unwrap();
+    let again = queue.receive_within(LONG, secs(5)).await.unwrap().unwrap();
+    assert_eq!((again.body.as_str(), again.received, dead.depth().await.unwrap().all()), ("poison", 1, 0));
 }
 
 #[tokio::test]

@@ -13,6 +13,15 @@ const REFUSED: u8 = 3;
 const TAG: u8 = 4;
 const NOT_MINE: u8 = 5;
 
+/// How a publisher comes to an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coming {
+    /// It has just asked to publish: the newest there is.
+    New,
+    /// It was accepted before, and its way to the owner was lost, or the stream has moved. Who came meanwhile is newer.
+    Back,
+}
+
 /// A frame of the relay, either way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayFrame {
@@ -24,8 +33,10 @@ pub enum RelayFrame {
         stream: StreamRef,
         /// The epoch of that route: the owner accepts under the same one only, so that two shards never serve a run.
         epoch: Epoch,
-        /// The publisher's address, for reports.
+        /// The publisher's address, for reports; one connection of it has one.
         remote: String,
+        /// Whether it comes for the first time.
+        coming: Coming,
     },
     /// From the owner: the publisher may publish.
     Accepted,
@@ -55,9 +66,10 @@ impl RelayFrame {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Hello { key, stream, epoch, remote } => {
+            Self::Hello { key, stream, epoch, remote, coming } => {
                 let [key, namespace, name, remote] = [&key.0, &stream.namespace, &stream.name, remote].map(|text| frame::text_field(text));
-                frame::put(out, HELLO, &[&epoch.0.to_be_bytes(), &key, &namespace, &name, &remote]);
+                let coming = u8::from(*coming == Coming::Back);
+                frame::put(out, HELLO, &[&epoch.0.to_be_bytes(), &[coming], &key, &namespace, &name, &remote]);
             }
             Self::Accepted => frame::put(out, ACCEPTED, &[]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
@@ -73,6 +85,7 @@ impl RelayFrame {
         Ok(Some(match kind {
             HELLO => Self::Hello {
                 epoch: Epoch(fields.u64("epoch")?),
+                coming: if fields.u8("coming")? == 0 { Coming::New } else { Coming::Back },
                 key: KeyHash(fields.text("key")?),
                 stream: StreamRef { namespace: fields.text("namespace")?, name: fields.text("name")? },
                 remote: fields.text("remote")?,
@@ -102,6 +115,7 @@ mod tests {
                 stream: StreamRef { namespace: "a".into(), name: "b".into() },
                 epoch: Epoch(4),
                 remote: "10.0.0.1:5".into(),
+                coming: Coming::Back,
             },
             RelayFrame::Accepted,
             RelayFrame::Refused { reason: "no".into() },

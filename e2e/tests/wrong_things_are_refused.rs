@@ -3,7 +3,7 @@
 use crate::ingest::small;
 use anyhow::{Result, ensure};
 use lectern_e2e::lab::STEP;
-use lectern_e2e::{Lab, Share, Shot, condition};
+use lectern_e2e::{Lab, Share, Shot, condition, settings};
 use serde_json::{Value, json};
 
 /// Applies a spec that must be refused, with all of `words` in the message.
@@ -52,6 +52,27 @@ async fn wrong_things_are_refused_at_admission() -> Result<()> {
         lab.apply("rotated", json!({"streamKey": {"rotation": 2}})).await?;
         refused(lab, "rotated", json!({"streamKey": {"rotation": 1}}), &["spec.streamKey.rotation", "only grow"]).await?;
         refused(lab, &"x".repeat(53), json!({}), &["metadata.name", "52"]).await
+    })
+    .await
+}
+
+/// What a newcomer copies is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_sample_is_admitted() -> Result<()> {
+    Lab::run("every_sample_is_admitted", Share::Nothing, async |lab| {
+        let samples = settings::e2e_folder().with_file_name("samples");
+        let files = std::fs::read_dir(&samples)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        let mut ways: Vec<_> =
+            files.into_iter().filter(|file| file.extension().is_some_and(|end| end == "yaml")).map(|it| ("-f", it)).collect();
+        ensure!(ways.len() > 5, "few samples: {ways:?}");
+        ways.push(("-k", samples.join("kustomize")));
+        for (how, what) in ways {
+            let mut kubectl = tokio::process::Command::new(settings::kubectl()?);
+            kubectl.arg("--kubeconfig").arg(&lab.settings.kubeconfig).args(["apply", "--dry-run=server", how]).arg(&what);
+            let done = kubectl.output().await?;
+            ensure!(done.status.success(), "{}: {}", what.display(), String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
     })
     .await
 }

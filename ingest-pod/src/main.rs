@@ -70,11 +70,11 @@ async fn main() -> anyhow::Result<()> {
     if let (Some(address), Some(folder)) = (args.rtmps_listen, args.rtmps_tls_dir) {
         tasks.spawn("rtmps", rtmp::serve_tls(listen(address)?, context, folder, listening));
     }
-    tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers, stop.clone()));
+    tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers.clone(), stop.clone()));
     tasks.spawn("rtsp", rtsp::run(shard.clone(), credentials, rtsp::Timing::default(), stop.clone()));
     tasks.spawn("original", original::run(shard.clone(), originals, stop.clone()));
     tasks.spawn("feed", feed::serve(readers, shard.clone(), owners, stop.clone()));
-    tasks.spawn("reports", lectern_podkit::report::run(pod, collect, shard.changed(), None, stop));
+    tasks.spawn("reports", lectern_podkit::report::run(pod, peers, collect, shard.changed(), None, stop));
     tasks.join().await
 }
 

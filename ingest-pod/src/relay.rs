@@ -6,7 +6,7 @@ use crate::shard::{Admission, Shard};
 use crate::stream::{Closing, Publication, PublishError};
 use bytes::{Bytes, BytesMut};
 use lectern_contract::frame::FrameError;
-use lectern_contract::relay::RelayFrame;
+use lectern_contract::relay::{Coming, RelayFrame};
 use lectern_contract::{Epoch, KeyHash, ShardName, StreamRef};
 use lectern_podkit::Task;
 use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
@@ -103,16 +103,19 @@ pub struct Forward {
 
 impl Forward {
     /// Connects to the owner of `route` and asks to publish; `remote` is the publisher's address.
-    pub async fn open(owners: &Owners, route: &Route, key: &KeyHash, remote: &str) -> Result<Self, RelayError> {
+    pub async fn open(owners: &Owners, route: &Route, key: &KeyHash, (remote, coming): (&str, Coming)) -> Result<Self, RelayError> {
         let unreachable = |source| RelayError::Unreachable { shard: route.shard.clone(), source };
-        timeout(ANSWER_WITHIN, Self::ask(owners, route, key, remote)).await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
+        timeout(ANSWER_WITHIN, Self::ask(owners, route, key, (remote, coming)))
+            .await
+            .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
     }
 
-    async fn ask(owners: &Owners, route: &Route, key: &KeyHash, remote: &str) -> Result<Self, RelayError> {
+    async fn ask(owners: &Owners, route: &Route, key: &KeyHash, (remote, coming): (&str, Coming)) -> Result<Self, RelayError> {
         let unreachable = |source| RelayError::Unreachable { shard: route.shard.clone(), source };
         let socket = owners.connect(&route.shard).await.map_err(unreachable)?;
         let mut forward = Self { owner: route.shard.clone(), socket, out: BytesMut::new(), input: BytesMut::new() };
-        let hello = RelayFrame::Hello { key: key.clone(), stream: route.stream.clone(), epoch: route.epoch, remote: remote.to_owned() };
+        let hello =
+            RelayFrame::Hello { key: key.clone(), stream: route.stream.clone(), epoch: route.epoch, remote: remote.to_owned(), coming };
         hello.encode(&mut forward.out);
         forward.flush().await?;
         match forward.answer().await? {
@@ -198,13 +201,14 @@ struct Hello {
     stream: StreamRef,
     epoch: Epoch,
     remote: String,
+    coming: Coming,
 }
 
 /// The first frame; `None` if it is something else or does not come.
 async fn hello(socket: &mut PeerStream, input: &mut BytesMut) -> Option<Hello> {
     loop {
         match RelayFrame::decode(input).ok()? {
-            Some(RelayFrame::Hello { key, stream, epoch, remote }) => return Some(Hello { key, stream, epoch, remote }),
+            Some(RelayFrame::Hello { key, stream, epoch, remote, coming }) => return Some(Hello { key, stream, epoch, remote, coming }),
             Some(_) => return None,
             None if socket.read_buf(input).await.ok()? == 0 => return None,
             None => {}
@@ -215,7 +219,7 @@ async fn hello(socket: &mut PeerStream, input: &mut BytesMut) -> Option<Hello> {
 /// The publication, or what the other shard is told instead.
 async fn admit(shard: &Shard, hello: &Hello) -> Result<Publication, RelayFrame> {
     catch_up(shard, hello).await?;
-    let admission = shard.admit(&hello.key, &hello.remote).map_err(|refusal| {
+    let admission = shard.admit(&hello.key, &hello.remote, hello.coming).map_err(|refusal| {
         shard.metrics().refuse(refusal.reason());
         RelayFrame::Refused { reason: refusal.to_string() }
     })?;

@@ -4,6 +4,7 @@ use crate::memory::{Full, Memory};
 use crate::metrics::{Metrics, RefusedReason};
 use crate::routes::{Route, RouteTable, Seat};
 use crate::stream::{Closing, Limits, Occupied, Publication, Run, Shared};
+use lectern_contract::relay::Coming;
 use lectern_contract::report::{IngestRun, Orphan, Role};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName};
 use lectern_podkit::Task;
@@ -57,7 +58,7 @@ impl From<Occupied> for Refusal {
     fn from(occupied: Occupied) -> Self {
         match occupied {
             Occupied::Closed(closing) => Self::Closed(closing),
-            by_another @ Occupied::ByAnother => Self::Occupied(by_another),
+            other @ (Occupied::ByAnother | Occupied::ByNewer) => Self::Occupied(other),
         }
     }
 }
@@ -142,7 +143,7 @@ impl Shard {
     ///
     /// # Errors
     /// The reason that the publisher is told.
-    pub fn admit(&self, key: &KeyHash, remote: &str) -> Result<Admission, Refusal> {
+    pub fn admit(&self, key: &KeyHash, remote: &str, coming: Coming) -> Result<Admission, Refusal> {
         let (route, seat) = self.routes.borrow().by_key(key).map(|(route, seat)| (route.clone(), seat)).ok_or(Refusal::UnknownKey)?;
         if route.camera.is_some() {
             return Err(Refusal::Camera);
@@ -154,7 +155,7 @@ impl Shard {
             return Ok(Admission::Elsewhere(route));
         }
         self.shared.memory.admit()?;
-        Ok(Admission::Here(self.run_of(&route).publish(seat, remote.to_owned())?))
+        Ok(Admission::Here(self.run_of(&route).publish(seat, remote.to_owned(), coming)?))
     }
 
     /// Lets the puller of a route's camera publish; `host` is the camera's, for people.
@@ -162,7 +163,7 @@ impl Shard {
     /// # Errors
     /// The reason, if the run is closed.
     pub fn pull(&self, route: &Route, host: &str) -> Result<Publication, Occupied> {
-        self.run_of(route).publish(Seat::Primary, host.to_owned())
+        self.run_of(route).publish(Seat::Primary, host.to_owned(), Coming::New)
     }
 
     /// Says why nobody publishes a run, where this shard owns it and nobody does: `the camera refuses the password`.

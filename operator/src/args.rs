@@ -1,12 +1,17 @@
 //! The operator's settings.
 
 use lectern_podkit::telemetry::TelemetryArgs;
+use lectern_podkit::tls::PeerRole;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Lectern's operator.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(version, about)]
 pub struct Args {
+    /// Something else than to operate.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
@@ -19,10 +24,13 @@ pub struct Args {
     /// Where pods report to; served by the leader only.
     #[arg(long, env = "LECTERN_REPORT_LISTEN", default_value = "0.0.0.0:7100")]
     pub report_listen: SocketAddr,
+    /// Where the operator's own certificate lies while it runs: a folder that nobody else writes.
+    #[arg(long, env = "LECTERN_OPERATOR_TLS_DIR", default_value = "/tmp/lectern-operator-tls")]
+    pub tls_dir: PathBuf,
     /// Health and metrics.
     #[arg(long, env = "LECTERN_HEALTH_LISTEN", default_value = "0.0.0.0:9090")]
     pub health_listen: SocketAddr,
-    /// How pods reach `report_listen`; `http://lectern-operator.{namespace}.svc:7100` unless given.
+    /// How pods reach `report_listen`; `https://lectern-operator.{namespace}.svc:7100` unless given.
     #[arg(long, env = "LECTERN_OPERATOR_URL")]
     pub operator_url: Option<String>,
     /// The Secret that the gateway's certificate is kept in. Without it none is issued.
@@ -33,12 +41,30 @@ pub struct Args {
     pub gateway_dns_names: Vec<String>,
 }
 
+/// What else the program can do.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Moves the jobs of a dead-letter queue back to their queue: `kubectl exec deploy/lectern-operator -- /usr/local/bin/lectern-operator redrive`.
+    Redrive(crate::redrive::RedriveArgs),
+}
+
 impl Args {
     /// How pods reach the report endpoint.
     pub fn operator_url(&self) -> String {
         self.operator_url
             .clone()
-            .unwrap_or_else(|| format!("http://{}.{}.svc:{}", crate::MANAGER, self.pod_namespace, self.report_listen.port()))
+            .unwrap_or_else(|| format!("https://{}.{}.svc:{}", crate::MANAGER, self.pod_namespace, self.report_listen.port()))
+    }
+
+    /// The certificate that the operator shows the pods which report.
+    pub fn certificate(&self) -> crate::trust::Wanted {
+        crate::trust::Wanted {
+            namespace: self.pod_namespace.clone(),
+            secret: format!("{}-tls", crate::MANAGER),
+            dns_names: vec![PeerRole::Operator.dns_name("")],
+            usage: crate::trust::Usage::Peer,
+            owner: None,
+        }
     }
 
     /// The certificate that the gateway needs, if it is ours to issue.

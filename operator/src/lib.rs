@@ -43,6 +43,7 @@ pub mod leader;
 pub mod metrics;
 pub mod placement;
 pub mod pool;
+pub mod redrive;
 pub mod reports;
 pub mod routes;
 pub mod stores;

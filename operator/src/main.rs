@@ -2,12 +2,13 @@
 
 use clap::Parser;
 use kube::Client;
-use lectern_operator::args::Args;
+use lectern_operator::args::{Args, Command};
 use lectern_operator::leader::{self, Identity};
 use lectern_operator::metrics::Metrics;
 use lectern_operator::reports::{self, Reports};
-use lectern_operator::{controllers, trust};
+use lectern_operator::{controllers, redrive, trust};
 use lectern_podkit::health::{self, Readiness};
+use lectern_podkit::tls::PeerTls;
 use lectern_podkit::{CancellationToken, Tasks, shutdown, telemetry};
 use prometheus_client::registry::Registry;
 
@@ -15,6 +16,9 @@ use prometheus_client::registry::Registry;
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::init(&args.telemetry)?;
+    if let Some(Command::Redrive(what)) = args.command {
+        return Ok(redrive::run(what).await?);
+    }
     let stop = shutdown::on_signal();
     let client = Client::try_default().await?;
     let (readiness, mut registry) = (Readiness::default(), Registry::default());
@@ -50,7 +54,11 @@ async fn lead(
     }
     let mut tasks = Tasks::new(stop.clone());
     let (heard, changes) = Reports::new();
-    tasks.spawn("reports", reports::serve(args.report_listen, heard.clone(), metrics.clone(), stop.clone()));
+    let (wanted, folder) = (args.certificate(), args.tls_dir.clone());
+    trust::keep_in(&client, &wanted, &folder).await?;
+    let peers = PeerTls::load(&folder, "").await?;
+    tasks.spawn("certificate", trust::keep(client.clone(), wanted, folder, stop.clone()));
+    tasks.spawn("reports", reports::serve(args.report_listen, peers, heard.clone(), metrics.clone(), stop.clone()));
     if let Some(wanted) = args.gateway_certificate() {
         tasks.spawn("trust", trust::run(client.clone(), wanted, stop));
     }

@@ -1,5 +1,6 @@
 //! What the operator counts. Labels come from closed sets only.
 
+use lectern_cloud::Depth;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,6 +14,14 @@ pub struct Metrics {
     reconciles: Family<Reconcile, Counter>,
     streams: Family<Phase, Gauge>,
     reports: Family<Taken, Counter>,
+    jobs: Family<Jobs, Gauge>,
+}
+
+/// Messages of a pool's queue. Pools are few, and made by administrators.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Jobs {
+    pool: String,
+    state: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,7 +47,20 @@ impl Metrics {
         registry.register("lectern_operator_reconciles", "Reconciles by kind and outcome", metrics.reconciles.clone());
         registry.register("lectern_operator_streams", "LiveStreams by phase", metrics.streams.clone());
         registry.register("lectern_operator_reports", "Reports of pods, taken or refused", metrics.reports.clone());
+        registry.register(
+            "lectern_operator_jobs",
+            "Messages in the pools' queues, as of the last look: waiting, in flight, delayed, dead",
+            metrics.jobs.clone(),
+        );
         metrics
+    }
+
+    /// Says what is in a pool's queue and in its dead-letter queue.
+    pub fn jobs(&self, pool: &str, depth: Depth, dead: Depth) {
+        let states = [("waiting", depth.waiting), ("in_flight", depth.in_flight), ("delayed", depth.delayed), ("dead", dead.all())];
+        for (state, count) in states {
+            self.jobs.get_or_create(&Jobs { pool: pool.to_owned(), state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts a reconcile of `kind`, which went `outcome`: ok, conflict, timeout or error.

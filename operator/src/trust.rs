@@ -13,6 +13,7 @@ use kube::{Client, ResourceExt};
 use lectern_podkit::Task;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,9 @@ pub enum TrustError {
     /// The API server.
     #[error("the API server: {0}")]
     Kube(#[from] kube::Error),
+    /// A file could not be written.
+    #[error("the certificate could not be written: {0}")]
+    Files(#[from] std::io::Error),
     /// Key or certificate could not be made.
     #[error("the certificate could not be made: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -97,6 +101,40 @@ pub fn run(client: Client, wanted: Wanted, stop: CancellationToken) -> Task<std:
                 return Ok(());
             }
         }
+    })
+}
+
+/// Has the certificate, its key and the CA's in `folder`, where this process reads them, now and (the task) until `stop`.
+///
+/// # Errors
+/// It cannot be made, or not be written; trying again may help.
+pub async fn keep_in(client: &Client, wanted: &Wanted, folder: &Path) -> Result<(), TrustError> {
+    ensure(client, wanted, Timestamp::now()).await?;
+    let secret = Api::<Secret>::namespaced(client.clone(), &wanted.namespace).get(&wanted.secret).await?;
+    tokio::fs::create_dir_all(folder).await?;
+    for file in ["tls.key", "tls.crt", "ca.crt"] {
+        // Each whole; a pair that does not fit for a moment is tried again by who reads it.
+        let (new, path) = (folder.join(format!("{file}.new")), folder.join(file));
+        tokio::fs::write(&new, text(&secret, file).unwrap_or_default()).await?;
+        tokio::fs::rename(&new, &path).await?;
+    }
+    Ok(())
+}
+
+/// Keeps the certificate in `folder` fresh until `stop`.
+pub fn keep(client: Client, wanted: Wanted, folder: PathBuf, stop: CancellationToken) -> Task<std::convert::Infallible> {
+    Box::pin(async move {
+        let mut pause = LOOK;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            pause = match keep_in(&client, &wanted, &folder).await {
+                Ok(()) => LOOK,
+                Err(error) => {
+                    tracing::warn!(%error, secret = wanted.secret, "the operator's certificate is not up to date; trying on");
+                    RETRY
+                }
+            };
+        }
+        Ok(())
     })
 }
 

@@ -15,7 +15,8 @@ pub struct PodArgs {
     /// The StreamPool that the pod belongs to.
     #[arg(long, env = "LECTERN_POOL", default_value = "default")]
     pub pool: String,
-    /// Where reports go: `http://lectern-operator.lectern.svc:7100`. Without it none are sent.
+    /// Where reports go: `https://lectern-operator.lectern.svc:7100`, whose certificate must be the operator's; with `http` in the clear, for tests.
+    /// Without it none are sent.
     #[arg(long, env = "LECTERN_OPERATOR_URL")]
     pub operator_url: Option<String>,
 }

@@ -1,14 +1,22 @@
 //! Pushes a pod's reports to the operator: one a second, and at once when something changed.
 
+use crate::tls::{PeerRole, PeerTls};
 use crate::{PodArgs, Task};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
 use lectern_contract::job::LiveJob;
 use lectern_contract::report::{Answer, PATH, Report, Role};
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 /// How often a report is sent when nothing changes. The operator takes three missed ones for a dead pod.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -19,23 +27,44 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// Jobs that the operator gives a pod in its answers, as often as it repeats them.
 pub type Jobs = mpsc::UnboundedSender<LiveJob>;
 
-/// Sends what `collect` returns until `stop`; `changed` sends it at once. Jobs that are answered go to `jobs`, where the pod takes any. An
-/// operator that is away costs nothing but a log line when it goes and one when it returns.
+/// Why a report was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no answer within {} s", EVERY.as_secs())]
+    Late(#[from] tokio::time::error::Elapsed),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("it answers {0}")]
+    Status(StatusCode),
+    #[error("it answers what nobody understands: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// Where the operator is.
+struct Operator {
+    /// `host:port`.
+    address: String,
+    peers: PeerTls,
+    kept: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// Sends what `collect` returns until `stop`; `changed` sends it at once. The operator is met as one of `peers`. Jobs that are answered go to
+/// `jobs`, where the pod takes any. An operator that is away costs nothing but a log line when it goes and one when it returns.
 pub fn run(
     pod: PodArgs,
+    peers: PeerTls,
     collect: Box<dyn Fn() -> Role + Send>,
     changed: Arc<Notify>,
     jobs: Option<Jobs>,
     stop: CancellationToken,
 ) -> Task<Infallible> {
     Box::pin(async move {
-        let Some(base) = pod.operator_url.clone() else {
+        let Some(mut operator) = pod.operator_url.as_deref().and_then(|url| Operator::at(url, peers)) else {
             stop.cancelled().await;
             return Ok(());
         };
-        let url = format!("{}{PATH}", base.trim_end_matches('/'));
-        let connection = || reqwest::Client::builder().timeout(EVERY).connect_timeout(EVERY).build().unwrap_or_default();
-        let mut client = connection();
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reachable = true;
@@ -48,38 +77,71 @@ pub fn run(
             }
             last = Instant::now();
             let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), role: collect() };
-            let sent = match client.post(&url).json(&report).send().await.and_then(reqwest::Response::error_for_status) {
-                Ok(answer) => hear(answer, jobs.as_ref()).await,
-                Err(error) => Err(error),
-            };
-            if sent.is_err() {
+            let sent = timeout(EVERY, operator.send(&report)).await.map_err(Refused::from).flatten();
+            let address = &operator.address;
+            match (&sent, reachable) {
+                (Ok(_), false) => tracing::info!(address, "the operator takes reports again"),
+                (Err(error), true) => tracing::warn!(address, %error, "the operator takes no reports; trying on"),
+                _ => {}
+            }
+            reachable = sent.is_ok();
+            match sent {
+                // Who takes them goes only when the pod does.
+                Ok(answer) => answer.jobs.into_iter().for_each(|job| drop(jobs.as_ref().map(|jobs| jobs.send(job)))),
                 // A kept connection may lead to a stranger: one that was made before kube-proxy knew an endpoint leaves the
                 // node as it is, and whoever has the Service's address out there may even answer.
-                client = connection();
+                Err(_) => operator.kept = None,
             }
-            match (sent, reachable) {
-                (Ok(_), false) => tracing::info!(url, "the operator takes reports again"),
-                (Err(error), true) => tracing::warn!(url, %error, "the operator takes no reports; trying on"),
-                _ => {
-                    continue;
-                }
-            }
-            reachable = !reachable;
         }
     })
 }
 
-/// Passes on the jobs in an answer.
-async fn hear(answer: reqwest::Response, jobs: Option<&Jobs>) -> reqwest::Result<()> {
-    if answer.status() != reqwest::StatusCode::OK {
-        return Ok(());
+impl Operator {
+    /// `None`, and a word in the log, for what is no URL of one.
+    fn at(url: &str, peers: PeerTls) -> Option<Self> {
+        let parsed = Url::parse(url).ok();
+        let found = parsed.as_ref().and_then(|url| Some((url.scheme(), url.host_str()?, url.port_or_known_default()?)));
+        let peers = match found {
+            Some(("https", ..)) => peers,
+            Some(("http", ..)) => PeerTls::plain(),
+            _ => {
+                tracing::error!(url, "no reports are sent: that is no URL of an operator");
+                return None;
+            }
+        };
+        let (_, host, port) = found?;
+        Some(Self { address: format!("{host}:{port}"), peers, kept: None })
     }
-    let answer: Answer = answer.json().await?;
-    for job in answer.jobs {
-        // Who takes them goes only when the pod does.
-        let _ = jobs.map(|jobs| jobs.send(job));
+
+    async fn send(&mut self, report: &Report) -> Result<Answer, Refused> {
+        let mut sender = match self.kept.take().filter(|kept| !kept.is_closed()) {
+            Some(kept) => kept,
+            None => {
+                let stream = self.peers.connect(&self.address, PeerRole::Operator).await?;
+                let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+                tokio::spawn(connection); // ends with its sender
+                sender
+            }
+        };
+        sender.ready().await?;
+        let body = Bytes::from(serde_json::to_vec(report)?);
+        let request = Request::post(PATH).header(header::HOST, &self.address).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Full::new(body)).map_err(io::Error::other)?;
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        match status {
+            StatusCode::OK => {
+                self.kept = Some(sender);
+                Ok(serde_json::from_slice(&body)?)
+            }
+            StatusCode::NO_CONTENT => {
+                self.kept = Some(sender);
+                Ok(Answer::default())
+            }
+            other => Err(Refused::Status(other)),
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -106,7 +168,7 @@ mod tests {
         };
         let collect = Box::new(|| Role::Ingest { runs: Vec::new(), draining: false, orphans: Vec::new() });
         let stop = CancellationToken::new();
-        let reports = tokio::spawn(run(pod, collect, Arc::default(), None, stop.clone()));
+        let reports = tokio::spawn(run(pod, PeerTls::plain(), collect, Arc::default(), None, stop.clone()));
 
         let (mut stranger, _) = listener.accept().await.unwrap();
         assert!(asks(&mut stranger).await);

@@ -14,6 +14,7 @@ use super::{Context, SETUP};
 use crate::gate::Pass;
 use crate::metrics::RefusedReason;
 use crate::stream::PublishError;
+use lectern_contract::relay::Coming;
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
@@ -76,7 +77,7 @@ async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &C
             if let Some(end) = end {
                 return (Some(link), end);
             }
-            sink = match Box::pin(open(&link, &key, context)).await {
+            sink = match Box::pin(open(&link, &key, Coming::Back, context)).await {
                 Ok(sink) => sink,
                 Err(end) => return (Some(link), end),
             };
@@ -89,13 +90,13 @@ async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &C
 /// Waits for a publish command and accepts it.
 async fn set_up(link: &mut Link, deadline: Instant, context: &Context) -> Result<(String, Sink), End> {
     let key = link.publish_requested(deadline).await?;
-    let sink = open(link, &key, context).await?;
+    let sink = open(link, &key, Coming::New, context).await?;
     link.accept_publish()?;
     Ok((key, sink))
 }
 
-async fn open(link: &Link, key: &str, context: &Context) -> Result<Sink, End> {
-    Ok(Sink::open(&context.shard, &context.owners, key, &link.remote().to_string()).await?)
+async fn open(link: &Link, key: &str, coming: Coming, context: &Context) -> Result<Sink, End> {
+    Ok(Sink::open(&context.shard, &context.owners, key, &link.remote().to_string(), coming).await?)
 }
 
 /// Writes down how a connection ended.

@@ -5,6 +5,7 @@ use crate::relay::{Forward, Owners, RelayError};
 use crate::shard::{Admission, OrphanNotice, Refusal, Shard};
 use crate::stream::Publication;
 use lectern_contract::KeyHash;
+use lectern_contract::relay::Coming;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -54,17 +55,17 @@ impl SinkError {
 impl Sink {
     /// Opens the way for the publisher with this key; `remote` is its address. Where the stream's owner cannot be reached,
     /// the operator is told of the orphan, and the publisher waits for its new owner, most likely this shard.
-    pub(super) async fn open(shard: &Arc<Shard>, owners: &Owners, key: &str, remote: &str) -> Result<Self, SinkError> {
-        let (key, until) = (KeyHash::of(key), Instant::now() + ADOPTED_WITHIN);
+    pub(super) async fn open(shard: &Arc<Shard>, owners: &Owners, key: &str, remote: &str, coming: Coming) -> Result<Self, SinkError> {
+        let (key, mut coming, until) = (KeyHash::of(key), coming, Instant::now() + ADOPTED_WITHIN);
         let mut routes = shard.routes();
         let mut notice: Option<OrphanNotice> = None;
         loop {
             routes.borrow_and_update();
-            let route = match shard.admit(&key, remote)? {
+            let route = match shard.admit(&key, remote, coming)? {
                 Admission::Here(publication) => return Ok(Self::Here(Box::new(publication))),
                 Admission::Elsewhere(route) => route,
             };
-            match Forward::open(owners, &route, &key, remote).await {
+            match Forward::open(owners, &route, &key, (remote, coming)).await {
                 Ok(forward) => {
                     tracing::info!(remote, stream = %route.stream, owner = %route.shard, "a publisher is handed on");
                     let counted = Counted::up(&shard.metrics().relayed);
@@ -72,6 +73,7 @@ impl Sink {
                 }
                 Err(error) if !error.is_passing() || Instant::now() >= until => return Err(error.into()),
                 Err(error) => {
+                    coming = Coming::Back; // who comes from here on is newer than who waits here
                     if notice.is_none() {
                         tracing::warn!(remote, stream = %route.stream, %error, "a stream's owner does not take its publisher; waiting for another owner");
                         notice = Some(shard.orphan(&route));

@@ -18,6 +18,7 @@ use crate::routes::{Route, Seat};
 use bitrate::Bitrate;
 use history::{Configs, History};
 use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
+use lectern_contract::relay::Coming;
 use lectern_contract::report::{IngestRun, Publisher, Recording};
 use lectern_contract::{Epoch, RunId, ShardName, StreamRef, Ticks, WallMillis};
 use lectern_crds::Takeover;
@@ -142,6 +143,9 @@ pub enum Occupied {
     /// Another publisher is there, and the stream's takeover says that the first one wins.
     #[error("another publisher has this key in use, and spec.reconnect.takeover is FirstWins: it has to leave first")]
     ByAnother,
+    /// Another publisher came while this one's way to its stream was lost.
+    #[error("another publisher took over")]
+    ByNewer,
 }
 
 impl From<Closing> for Occupied {
@@ -197,12 +201,12 @@ impl Run {
         self.lock().takeover = takeover;
     }
 
-    /// Seats a publisher: `remote` is its address, for people. Whoever had the seat before is told
+    /// Seats a publisher: `remote` is its address, for people, and the same for as long as its connection lasts. Whoever had the seat before is told
     /// [`Closing::TakenOver`], or wins, as the stream says; beside a publisher with the other key it stands by.
     ///
     /// # Errors
     /// [`Occupied`].
-    pub fn publish(self: &Arc<Self>, seat: Seat, remote: String) -> Result<Publication, Occupied> {
+    pub fn publish(self: &Arc<Self>, seat: Seat, remote: String, coming: Coming) -> Result<Publication, Occupied> {
         let mut state = self.lock();
         if let Some(closing) = &state.closed {
             return Err(closing.clone().into());
@@ -210,8 +214,12 @@ impl Run {
         state.publishers_seen += 1;
         let (number, takeover, now) = (state.publishers_seen, state.takeover, self.clock.now());
         let (closing, told) = watch::channel(None);
-        let live = Live { number, seat, remote: remote.clone(), closing, video: None, audio: None, keyframe_seen: false, last_media: now };
-        let arrival = state.seats.seat(live, takeover).map_err(|_| Occupied::ByAnother)?;
+        let live =
+            Live { number, seat, remote: remote.clone(), coming, closing, video: None, audio: None, keyframe_seen: false, last_media: now };
+        let arrival = state.seats.seat(live, takeover).map_err(|live| match live.coming {
+            Coming::New => Occupied::ByAnother,
+            Coming::Back => Occupied::ByNewer,
+        })?;
         tracing::info!(run = %self.id, stream = %self.stream, remote, ?seat, ?arrival, "a publisher came");
         match arrival {
             Arrival::Heard => state.timeline.reconnected(now),

@@ -9,6 +9,7 @@ use crate::routes::Seat;
 use bytes::Bytes;
 use lectern_contract::Ticks;
 use lectern_contract::feed::{Codec, Track};
+use lectern_contract::relay::Coming;
 use lectern_crds::Takeover;
 use tokio::sync::watch;
 
@@ -21,6 +22,7 @@ pub(super) struct Live {
     pub(super) number: u64,
     pub(super) seat: Seat,
     pub(super) remote: String,
+    pub(super) coming: Coming,
     pub(super) closing: watch::Sender<Option<Closing>>,
     pub(super) video: Option<(Codec, Bytes, VideoSeen)>,
     pub(super) audio: Option<(Codec, Bytes, String)>,
@@ -111,14 +113,17 @@ impl Seats {
     /// Seats a newcomer.
     ///
     /// # Errors
-    /// The newcomer, where its seat is taken and the first one wins.
+    /// The newcomer, where its seat is taken and the first one wins, or the one there is newer.
     pub(super) fn seat(&mut self, newcomer: Live, takeover: Takeover) -> Result<Arrival, Box<Live>> {
         let place = match &self.heard {
             None => &mut self.heard,
             Some(heard) if heard.seat == newcomer.seat => &mut self.heard,
             Some(_) => &mut self.standby,
         };
-        if place.is_some() && takeover == Takeover::FirstWins {
+        if let Some(there) = place
+            && there.remote != newcomer.remote // the same connection, whose old way is not known to be lost yet, is no other publisher
+            && (takeover == Takeover::FirstWins || newcomer.coming == Coming::Back)
+        {
             return Err(Box::new(newcomer));
         }
         let number = newcomer.number;
@@ -187,7 +192,7 @@ mod tests {
     fn live(number: u64, seat: Seat) -> Live {
         let (closing, _) = watch::channel(None);
         let remote = format!("192.0.2.{number}:1");
-        Live { number, seat, remote, closing, video: None, audio: None, keyframe_seen: false, last_media: Ticks(0) }
+        Live { number, seat, remote, coming: Coming::New, closing, video: None, audio: None, keyframe_seen: false, last_media: Ticks(0) }
     }
 
     fn heard(seats: &Seats) -> Option<u64> {
@@ -204,6 +209,18 @@ mod tests {
         assert_eq!(seats.seat(live(3, Seat::Primary), Takeover::NewestWins).unwrap(), Arrival::TookOver);
         assert_eq!((heard(&seats), told.borrow().clone()), (Some(3), Some(Closing::TakenOver)));
         assert_eq!(seats.leave(1, "it was told to go"), Departure::Nothing);
+    }
+
+    /// Held while its owner was away, perhaps hung up since: it must not drive out who came in its place.
+    #[test]
+    fn who_comes_back_does_not_take_over_from_who_came_meanwhile() {
+        let back = |number| Live { coming: Coming::Back, ..live(number, Seat::Primary) };
+        let mut seats = Seats::default();
+        assert_eq!(seats.seat(back(1), Takeover::NewestWins).unwrap(), Arrival::Heard);
+        assert_eq!(seats.seat(Live { number: 2, ..back(1) }, Takeover::FirstWins).unwrap(), Arrival::TookOver, "it is the same one");
+        assert_eq!(seats.seat(live(3, Seat::Primary), Takeover::NewestWins).unwrap(), Arrival::TookOver);
+        assert!(seats.seat(back(1), Takeover::NewestWins).is_err());
+        assert_eq!(heard(&seats), Some(3));
     }
 
     #[test]

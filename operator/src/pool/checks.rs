@@ -22,6 +22,8 @@ pub struct Cloud {
     pub queue: Result<String, CloudError>,
     /// The bucket is there, and calls the manifest function if there is one.
     pub bucket: Result<(), CloudError>,
+    /// Jobs that were given up and wait for a person.
+    pub dead: u64,
 }
 
 impl Cloud {
@@ -53,7 +55,8 @@ impl Checks {
         }
         // Side by side: one that does not answer must not hold up the other.
         let (queue, bucket) = tokio::join!(queue(pool, ctx), bucket(pool, ctx));
-        let cloud = Cloud { queue, bucket };
+        let dead = if queue.is_ok() { count(pool, ctx).await } else { 0 };
+        let cloud = Cloud { queue, bucket, dead };
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = match cloud.is_well() {
             true => 0,
@@ -90,6 +93,20 @@ async fn queue(pool: &StreamPool, ctx: &Context) -> Result<String, CloudError> {
     let spec = &pool.spec.queue;
     let queue = ctx.clouds.queue(&pool.spec).await;
     within(CALL, &format!("queue {}", spec.name), queue.ensure(spec.create)).await
+}
+
+/// Tells the metrics what is in the queue; how many dead letters there are. A queue that somebody else has made may have none, and one that does not
+/// tell does its work all the same.
+async fn count(pool: &StreamPool, ctx: &Context) -> u64 {
+    let queue = ctx.clouds.queue(&pool.spec).await;
+    let dead = queue.dead();
+    let what = format!("queue {}", pool.spec.queue.name);
+    let (depth, dead) = tokio::join!(within(CALL, &what, queue.depth()), within(CALL, &what, dead.depth()));
+    let dead = dead.unwrap_or_default();
+    if let Ok(depth) = depth {
+        ctx.metrics.jobs(&pool.name_any(), depth, dead);
+    }
+    dead.all()
 }
 
 async fn bucket(pool: &StreamPool, ctx: &Context) -> Result<(), CloudError> {

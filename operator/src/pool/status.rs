@@ -48,7 +48,11 @@ fn claims(old: &[Condition], seen: &Seen, transcoders: usize, cloud: &Cloud) -> 
         Ok(()) => Claim { kind: READY, truth: Truth::True, reason: "Ready", message: String::new() },
         Err((reason, message)) => Claim { kind: READY, truth: Truth::False, reason, message: message.to_owned() },
     };
-    [of_cloud(QUEUE_READY, old, cloud.queue.as_ref().err()), of_cloud(BUCKET_READY, old, cloud.bucket.as_ref().err()), ready]
+    let mut queue = of_cloud(QUEUE_READY, old, cloud.queue.as_ref().err());
+    if queue.truth == Truth::True && cloud.dead > 0 {
+        queue.message = format!("{} jobs were given up; look at them with `lectern-operator redrive --list`", cloud.dead);
+    }
+    [queue, of_cloud(BUCKET_READY, old, cloud.bucket.as_ref().err()), ready]
 }
 
 /// A failure's first words stay while its kind is the same: each has a request id of its own, and every change of a status
@@ -91,7 +95,7 @@ mod tests {
     use super::*;
 
     fn well() -> Cloud {
-        Cloud { queue: Ok("http://queue".into()), bucket: Ok(()) }
+        Cloud { queue: Ok("http://queue".into()), bucket: Ok(()), dead: 0 }
     }
 
     fn unreachable(request: u32) -> CloudError {
@@ -110,6 +114,12 @@ mod tests {
         assert_eq!(claims(&[], &running(), 0, &well())[2].reason, "NoTranscoderReady");
         assert_eq!(claims(&[], &Seen { origins: 0, ..running() }, 1, &well())[2].reason, "NoOriginReady");
         assert_eq!(claims(&[], &Seen { shards: 0, ..running() }, 1, &well())[2].reason, "NoShardReady");
+    }
+
+    #[test]
+    fn dead_letters_are_told_of() {
+        let queue = &claims(&[], &running(), 1, &Cloud { dead: 3, ..well() })[0];
+        assert!(queue.truth == Truth::True && queue.message.starts_with("3 jobs were given up"), "{queue:?}");
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! What the pods said last: the store behind `POST /v1/reports`, and which streams a report gives reason to look at.
 
+mod listen;
 mod said;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router, routing::post};
 use lectern_contract::cost::Needs;
 use lectern_contract::job::LiveJob;
-use lectern_contract::report::{Answer, IngestRun, PATH, Report, TranscoderRun, TranscoderState};
+use lectern_contract::report::{Answer, IngestRun, PATH, Report, Role, TranscoderRun, TranscoderState};
 use lectern_contract::{Epoch, Ladder, RunId, ShardName, StreamRef};
 use lectern_podkit::Task;
+use lectern_podkit::tls::{PeerRole, PeerTls};
+use listen::{Listener, Reporter};
 use said::{Heard, Ingest, Said, changes, weight};
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -255,9 +258,15 @@ pub fn is_working(state: &TranscoderState) -> bool {
 }
 
 /// Serves the report endpoint, and sweeps silent pods twice a second, until `stop`.
-pub fn serve(address: SocketAddr, reports: Arc<Reports>, metrics: Metrics, stop: CancellationToken) -> Task<std::io::Error> {
+pub fn serve(
+    address: SocketAddr,
+    peers: PeerTls,
+    reports: Arc<Reports>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Task<std::io::Error> {
     Box::pin(async move {
-        let listener = tokio::net::TcpListener::bind(address).await?;
+        let listener = Listener::bind(address, peers).await?;
         let router = Router::new().route(PATH, post(take)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state((reports.clone(), metrics));
         let sweeping = async {
             loop {
@@ -267,15 +276,28 @@ pub fn serve(address: SocketAddr, reports: Arc<Reports>, metrics: Metrics, stop:
         };
         // Not gracefully: pods keep their connections open and would hold the old leader up; a cut report is sent again.
         tokio::select! {
-            served = axum::serve(listener, router) => served,
+            served = axum::serve(listener, router.into_make_service_with_connect_info::<Reporter>()) => served,
             () = sweeping => Ok(()),
             () = stop.cancelled() => Ok(()),
         }
     })
 }
 
-async fn take(State((reports, metrics)): State<(Arc<Reports>, Metrics)>, Json(report): Json<Report>) -> Response {
+async fn take(
+    State((reports, metrics)): State<(Arc<Reports>, Metrics)>,
+    ConnectInfo(reporter): ConnectInfo<Reporter>,
+    Json(report): Json<Report>,
+) -> Response {
     let (pod, now) = (report.pod.clone(), Instant::now());
+    let role = match report.role {
+        Role::Ingest { .. } => PeerRole::Ingest,
+        Role::Transcoder { .. } => PeerRole::Transcoder,
+    };
+    if !reporter.is(role, &report.pool) {
+        metrics.report(false);
+        tracing::warn!(pod, pool = report.pool, ?role, "a report in the name of somebody else is refused");
+        return StatusCode::FORBIDDEN.into_response();
+    }
     let taken = reports.take(report, now);
     metrics.report(taken);
     if !taken {
@@ -289,7 +311,7 @@ async fn take(State((reports, metrics)): State<(Arc<Reports>, Metrics)>, Json(re
 mod tests {
     use super::*;
     use lectern_contract::cost::{Budget, Class};
-    use lectern_contract::report::{Orphan, Publisher, Recording, Role};
+    use lectern_contract::report::{Orphan, Publisher, Recording};
     use lectern_contract::{SegmentNumber, Ticks};
 
     fn stream() -> StreamRef {

@@ -10,7 +10,7 @@ mod peer;
 mod server;
 
 pub use identity::Identity;
-pub use peer::{PeerRefused, PeerStream, PeerTls, PeerTlsArgs};
+pub use peer::{PeerProof, PeerRefused, PeerStream, PeerTls, PeerTlsArgs};
 pub use server::ServerTls;
 
 use rustls::pki_types::{InvalidDnsNameError, ServerName};

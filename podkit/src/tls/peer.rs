@@ -4,6 +4,7 @@ use super::follow::Followed;
 use super::{Identity, PeerRole, TlsError};
 use crate::health::Readiness;
 use rustls::client::verify_server_name;
+use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
@@ -121,6 +122,18 @@ impl PeerTls {
         Err(refused)
     }
 
+    /// Lets in whoever shows a certificate of the CA, and what it says: for who serves all pools, and learns only then whom it serves.
+    ///
+    /// # Errors
+    /// [`PeerRefused::Handshake`].
+    pub async fn accept_any(&self, socket: TcpStream) -> Result<(PeerStream, PeerProof), PeerRefused> {
+        let Some(configs) = &self.configs else { return Ok((PeerStream::Plain(socket), PeerProof(None))) };
+        let stream = TlsAcceptor::from(configs.now().server.clone()).accept(socket).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let leaf = shown.ok_or(PeerRefused::Role(rustls::Error::NoCertificatesPresented))?.clone().into_owned();
+        Ok((PeerStream::Tls(Box::new(stream.into())), PeerProof(Some(leaf))))
+    }
+
     /// Connects to `address` (`host:port`), where a `server` of this pool must be. It has no time limit of its own.
     ///
     /// # Errors
@@ -142,6 +155,19 @@ impl PeerTls {
             Some(configs) => configs.renewed().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+/// The certificate that a peer has shown; none without TLS, where everybody is believed.
+#[derive(Debug, Clone)]
+pub struct PeerProof(Option<CertificateDer<'static>>);
+
+impl PeerProof {
+    /// Whether it is for a pod of this role in this pool.
+    pub fn is(&self, role: PeerRole, pool: &str) -> bool {
+        let Some(leaf) = &self.0 else { return true };
+        let (Ok(parsed), Ok(expected)) = (ParsedCertificate::try_from(leaf), role.server_name(pool)) else { return false };
+        verify_server_name(&parsed, &expected).is_ok()
     }
 }
 

@@ -16,6 +16,7 @@ use lectern_podkit::telemetry::TelemetryArgs;
 use lectern_podkit::tls::PeerTlsArgs;
 use lectern_podkit::{PodArgs, Tasks, report};
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use slot::Slots;
 use std::net::SocketAddr;
@@ -104,6 +105,8 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         registry.register("slots", "Jobs that the pod can do at a time", constant(args.slots.into()));
         let taken = Gauge::<i64>::default();
         registry.register("taken_pixels", "Pixels a second of H.264 that the jobs under way cost", taken.clone());
+        let ages = Histogram::new(exponential_buckets(0.05, 2.0, 14));
+        registry.register("job_age_seconds", "How old jobs are when they are taken off the queue", ages.clone());
         if let Some(pixels) = budget.pixels {
             let budget = constant(i64::try_from(pixels.0).unwrap_or(i64::MAX));
             registry.register("budget_pixels", "Pixels a second of H.264 that the pod has for jobs", budget);
@@ -111,9 +114,9 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         let mut tasks = Tasks::new(stop.clone());
         tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
         // Children read it themselves; a pod that has none yet takes no jobs.
-        if stop.run_until_cancelled(args.peer_tls.when_there(&args.pod.pool, &readiness)).await.is_none() {
+        let Some(peers) = stop.run_until_cancelled(args.peer_tls.when_there(&args.pod.pool, &readiness)).await else {
             return tasks.join().await;
-        }
+        };
         let slots = Slots {
             queue: queue.clone(),
             objects: Objects::connect(&bucket).await,
@@ -125,6 +128,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             peer_tls_dir: args.peer_tls.peer_tls_dir,
             board: board.clone(),
             purse: purse.clone(),
+            ages,
             numbers: AtomicU64::new(0),
             busy,
             taken,
@@ -132,7 +136,10 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         };
         let (changed, slots, free) = (board.changed(), Arc::new(slots), Arc::new(Semaphore::new(args.slots as usize)));
         let (give, given) = mpsc::unbounded_channel();
-        tasks.spawn("report", report::run(args.pod, Box::new(move || board.role(args.slots, &purse)), changed, Some(give), stop.clone()));
+        tasks.spawn(
+            "report",
+            report::run(args.pod, peers, Box::new(move || board.role(args.slots, &purse)), changed, Some(give), stop.clone()),
+        );
         tasks.spawn("jobs past the queue", receive::past_the_queue(given, slots.clone(), free.clone(), stop.clone()));
         tasks.spawn("jobs", receive::run(queue, slots, free, readiness, stop));
         tasks.join().await

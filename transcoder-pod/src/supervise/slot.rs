@@ -16,6 +16,7 @@ use lectern_contract::{Epoch, Owner};
 use lectern_podkit::PodArgs;
 use lectern_podkit::telemetry::{LogFormat, TelemetryArgs};
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -26,6 +27,10 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+/// A message can be kept hidden for 12 h in all (SQS Developer Guide, visibility timeout): before that the run moves, with a message of its own.
+const RENEWED_AFTER: Duration = Duration::from_secs(11 * 3600);
+/// How soon that is tried again.
+const RENEWED_AGAIN: Duration = Duration::from_secs(600);
 /// How long a successor may take to be found, to get ready, and to go on, before a job is let go without one.
 const SUCCESSION: Duration = Duration::from_secs(35);
 /// A child that was asked to let go has this long.
@@ -75,6 +80,8 @@ pub struct Slots {
     pub board: Board,
     /// What jobs may cost.
     pub purse: Purse,
+    /// How old jobs are when they are taken off the queue.
+    pub ages: Histogram,
     /// Children so far.
     pub numbers: AtomicU64,
     /// Jobs under way.
@@ -101,7 +108,8 @@ impl Slots {
     /// Looks at a message. A job that does not fit goes to the end of the queue: others get a chance, and deliveries are not counted against it
     /// (the tenth would be its last). A job that is there twice does no harm.
     pub async fn admit(&self, delivery: &Delivery) -> Admission {
-        let Delivery { body, receipt, received } = delivery;
+        let Delivery { body, receipt, received, age } = delivery;
+        self.ages.observe(age.as_secs_f64());
         let job: LiveJob = match serde_json::from_str(body) {
             Ok(job) => job,
             // The queue's redrive policy takes it to the dead-letter queue, where people look.
@@ -264,6 +272,7 @@ impl Slots {
         tokio::pin!(fence);
         let mut input = Some(input); // its end asks the child to let go
         let mut patience = None;
+        let mut renewal = Instant::now() + RENEWED_AFTER;
         let mut last: Option<ChildSays> = None;
         loop {
             let until = patience.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
@@ -291,6 +300,13 @@ impl Slots {
                         None => false,
                     };
                     patience = Some(Instant::now() + if called { SUCCESSION } else { Duration::ZERO });
+                }
+                () = sleep_until(renewal), if patience.is_none() => {
+                    // Should nobody have room for it, the run goes on as one whose queue is away.
+                    renewal = Instant::now() + RENEWED_AGAIN;
+                    if let Some(says) = last.as_ref().filter(|says| says.is_running() && receipt.is_some()) {
+                        self.call_successor(job, says.epoch).await;
+                    }
                 }
                 () = sleep_until(until) => match input.take() {
                     Some(_) => patience = Some(Instant::now() + LET_GO),

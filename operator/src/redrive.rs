@@ -1,0 +1,65 @@
+//! `lectern-operator redrive`: jobs that were given up, back to where they are taken.
+
+use lectern_cloud::{Delivery, Queue, QueueAt, QueueError};
+use lectern_contract::job::LiveJob;
+use std::time::Duration;
+
+/// How long nobody else gets a message that is being moved.
+const HELD: Duration = Duration::from_secs(30);
+/// How long the queue may look for one more.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where the queue is, and what to do.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RedriveArgs {
+    /// The queue whose dead letters are meant, as the StreamPool names it.
+    #[arg(long, default_value = "lectern-jobs")]
+    queue: String,
+    /// Its region.
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// Its server's URL; without it, AWS.
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// Only say what is there.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Moves every message of the dead-letter queue back, and prints a line for each: a job of a run that has ended is taken, found to be over, and
+/// deleted, so that moving too much does no harm.
+///
+/// # Errors
+/// The queue's. What was moved until then stays moved; a message may then be in both.
+pub async fn run(args: RedriveArgs) -> Result<(), QueueError> {
+    let queue = Queue::connect(&QueueAt::new(args.queue, args.region, args.endpoint)).await;
+    let dead = queue.dead();
+    let (mut moved, mut left) = (0, dead.depth().await?.all());
+    let mut seen = Vec::new();
+    while left > 0
+        && let Some(letter) = dead.receive_within(HELD, LOOK).await?
+    {
+        left -= 1;
+        println!("{}", words(&letter));
+        if args.list {
+            seen.push(letter.receipt);
+            continue;
+        }
+        queue.send(&letter.body).await?;
+        dead.delete(&letter.receipt).await?;
+        moved += 1;
+    }
+    for receipt in seen {
+        dead.extend(&receipt, Duration::ZERO).await?;
+    }
+    println!("{moved} of the messages in {} went to {}", dead.at(), queue.at());
+    Ok(())
+}
+
+/// What a message is, for people.
+fn words(letter: &Delivery) -> String {
+    match serde_json::from_str::<LiveJob>(&letter.body) {
+        Ok(job) => format!("{}, run {}, attempt {}", job.stream, job.run, job.attempt),
+        Err(error) => format!("no job ({error}): {:.200}", letter.body),
+    }
+}
