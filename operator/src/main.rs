@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::init(&args.telemetry)?;
     if let Some(Command::Redrive(what)) = args.command {
-        return Ok(redrive::run(what).await?);
+        return Ok(redrive::run(what, Client::try_default().await?).await?);
     }
     let stop = shutdown::on_signal();
     let client = Client::try_default().await?;

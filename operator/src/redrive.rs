@@ -1,7 +1,9 @@
 //! `lectern-operator redrive`: jobs that were given up, back to where they are taken.
 
+use kube::{Api, Client};
 use lectern_cloud::{Delivery, Queue, QueueAt, QueueError};
 use lectern_contract::job::LiveJob;
+use lectern_crds::StreamPool;
 use std::time::Duration;
 
 /// How long nobody else gets a message that is being moved.
@@ -9,30 +11,36 @@ const HELD: Duration = Duration::from_secs(30);
 /// How long the queue may look for one more.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Where the queue is, and what to do.
+/// Whose queue, and what to do.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RedriveArgs {
-    /// The queue whose dead letters are meant, as the StreamPool names it.
-    #[arg(long, default_value = "lectern-jobs")]
-    queue: String,
-    /// Its region.
-    #[arg(long, default_value = "us-east-1")]
-    region: String,
-    /// Its server's URL; without it, AWS.
-    #[arg(long)]
-    endpoint: Option<String>,
+    /// The StreamPool whose queue is meant.
+    #[arg(long, default_value = lectern_crds::DEFAULT_POOL)]
+    pool: String,
     /// Only say what is there.
     #[arg(long)]
     list: bool,
+}
+
+/// Why not all of it was done.
+#[derive(Debug, thiserror::Error)]
+pub enum RedriveError {
+    /// The API server.
+    #[error("the StreamPool cannot be read: {0}")]
+    Kube(#[from] kube::Error),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
 /// Moves every message of the dead-letter queue back, and prints a line for each: a job of a run that has ended is taken, found to be over, and
 /// deleted, so that moving too much does no harm.
 ///
 /// # Errors
-/// The queue's. What was moved until then stays moved; a message may then be in both.
-pub async fn run(args: RedriveArgs) -> Result<(), QueueError> {
-    let queue = Queue::connect(&QueueAt::new(args.queue, args.region, args.endpoint)).await;
+/// The API server's, and the queue's. What was moved until then stays moved; a message may then be in both.
+pub async fn run(args: RedriveArgs, client: Client) -> Result<(), RedriveError> {
+    let spec = Api::<StreamPool>::all(client).get(&args.pool).await?.spec.queue;
+    let queue = Queue::connect(&QueueAt::new(spec.name, spec.region, spec.endpoint)).await;
     let dead = queue.dead();
     let (mut moved, mut left) = (0, dead.depth().await?.all());
     let mut seen = Vec::new();

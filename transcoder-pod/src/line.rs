@@ -9,7 +9,7 @@ use lectern_contract::feed::Track;
 use lectern_contract::job::LiveJob;
 use lectern_podkit::tls::PeerTls;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Access units that may wait for the engine; at 30 pictures and 43 sound frames a second, most of a second.
 const INPUTS: usize = 64;
@@ -28,6 +28,7 @@ pub struct Line {
     feed: tokio::task::JoinHandle<FeedEnd>,
     abandoned: CancellationToken,
     stop: CancellationToken,
+    _gone: DropGuard,
 }
 
 impl Line {
@@ -66,7 +67,7 @@ impl Line {
         let asked = from.map(|from| from.since(shift).since(REORDER));
         let feed = Feed::new(job, peers, (asked, shift), inputs, status, stop.clone(), abandoned.clone());
         let feed = tokio::spawn(if given.deaf_to_pictures { feed.deaf_to(Track::Video) } else { feed }.run());
-        Ok(Self { outputs, engine, feed, abandoned, stop })
+        Ok(Self { outputs, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
     }
 
     /// The next output that counts; `None` once the engine has put out its last. An encoder that was cut off ends its rendition, too; the

@@ -74,7 +74,8 @@ pub fn change(pods: &[Seen], wanted: usize, slots: usize, hash: &str) -> Change 
 
     if gone.is_empty() && newer.iter().all(|pod| pod.is_ready) && alive.len() >= wanted {
         let room: usize = newer.iter().map(|pod| pod.jobs.map_or(0, |jobs| slots.saturating_sub(jobs))).sum();
-        let movable = |pod: &&Seen| pod.jobs.is_some_and(|jobs| jobs <= room) && pods.iter().all(|pod| !pod.is_going);
+        // One that is silent may be full; its jobs hear of it from itself, and move all the same.
+        let movable = |pod: &&Seen| pod.jobs.unwrap_or(slots) <= room && pods.iter().all(|pod| !pod.is_going);
         let idle = outdated.iter().find(|pod| pod.is_idle()).map(|pod| victim(pod, "its spec is outdated"));
         let busy = || outdated.iter().copied().find(movable).map(|pod| victim(pod, "its spec is outdated, and its jobs have where to go"));
         delete.extend(idle.or_else(busy));
@@ -134,6 +135,17 @@ mod tests {
         let going = Seen { is_going: true, ..a.clone() };
         let left = [going, b.clone(), pod("c", "new", true, Some(0))];
         assert_eq!(change(&left, 2, 2, "new"), Change { create: 1, delete: vec![] }, "one after the other");
+    }
+
+    /// As one that an older operator has made, and told to report where nobody listens any more.
+    #[test]
+    fn an_outdated_pod_that_does_not_report_goes_once_there_is_room_for_all_it_may_have() {
+        let silent = || [pod("a", "old", true, None), pod("b", "new", true, Some(1))];
+        assert_eq!(change(&silent(), 2, 2, "new"), Change { create: 1, delete: vec![] });
+        let [a, b] = silent();
+        assert_eq!(deleted(&change(&[a.clone(), b, pod("c", "new", true, Some(0))], 2, 2, "new")), ["a"]);
+        let nobody_has_reported_yet = [a, pod("b", "new", true, None), pod("c", "new", true, None)];
+        assert!(change(&nobody_has_reported_yet, 2, 2, "new").is_steady());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the pods said last: the store behind `POST /v1/reports`, and which streams a report gives reason to look at.
 
+mod given;
 mod listen;
 mod said;
 
@@ -7,10 +8,9 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router, routing::post};
-use lectern_contract::cost::Needs;
-use lectern_contract::job::LiveJob;
-use lectern_contract::report::{Answer, IngestRun, PATH, Report, Role, TranscoderRun, TranscoderState};
-use lectern_contract::{Epoch, Ladder, RunId, ShardName, StreamRef};
+use given::Given;
+use lectern_contract::report::{IngestRun, PATH, Report, Role, TranscoderRun, TranscoderState};
+use lectern_contract::{Epoch, RunId, ShardName, StreamRef};
 use lectern_podkit::Task;
 use lectern_podkit::tls::{PeerRole, PeerTls};
 use listen::{Listener, Reporter};
@@ -31,8 +31,6 @@ pub use said::moved_by_a_quarter;
 pub const STALE: Duration = Duration::from_secs(3);
 /// How long a silent pod's last words are kept.
 const FORGET: Duration = Duration::from_secs(300);
-/// A pod that has not taken a job by then does not get it any more: another will.
-const GIVEN_FOR: Duration = Duration::from_secs(10);
 /// The largest report that is taken: some ten thousand runs of one pod.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Pods that are remembered; reports of more are refused, so that nobody can fill the memory with made-up names.
@@ -45,14 +43,6 @@ pub struct Reports {
     /// Jobs past the queue. Locked after the pods, where both are.
     given: Mutex<Vec<Given>>,
     changed: mpsc::UnboundedSender<Change>,
-}
-
-/// A job that a pod gets in the answer to its reports.
-#[derive(Debug)]
-struct Given {
-    pod: String,
-    job: LiveJob,
-    at: Instant,
 }
 
 /// What deserves a reconcile.
@@ -191,46 +181,6 @@ impl Reports {
         }
     }
 
-    /// The pod of `pool` with the most room for a job of `ladder`; `None` where there is none, or nobody has reported lately.
-    pub fn roomiest(&self, pool: &str, ladder: &Ladder, now: Instant) -> Option<String> {
-        let (pods, given) = (self.lock(), self.given());
-        let free = |(name, heard): (&String, &Heard)| {
-            let fresh = heard.pool == pool && now.duration_since(heard.at) < STALE;
-            let transcoder = heard.said.transcoder().filter(|_| fresh)?;
-            let promised: Vec<&LiveJob> = given.iter().filter(|given| given.pod == *name).map(|given| &given.job).collect();
-            let of = |ladder: &Ladder| Needs::of(ladder, transcoder.class);
-            let taken = promised.iter().map(|job| of(&job.ladder)).fold(transcoder.taken.and(of(ladder)), Needs::and);
-            let slots = (transcoder.slots as usize).checked_sub(transcoder.working() + promised.len() + 1)?;
-            transcoder.budget.lacks(taken).is_none().then(|| (slots, name.clone()))
-        };
-        pods.iter().filter_map(free).max().map(|(_, name)| name)
-    }
-
-    /// Gives `job` to the roomiest pod of `pool`, in the answers to its next reports; which that is.
-    pub fn give(&self, pool: &str, job: &LiveJob, now: Instant) -> Option<String> {
-        let pod = self.roomiest(pool, &job.ladder, now)?;
-        let mut given = self.given();
-        given.retain(|given| given.job.run != job.run);
-        given.push(Given { pod: pod.clone(), job: job.clone(), at: now });
-        Some(pod)
-    }
-
-    /// What is to be answered to a report of `pod`: the jobs that were given to it and that it has not spoken of yet.
-    pub fn answer(&self, pod: &str, now: Instant) -> Answer {
-        let pods = self.lock();
-        let runs = pods.get(pod).and_then(|heard| heard.said.transcoder()).map(|transcoder| &transcoder.runs);
-        let mut given = self.given();
-        given.retain(|given| {
-            let known = || runs.and_then(|runs| runs.get(&given.job.run)).is_some_and(|run| run.attempt >= given.job.attempt);
-            now.duration_since(given.at) < GIVEN_FOR && !(given.pod == pod && known())
-        });
-        Answer { jobs: given.iter().filter(|given| given.pod == pod).map(|given| given.job.clone()).collect() }
-    }
-
-    fn given(&self) -> MutexGuard<'_, Vec<Given>> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The pods of a pool that reported lately.
     pub fn heard_of(&self, pool: &str, now: Instant) -> usize {
         self.lock().values().filter(|heard| heard.pool == pool && now.duration_since(heard.at) < STALE).count()
@@ -310,7 +260,7 @@ async fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lectern_contract::cost::{Budget, Class};
+    use lectern_contract::cost::{Budget, Class, Needs};
     use lectern_contract::report::{Orphan, Publisher, Recording};
     use lectern_contract::{SegmentNumber, Ticks};
 
