@@ -86,8 +86,11 @@ pub fn run(
             }
             reachable = sent.is_ok();
             match sent {
-                // Who takes them goes only when the pod does.
-                Ok(answer) => answer.jobs.into_iter().for_each(|job| drop(jobs.as_ref().map(|jobs| jobs.send(job)))),
+                Ok(answer) => {
+                    for (job, jobs) in answer.jobs.into_iter().zip(jobs.iter().cycle()) {
+                        let _ = jobs.send(job); // who takes them goes only when the pod does
+                    }
+                }
                 // A kept connection may lead to a stranger: one that was made before kube-proxy knew an endpoint leaves the
                 // node as it is, and whoever has the Service's address out there may even answer.
                 Err(_) => operator.kept = None,

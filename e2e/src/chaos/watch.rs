@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use lectern_contract::keys::RunPrefix;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -76,8 +77,8 @@ impl Seen {
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             for segment in media.segments.iter().filter(|segment| !segment.gap) {
                 let path = format!("{folder}/{}", segment.uri);
-                if !self.bodies.contains_key(&path) {
-                    self.bodies.insert(path, Sha256::digest(get(url.join(&segment.uri)?).await?).into());
+                if let Entry::Vacant(unknown) = self.bodies.entry(path) {
+                    unknown.insert(Sha256::digest(get(url.join(&segment.uri)?).await?).into());
                 }
             }
         }
