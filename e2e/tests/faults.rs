@@ -128,7 +128,7 @@ async fn a_lecture_moves_to_another_transcoder() -> Result<()> {
             transcoder(&after).context("status.live.transcoder")
         };
         lecture.annotate("lectern.video/move", "now").await?;
-        let (second, sample) = tokio::join!(goes_on(first), browser.sample(40));
+        let (second, sample) = tokio::join!(goes_on(first), browser.sample(25));
         let (second, sample) = (second?, sample?);
         assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
         ensure!(sample.stalls == 0, "the player stood still {} times while the stream moved", sample.stalls);
@@ -136,7 +136,7 @@ async fn a_lecture_moves_to_another_transcoder() -> Result<()> {
         ensure!(!left.annotations().contains_key("lectern.video/move"), "the wish is granted, and still there");
 
         lab.pods().delete(&second, &DeleteParams::default()).await.with_context(|| format!("deleting {second}"))?;
-        let (third, sample) = tokio::join!(goes_on(second.clone()), browser.sample(40));
+        let (third, sample) = tokio::join!(goes_on(second.clone()), browser.sample(25));
         let (third, sample) = (third?, sample?);
         assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
         ensure!(sample.stalls == 0, "the player stood still {} times while a pod was drained", sample.stalls);
@@ -181,7 +181,7 @@ async fn queue_away_mid_lecture() -> Result<()> {
         let (late, second, its_publisher) = begun("rhetoric").await?;
         let status = second.api().get(&second.name).await?.status.context("a status")?;
         ensure!(status.dispatch.is_some_and(|dispatch| dispatch.attempt == 1 && dispatch.at.is_some()), "the job was not dispatched once");
-        lecture.segments_go_on(&running, at, 8).await?;
+        lecture.segments_go_on(&running, at, 6).await?;
         way.cut(false);
         for (prefix, lecture, publisher) in [(running, lecture, publisher), (late, second, its_publisher)] {
             lecture.segments_go_on(&prefix, lecture.newest_segment(&prefix).await?, 2).await?;

@@ -47,16 +47,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Nothing may stand still for it.
-    pub const fn is_planned(self) -> bool {
-        matches!(self, Self::Move | Self::Drain)
-    }
-
-    /// The longest that a player may stand still, in milliseconds; `None`: no bar.
+    /// The longest that a player may show no new picture, in milliseconds; `None`: no bar.
     pub const fn longest_stall(self) -> Option<f64> {
         match self {
-            Self::Move | Self::Drain => Some(0.0),
-            Self::ChildKilled => Some(2_000.0), // a GOP
+            Self::Move | Self::Drain => Some(200.0), // some pictures late on a busy machine, and no wait for data
+            Self::ChildKilled => Some(2_000.0),      // a GOP
             Self::TranscoderLost => Some(6_000.0),
             _ => None,
         }

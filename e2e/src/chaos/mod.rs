@@ -7,7 +7,7 @@ pub use fault::Fault;
 
 use crate::judge::{self, Expected, Verdict};
 use crate::lab::{Lab, Lecture, STEP, condition, prefix_of};
-use crate::{Browser, Publisher, Sample, Shot};
+use crate::{Publisher, Sample, Shot};
 use anyhow::{Context as _, Result};
 use lectern_crds::LiveStream;
 use serde_json::json;
@@ -52,7 +52,7 @@ pub async fn suffer(lab: &Lab, fault: Fault, latency: &str) -> Result<Cost> {
     browser.playing(STEP).await?;
 
     let watch = Watch::begin(&playback.hls)?;
-    let (sample, done) = tokio::join!(watched(&mut browser), async {
+    let (sample, done) = tokio::join!(browser.sample(WATCHED), async {
         tokio::time::sleep(QUIET).await;
         fault.happens(&mut stage).await
     });
@@ -92,10 +92,6 @@ pub struct Stage<'a> {
     pub publisher: Option<Publisher>,
     /// What those before have drawn.
     pub published: Vec<Range<u32>>,
-}
-
-async fn watched(browser: &mut Browser) -> Result<Sample> {
-    browser.sample(WATCHED).await
 }
 
 /// The pod that a stream's status names.

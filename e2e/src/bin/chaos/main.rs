@@ -55,6 +55,10 @@ async fn main() -> Result<()> {
             words(|cost| cost.stall),
             words(|cost| cost.behind)
         );
+        let worst = costs.iter().map(|cost| cost.stall).fold(0.0, f64::max);
+        if let Some(bar) = fault.longest_stall().filter(|bar| worst > *bar) {
+            println!("{:<18} the player stood still for longer than {bar:.0} ms", "");
+        }
         (lost, renumbered, twice) = (lost + its_lost, renumbered + its_renumbered, twice + its_twice);
     }
     println!("result chaos latency={} lost={lost} renumbered={renumbered} twice={twice}", args.latency);
