@@ -104,7 +104,7 @@ pub fn run(client: Client, wanted: Wanted, stop: CancellationToken) -> Task<std:
     })
 }
 
-/// Has the certificate, its key and the CA's in `folder`, where this process reads them, now and (the task) until `stop`.
+/// Puts the certificate, its key and the CA's certificate into `folder`, where this process reads them.
 ///
 /// # Errors
 /// It cannot be made, or not be written; trying again may help.

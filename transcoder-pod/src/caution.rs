@@ -6,7 +6,7 @@
 use crate::child::ChildJob;
 use crate::engine::Backend;
 
-/// Crashes after which a job is as it was ordered: a moment's bad luck.
+/// The crash from which on less is done; what came before it may be a moment's bad luck.
 const PATIENCE: u32 = 3;
 /// What a card says where the lecture's pictures are not shown and the pool orders no other text.
 const NO_PICTURE: &str = "Sound only";
