@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use lectern_crds::{POOL_LABEL, StreamPool};
+use lectern_e2e::chaos::transcoder;
 use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of};
 use lectern_e2e::shards::is_ready;
@@ -152,10 +153,6 @@ async fn a_lecture_moves_to_another_transcoder() -> Result<()> {
         Ok(())
     })
     .await
-}
-
-fn transcoder(stream: &lectern_crds::LiveStream) -> Option<String> {
-    Some(stream.status.as_ref()?.live.as_ref()?.transcoder.clone()).filter(|name| !name.is_empty())
 }
 
 /// What runs goes on without the queue, for longer than its messages are hidden; what begins meanwhile gets a transcoder past it.

@@ -90,13 +90,7 @@ impl Usage {
 pub fn run(client: Client, wanted: Wanted, stop: CancellationToken) -> Task<std::convert::Infallible> {
     Box::pin(async move {
         loop {
-            let pause = match ensure(&client, &wanted, Timestamp::now()).await {
-                Ok(()) => LOOK,
-                Err(error) => {
-                    tracing::warn!(%error, secret = wanted.secret, "the gateway's certificate is not up to date; trying on");
-                    RETRY
-                }
-            };
+            let pause = pause_after(ensure(&client, &wanted, Timestamp::now()).await, &wanted);
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(());
             }
@@ -126,16 +120,21 @@ pub fn keep(client: Client, wanted: Wanted, folder: PathBuf, stop: CancellationT
     Box::pin(async move {
         let mut pause = LOOK;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            pause = match keep_in(&client, &wanted, &folder).await {
-                Ok(()) => LOOK,
-                Err(error) => {
-                    tracing::warn!(%error, secret = wanted.secret, "the operator's certificate is not up to date; trying on");
-                    RETRY
-                }
-            };
+            pause = pause_after(keep_in(&client, &wanted, &folder).await, &wanted);
         }
         Ok(())
     })
+}
+
+/// How soon to look again; a failure is logged.
+fn pause_after(looked: Result<(), TrustError>, wanted: &Wanted) -> Duration {
+    match looked {
+        Ok(()) => LOOK,
+        Err(error) => {
+            tracing::warn!(%error, secret = wanted.secret, "a certificate is not up to date; trying on");
+            RETRY
+        }
+    }
 }
 
 /// Makes what is missing or about to run out.

@@ -182,7 +182,8 @@ impl Ownership {
     }
 }
 
-async fn read(objects: &Objects, key: &str, job: &LiveJob) -> Result<Option<(Head, Etag)>, HeadError> {
+/// The head of the job's run, which is at `key`, and its version; `None` where nobody has claimed the run yet.
+pub(crate) async fn read(objects: &Objects, key: &str, job: &LiveJob) -> Result<Option<(Head, Etag)>, HeadError> {
     let Some(object) = objects.get(key).await? else { return Ok(None) };
     let malformed = |what: String| HeadError::Malformed { key: key.to_owned(), run: job.run.clone(), what };
     let head: Head = serde_json::from_slice(&object.body).map_err(|error| malformed(error.to_string()))?;

@@ -75,7 +75,8 @@ pub fn change(pods: &[Seen], wanted: usize, slots: usize, hash: &str) -> Change 
     if gone.is_empty() && newer.iter().all(|pod| pod.is_ready) && alive.len() >= wanted {
         let room: usize = newer.iter().map(|pod| pod.jobs.map_or(0, |jobs| slots.saturating_sub(jobs))).sum();
         // One that is silent may be full; its jobs hear of it from itself, and move all the same.
-        let movable = |pod: &&Seen| pod.jobs.unwrap_or(slots) <= room && pods.iter().all(|pod| !pod.is_going);
+        let nobody_is_going = pods.iter().all(|pod| !pod.is_going);
+        let movable = |pod: &&Seen| nobody_is_going && pod.jobs.unwrap_or(slots) <= room;
         let idle = outdated.iter().find(|pod| pod.is_idle()).map(|pod| victim(pod, "its spec is outdated"));
         let busy = || outdated.iter().copied().find(movable).map(|pod| victim(pod, "its spec is outdated, and its jobs have where to go"));
         delete.extend(idle.or_else(busy));

@@ -1,7 +1,7 @@
 //! Keeps a running job's message hidden, and knows when that has failed for too long.
 
 use super::{HEARTBEAT, VISIBILITY};
-use lectern_cloud::{Queue, Receipt};
+use lectern_cloud::{Queue, QueueError, Receipt};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -18,17 +18,15 @@ pub async fn beat(queue: Queue, receipt: Option<Receipt>) {
         let mut complained = false;
         loop {
             let began = Instant::now();
-            match timeout(HEARTBEAT, queue.extend(&receipt, VISIBILITY)).await {
-                Ok(Ok(())) => {
+            match in_time(HEARTBEAT, queue.extend(&receipt, VISIBILITY)).await {
+                Ok(()) => {
                     // The visibility counts from when the queue heard of it: not before the request was made.
                     told.send_replace(began);
                     complained = false;
                     tokio::time::sleep(HEARTBEAT).await;
                 }
-                failed => {
+                Err(error) => {
                     if !complained {
-                        let error = failed
-                            .map_or_else(|_| "no answer".to_owned(), |refused| refused.err().map(|e| e.to_string()).unwrap_or_default());
                         tracing::warn!(error, "a heartbeat failed; trying on");
                         complained = true;
                     }
@@ -49,5 +47,13 @@ pub async fn beat(queue: Queue, receipt: Option<Receipt>) {
     tokio::select! {
         () = beating => {}
         () = fence => {}
+    }
+}
+
+/// Waits for a call to the queue, but not for longer than `limit`; why it failed, for the log.
+pub async fn in_time(limit: Duration, call: impl Future<Output = Result<(), QueueError>>) -> Result<(), String> {
+    match timeout(limit, call).await {
+        Ok(answered) => answered.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer".to_owned()),
     }
 }

@@ -6,9 +6,9 @@ use super::heart;
 use crate::caution::Caution;
 use crate::child::{ChildJob, ChildSays};
 use crate::engine::Backend;
+use crate::head;
 use crate::retry::Backoff;
 use lectern_cloud::{BucketAt, Delivery, Objects, Queue, Receipt};
-use lectern_contract::head::Head;
 use lectern_contract::job::{FAREWELL, LiveJob};
 use lectern_contract::keys::ObjectName;
 use lectern_contract::report::TranscoderState;
@@ -330,22 +330,20 @@ impl Slots {
     /// head before they write, and the owner's next move of it fails then.
     async fn is_ours(&self, job: &LiveJob, owner: &Owner) -> bool {
         let key = job.prefix.key(&ObjectName::Head);
-        let Ok(Ok(Some(object))) = timeout(LOOK_WITHIN, self.objects.get(&key)).await else { return false };
-        serde_json::from_slice::<Head>(&object.body).is_ok_and(|head| head.owner == *owner && !head.ended)
+        let found = timeout(LOOK_WITHIN, head::read(&self.objects, &key, job)).await;
+        matches!(found, Ok(Ok(Some((head, _)))) if head.owner == *owner && !head.ended)
     }
 
     /// Has another pod get ready to go on with `job` after the owner of this epoch, the child here; whether the queue has taken the message.
     async fn call_successor(&self, job: &LiveJob, epoch: Epoch) -> bool {
         let successor = LiveJob { replaces: Some(epoch), ..job.clone() };
         let message = serde_json::to_string(&successor).unwrap_or_default(); // strings and numbers always encode
-        match timeout(CALL_WITHIN, self.queue.send(&message)).await {
-            Ok(Ok(())) => {
+        match heart::in_time(CALL_WITHIN, self.queue.send(&message)).await {
+            Ok(()) => {
                 tracing::info!(stream = %job.stream, run = %job.run, %epoch, "a successor is called");
                 true
             }
-            failed => {
-                let error =
-                    failed.map_or_else(|_| "no answer".to_owned(), |refused| refused.err().map(|e| e.to_string()).unwrap_or_default());
+            Err(error) => {
                 tracing::warn!(run = %job.run, error, "no successor can be called; the job is let go");
                 false
             }
