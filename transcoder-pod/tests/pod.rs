@@ -483,6 +483,19 @@ async fn pushed_by(address: String) -> Vec<u64> {
     names.iter().filter_map(|name| name.strip_prefix("360p/")?.strip_suffix(".m4s")?.parse().ok()).collect()
 }
 
+/// Waits until a packager pushes something whose path begins so.
+async fn is_pushed(address: &str, start: &str) {
+    let (mut socket, mut input) = (subscribed(address).await, BytesMut::new());
+    while socket.read_buf(&mut input).await.unwrap() > 0 {
+        while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
+            if matches!(frame, PushFrame::Object { name, .. } if name.starts_with(start)) {
+                return;
+            }
+        }
+    }
+    panic!("{start} was not pushed");
+}
+
 /// The paths of all that a packager pushes, until it is gone.
 async fn names_pushed_by(address: &str) -> Vec<String> {
     let (mut names, mut input) = (Vec::new(), BytesMut::new());
@@ -526,8 +539,11 @@ async fn a_job_whose_children_die_is_done_with_ever_more_caution_and_then_parked
     }
     let head = stage.until("the last child", Duration::from_secs(60), |head| head.epoch == Epoch(6)).await;
     let (address, next) = (head.address.unwrap(), head.next_segment.0);
+    let slate_address = address.clone();
     let heard = tokio::spawn(async move { names_pushed_by(&address).await });
     stage.until("two segments of it", Duration::from_secs(60), |now| now.next_segment.0 >= next + 2).await;
+    // The sound is quicker: its first segments may be counted before the slate has begun.
+    is_pushed(&slate_address, "180p/init-").await;
     pod.kill_child();
     // Of the lecture only the sound is encoded, and the slate in the lowest rendition.
     let mut inits: Vec<_> = heard.await.unwrap().into_iter().filter(|name| name.contains("init-")).collect();
