@@ -20,6 +20,7 @@ pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod publisher;
+pub mod release;
 pub mod settings;
 pub mod shards;
 pub mod storage;

@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt as _};
 use lectern_contract::RunId;
 use lectern_crds::{DEFAULT_POOL, LiveStream, PlacementStatus, Route, RouteSlice};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// On a pod that may not go.
 const HELD: &str = "lectern.video/e2e";
@@ -29,6 +30,16 @@ impl Lab {
     /// The platform's pods.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), PLATFORM)
+    }
+
+    /// Uid and restarts of the pods that a selector finds, by name.
+    pub async fn lives(&self, selector: &str) -> Result<BTreeMap<String, (String, i32)>> {
+        let found = self.pods().list(&ListParams::default().labels(selector)).await?;
+        let life = |pod: &Pod| {
+            let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            (pod.uid().unwrap_or_default(), containers.map(|container| container.restart_count).sum())
+        };
+        Ok(found.iter().map(|pod| (pod.name_any(), life(pod))).collect())
     }
 
     /// The names of the default pool's shards.

@@ -14,17 +14,6 @@ use lectern_e2e::shards::is_ready;
 use lectern_e2e::wait::{self, Look, eventually};
 use lectern_e2e::{Lab, PortForward, Proxy, Share, Shot, condition};
 use serde_json::json;
-use std::collections::BTreeMap;
-
-/// Uid and restarts of the pods that a selector finds, by name.
-async fn lives(lab: &Lab, selector: &str) -> Result<BTreeMap<String, (String, i32)>> {
-    let found = lab.pods().list(&ListParams::default().labels(selector)).await?;
-    let life = |pod: &Pod| {
-        let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        (pod.uid().unwrap_or_default(), containers.map(|container| container.restart_count).sum())
-    };
-    Ok(found.iter().map(|pod| (pod.name_any(), life(pod))).collect())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operator_restarted_nothing_is_touched() -> Result<()> {
@@ -35,10 +24,10 @@ async fn operator_restarted_nothing_is_touched() -> Result<()> {
         let before = lecture.until("Playable", "True").await?;
         let prefix = prefix_of(&before)?;
         let media = format!("{POOL_LABEL}=default");
-        let lived = lives(lab, &media).await?;
+        let lived = lab.lives(&media).await?;
         ensure!(lived.len() >= 4, "shards, transcoders and an origin are expected under {media}: {lived:?}");
 
-        let old = lives(lab, OPERATOR).await?;
+        let old = lab.lives(OPERATOR).await?;
         ensure!(!old.is_empty(), "no operator under {OPERATOR}");
         let at = lecture.newest_segment(&prefix).await?;
         for name in old.keys() {
@@ -54,7 +43,7 @@ async fn operator_restarted_nothing_is_touched() -> Result<()> {
 
         // The new operator leads and knows the stream: an end reaches it.
         lecture.segments_go_on(&prefix, next, 2).await?;
-        ensure!(lives(lab, &media).await? == lived, "pods changed: {lived:?} became {:?}", lives(lab, &media).await?);
+        ensure!(lab.lives(&media).await? == lived, "pods changed: {lived:?} became {:?}", lab.lives(&media).await?);
         let published = publisher.leave()?;
         lecture.end().await?;
         let after = lecture.until("Ended", "True").await?;
@@ -229,7 +218,7 @@ async fn storage_and_queue_away_at_start() -> Result<()> {
         }))?;
         Api::<Service>::namespaced(lab.client.clone(), &lab.namespace).create(&PostParams::default(), &service).await?;
         lab.pool_is_ready(&pool, 2 * STEP).await?;
-        let lived = lives(lab, &format!("{POOL_LABEL}={pool}")).await?;
+        let lived = lab.lives(&format!("{POOL_LABEL}={pool}")).await?;
         ensure!(lived.values().all(|(_, restarts)| *restarts == 0), "pods did not wait but restarted: {lived:?}");
         Ok(())
     })

@@ -46,6 +46,10 @@ pub struct Args {
 pub enum Command {
     /// Moves the jobs of a dead-letter queue back to their queue: `kubectl exec deploy/lectern-operator -- /usr/local/bin/lectern-operator redrive`.
     Redrive(crate::redrive::RedriveArgs),
+    /// Looks whether the installation works, and prints a line for each thing looked at: what `helm test` runs.
+    Check(crate::check::CheckArgs),
+    /// Takes the operator's finalizer off all LiveStreams, once no operator runs any more, and prints what stays: what `helm uninstall` runs.
+    Release,
 }
 
 impl Args {

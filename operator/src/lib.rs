@@ -34,6 +34,7 @@
 pub mod apply;
 pub mod args;
 pub mod backoff;
+pub mod check;
 pub mod cloud;
 pub mod conditions;
 pub mod context;
@@ -44,6 +45,7 @@ pub mod metrics;
 pub mod placement;
 pub mod pool;
 pub mod redrive;
+pub mod release;
 pub mod reports;
 pub mod routes;
 pub mod stores;

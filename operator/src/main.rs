@@ -6,7 +6,7 @@ use lectern_operator::args::{Args, Command};
 use lectern_operator::leader::{self, Identity};
 use lectern_operator::metrics::Metrics;
 use lectern_operator::reports::{self, Reports};
-use lectern_operator::{controllers, redrive, trust};
+use lectern_operator::{check, controllers, redrive, release, trust};
 use lectern_podkit::health::{self, Readiness};
 use lectern_podkit::tls::PeerTls;
 use lectern_podkit::{CancellationToken, Tasks, shutdown, telemetry};
@@ -16,8 +16,8 @@ use prometheus_client::registry::Registry;
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::init(&args.telemetry)?;
-    if let Some(Command::Redrive(what)) = args.command {
-        return Ok(redrive::run(what, Client::try_default().await?).await?);
+    if let Some(command) = args.command {
+        return other(command, &args.pod_namespace).await;
     }
     let stop = shutdown::on_signal();
     let client = Client::try_default().await?;
@@ -37,6 +37,17 @@ async fn main() -> anyhow::Result<()> {
     // A lost Lease ends the process here, with whatever is in flight: it is somebody else's now.
     tasks.join().await?;
     work.await?
+}
+
+/// What is done once, beside operators or after them.
+async fn other(command: Command, namespace: &str) -> anyhow::Result<()> {
+    let client = Client::try_default().await?;
+    match command {
+        Command::Redrive(what) => redrive::run(what, client).await?,
+        Command::Check(what) => check::run(&what, client, namespace).await?,
+        Command::Release => release::run(client, namespace).await?,
+    }
+    Ok(())
 }
 
 /// What only the leader does, from when it leads.

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "golden/policies.rs"]
+mod policies;
+
 use lectern_crds::{RtmpsSpec, SlatePicture, StreamPool};
 use lectern_operator::pool::plan::{Place, Planned, plan};
 use lectern_operator::trust::Wanted;

@@ -1,0 +1,79 @@
+//! The chart's release in the test cluster, by way of helm.
+
+use crate::settings::{PLATFORM, cache, e2e_folder};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tokio::process::Command;
+
+/// The release's name, and the chart's.
+const LECTERN: &str = "lectern";
+/// Longer than anything that helm waits for takes here.
+const PATIENCE: &str = "--timeout=3m";
+
+/// The release `lectern`, as `e2e/cluster/install` left it.
+pub struct Release {
+    kubeconfig: PathBuf,
+    /// What was given to it.
+    values: Value,
+    /// Where values are handed to helm.
+    folder: PathBuf,
+}
+
+impl Release {
+    /// Reads what it was installed with. Files go into `folder`.
+    pub async fn found(kubeconfig: &Path, folder: &Path) -> Result<Self> {
+        let mut release = Self { kubeconfig: kubeconfig.to_owned(), values: Value::Null, folder: folder.to_owned() };
+        release.values = serde_json::from_str(&release.helm(&["get", "values", LECTERN, "--output=json"]).await?)?;
+        Ok(release)
+    }
+
+    /// Installs or upgrades to this clone's chart, with what it was installed with and `more`, `key=value`; waits until all has rolled out.
+    pub async fn upgrade(&self, more: &[&str]) -> Result<String> {
+        self.bring(&charts().join(LECTERN), &self.values, more).await
+    }
+
+    /// The same to the chart before this one, which knows none of the values `unknown`.
+    pub async fn go_back(&self, unknown: &[&str]) -> Result<String> {
+        let mut packages = std::fs::read_dir(charts().join("tests/previous"))?;
+        let package = packages.next().context("charts/tests/previous is empty")??.path();
+        let mut values = self.values.clone();
+        for name in unknown {
+            values.as_object_mut().context("the values")?.remove(*name);
+        }
+        self.bring(&package, &values, &[]).await
+    }
+
+    async fn bring(&self, chart: &Path, values: &Value, more: &[&str]) -> Result<String> {
+        let file = self.folder.join("values.json");
+        std::fs::write(&file, values.to_string())?;
+        let (chart, file) = (chart.to_string_lossy(), format!("--values={}", file.display()));
+        let more: Vec<_> = more.iter().map(|pair| format!("--set={pair}")).collect();
+        let arguments = ["upgrade", "--install", LECTERN, &*chart, &*file, "--wait", PATIENCE].into_iter();
+        self.helm(&arguments.chain(more.iter().map(String::as_str)).collect::<Vec<_>>()).await
+    }
+
+    /// `helm test`: what it printed.
+    pub async fn test(&self) -> Result<String> {
+        self.helm(&["test", LECTERN, PATIENCE]).await
+    }
+
+    /// `helm uninstall`: what it printed.
+    pub async fn uninstall(&self) -> Result<String> {
+        self.helm(&["uninstall", LECTERN, PATIENCE]).await
+    }
+
+    async fn helm(&self, arguments: &[&str]) -> Result<String> {
+        let ours = cache()?.join("bin/helm");
+        let helm = if ours.exists() { ours } else { "helm".into() };
+        let done = Command::new(helm).args(["--namespace", PLATFORM]).args(arguments).env("KUBECONFIG", &self.kubeconfig).output().await;
+        let done = done.context("helm")?;
+        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        ensure!(done.status.success(), "helm {}: {err}\n{out}", arguments.join(" "));
+        Ok(out.into_owned())
+    }
+}
+
+fn charts() -> PathBuf {
+    e2e_folder().with_file_name("charts")
+}

@@ -1,0 +1,140 @@
+//! The chart is changed under a lecture. A binary of its own, because cargo runs one after the other: all other tests need the release.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authorization::v1::LocalSubjectAccessReview;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use lectern_crds::{DEFAULT_POOL, LiveStream, POOL_LABEL};
+use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::release::Release;
+use lectern_e2e::settings::PLATFORM;
+use lectern_e2e::wait::{Look, eventually};
+use lectern_e2e::{Lab, Onlooker, Share, Shot};
+use serde_json::json;
+use std::time::Instant;
+
+/// Values that the chart before this one does not know.
+const NEW_VALUES: [&str; 2] = ["networkPolicies", "aggregateRoles"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lecture_goes_on_while_the_chart_is_upgraded_uninstalled_and_installed_again() -> Result<()> {
+    Lab::run("chart_changed_under_a_lecture", Share::Whole, async |lab| {
+        let release = Release::found(&lab.settings.kubeconfig, &lab.out).await?;
+        let outcome = under_a_lecture(lab, &release).await;
+        // As it was, whatever has happened: without an operator not even the test's namespace goes.
+        let restored = release.upgrade(&[]).await;
+        outcome?;
+        restored.map(drop)
+    })
+    .await
+}
+
+async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
+    let ladder = json!({"video": [{"name": "180p", "width": 320, "height": 180, "bitrate": 300_000}], "audio": [{"name": "audio", "bitrate": 64_000}]});
+    let spec = json!({"latency": "Low", "ladder": ladder});
+    let lecture = lab.apply("astronomy", spec.clone()).await?;
+    let _publisher = lecture.publish(Shot::small()).await?;
+    let playable = lecture.until("Playable", "True").await?;
+    let hls = playable.status.as_ref().and_then(|status| status.playback.as_ref()).map(|playback| playback.hls.clone()).unwrap_or_default();
+    let prefix = prefix_of(&playable)?;
+    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
+    let lived = lab.lives(&media).await?;
+    ensure!(lived.len() >= 4, "shards, transcoders and an origin are expected under {media}: {lived:?}");
+    let (mut onlooker, mut next) = (Onlooker::new(lab, &hls)?, lecture.newest_segment(&prefix).await?);
+    let began = Instant::now();
+    // Two more segments without a hole, the origin's playlists only went on, and no pod of the pool is another.
+    let mut goes_on = async |after: &str| {
+        next = lecture.segments_go_on(&prefix, next, 2).await?;
+        onlooker.look().await?;
+        let lives = lab.lives(&media).await?;
+        ensure!(lives == lived, "{after}: {lived:?} became {lives:?}");
+        eprintln!("chart_changed_under_a_lecture: {after}: segment {next} after {:.1} s", began.elapsed().as_secs_f64());
+        anyhow::Ok(())
+    };
+
+    release.go_back(&NEW_VALUES).await?;
+    goes_on("the chart before this one").await?;
+    release.upgrade(&["log.filter=debug", "gateway.replicas=1"]).await?;
+    goes_on("an upgrade with other values").await?;
+    let told = release.test().await?;
+    for what in ["resource types", "leader", "pools", "gateway"] {
+        ensure!(told.contains(&format!("ok      {what}: ")), "helm test says nothing of {what}:\n{told}");
+    }
+    editors_edit_lectures(lab).await?;
+
+    let idle = lab.apply("theology", spec).await?;
+    idle.wait_for("the operator's finalizer", STEP, is_held).await?;
+    let told = release.uninstall().await?;
+    for what in [&format!("2 in {}", lab.namespace), "nothing holds them", "StreamPool default stays", "queue lectern-jobs stay"] {
+        ensure!(told.contains(what), "helm uninstall does not say {what:?}:\n{told}");
+    }
+    nothing_is_left_behind(lab).await?;
+    idle.api().delete(&idle.name, &DeleteParams::default()).await?;
+    ensure!(idle.api().get_opt(&idle.name).await?.is_none(), "a LiveStream waits for an operator that is not there");
+    goes_on("helm uninstall").await?;
+
+    release.upgrade(&[]).await?;
+    lecture.wait_for("the operator's finalizer", STEP, is_held).await?;
+    lab.pool_is_ready(DEFAULT_POOL, STEP).await?;
+    goes_on("helm install").await?;
+    // The new operator knows the stream, and the shards hear it: an end reaches them.
+    lecture.end().await?;
+    lecture.until("Ended", "True").await?;
+    ensure!(lab.lives(&media).await? == lived, "{lived:?} became {:?}", lab.lives(&media).await?);
+    Ok(())
+}
+
+fn is_held(stream: &LiveStream) -> bool {
+    !stream.finalizers().is_empty()
+}
+
+/// No operator, no gateway, nothing of the hooks, and no finalizer of ours in the whole cluster.
+async fn nothing_is_left_behind(lab: &Lab) -> Result<()> {
+    let held = Api::<LiveStream>::all(lab.client.clone()).list(&ListParams::default()).await?;
+    let held: Vec<_> = held.iter().filter(|stream| is_held(stream)).map(LiveStream::name_any).collect();
+    ensure!(held.is_empty(), "LiveStreams are still held: {held:?}");
+    let ours = ListParams::default().labels("app.kubernetes.io/instance=lectern");
+    let (pods, platform) = (lab.pods().list(&ours).await?, lab.client.clone());
+    let mut left: Vec<_> = pods.iter().map(Pod::name_any).collect();
+    left.extend(Api::<Deployment>::namespaced(platform.clone(), PLATFORM).list(&ours).await?.iter().map(Deployment::name_any));
+    left.extend(Api::<Job>::namespaced(platform.clone(), PLATFORM).list(&ours).await?.iter().map(Job::name_any));
+    let accounts = Api::<ServiceAccount>::namespaced(platform, PLATFORM).list(&ours).await?;
+    let accounts: Vec<_> = accounts.iter().map(ServiceAccount::name_any).collect();
+    // Gateways have half a minute to end.
+    left.retain(|name| !name.starts_with("lectern-gateway-"));
+    ensure!(left.is_empty(), "these are left: {left:?}");
+    ensure!(
+        accounts == ["lectern-ingest", "lectern-origin", "lectern-transcoder"],
+        "the pools' pods need theirs, and nobody else: {accounts:?}"
+    );
+    Ok(())
+}
+
+/// Who may edit a namespace may edit its lectures, and no others.
+async fn editors_edit_lectures(lab: &Lab) -> Result<()> {
+    let teacher = "ada@school.example";
+    let binding = json!({
+        "metadata": {"name": "teachers"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": teacher}],
+    });
+    let bindings = Api::<RoleBinding>::namespaced(lab.client.clone(), &lab.namespace);
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+    let may = async |namespace: &str| {
+        let wanted = json!({"namespace": namespace, "group": "lectern.video", "resource": "livestreams", "verb": "create"});
+        let review = json!({"metadata": {"namespace": namespace}, "spec": {"user": teacher, "resourceAttributes": wanted}});
+        let reviews = Api::<LocalSubjectAccessReview>::namespaced(lab.client.clone(), namespace);
+        let answer = reviews.create(&PostParams::default(), &serde_json::from_value(review)?).await?;
+        anyhow::Ok(answer.status.is_some_and(|status| status.allowed))
+    };
+    eventually("a teacher may make lectures", STEP, async || {
+        Ok(if may(&lab.namespace).await? { Look::Found(()) } else { Look::NotYet("not allowed".into()) })
+    })
+    .await?;
+    ensure!(!may(PLATFORM).await?, "a teacher may make lectures in every namespace");
+    Ok(())
+}
