@@ -1,5 +1,10 @@
 //! The bucket itself: that it is there, and that it tells the Lambda.
 
+mod settings;
+mod wanted;
+
+pub use settings::{BucketSetting, Upkeep};
+
 use crate::Pending;
 use crate::failure::{FailureKind, StorageError, status_of};
 use crate::objects::Objects;
@@ -15,14 +20,14 @@ const FIRST_REGION: &str = "us-east-1";
 const NOTIFICATIONS: [(&str, &str); 2] = [("lectern-ended", "ended.json"), ("lectern-ledger", ".ledger.json")];
 
 impl Objects {
-    /// Makes sure that the bucket is there, creating it if `create` says so. Safe to repeat and to race.
+    /// Makes sure that the bucket is there, creating it if `create` says so. Safe to repeat and to race. True where it was made.
     ///
     /// # Errors
     /// [`FailureKind::NotFound`] where the bucket is missing and may not be created.
-    pub fn ensure_bucket(&self, create: bool) -> Pending<'_, Result<(), StorageError>> {
+    pub fn ensure_bucket(&self, create: bool) -> Pending<'_, Result<bool, StorageError>> {
         Box::pin(async move {
             match self.client.head_bucket().bucket(&self.at.name).send().await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(false),
                 Err(error) if create && status_of(&error) == Some(404) => {}
                 Err(error) => return Err(StorageError::of(format!("look for {}", self.at), error)),
             }
@@ -31,8 +36,11 @@ impl Objects {
                 CreateBucketConfiguration::builder().location_constraint(constraint).build()
             });
             match self.client.create_bucket().bucket(&self.at.name).set_create_bucket_configuration(place).send().await {
-                Ok(_) => Ok(()),
-                Err(error) if error.as_service_error().is_some_and(|said| said.is_bucket_already_owned_by_you()) => Ok(()),
+                Ok(_) => {
+                    tracing::info!(bucket = %self.at, "made the bucket");
+                    Ok(true)
+                }
+                Err(error) if error.as_service_error().is_some_and(|said| said.is_bucket_already_owned_by_you()) => Ok(false),
                 Err(error) => Err(StorageError::of(format!("creation of {}", self.at), error)),
             }
         })
@@ -77,6 +85,7 @@ impl Objects {
                 .send()
                 .await
                 .map_err(|error| StorageError::of(what(), error))?;
+            tracing::info!(bucket = %self.at, function_arn, "set the bucket's notifications");
             Ok(true)
         })
     }

@@ -111,7 +111,7 @@ pub(crate) fn status_of<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
 }
 
-fn kind_of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> FailureKind {
+pub(crate) fn kind_of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> FailureKind {
     match error {
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => FailureKind::Unreachable,
         // Credentials that cannot be had come as a dispatch failure as well: a token service that is away comes back.
@@ -130,6 +130,8 @@ fn kind_of_answer(code: &str, status: u16) -> FailureKind {
         ("SlowDown" | "Throttling" | "ThrottlingException" | "RequestThrottled" | "TooManyRequestsException", _) | (_, 429) => {
             FailureKind::Throttled
         }
+        // The name of a deleted queue is free again after a minute; a bucket that is being changed takes no other change.
+        ("AWS.SimpleQueueService.QueueDeletedRecently" | "QueueDeletedRecently" | "OperationAborted", _) => FailureKind::Throttled,
         // SQS answers 400 for a queue that is not there.
         ("AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist" | "NoSuchBucket", _) | (_, 404) => FailureKind::NotFound,
         ("RequestTimeout", _) | (_, 500..=599) => FailureKind::Unreachable,
@@ -162,6 +164,8 @@ mod tests {
     fn an_answer_says_whether_to_try_again() {
         for (code, status, kind) in [
             ("SlowDown", 503, FailureKind::Throttled),
+            ("OperationAborted", 409, FailureKind::Throttled),
+            ("AWS.SimpleQueueService.QueueDeletedRecently", 400, FailureKind::Throttled),
             ("InternalError", 500, FailureKind::Unreachable),
             ("AccessDenied", 403, FailureKind::Denied),
             ("NoSuchBucket", 404, FailureKind::NotFound),

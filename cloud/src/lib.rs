@@ -13,10 +13,11 @@ mod place;
 mod queue;
 pub mod testing;
 
+pub use bucket::{BucketSetting, Upkeep};
 pub use failure::{FailureKind, PutIfError, QueueError, StorageError};
 pub use objects::{Etag, Object, Objects, Precondition};
 pub use place::{BucketAt, Keys, QueueAt};
-pub use queue::{Delivery, Depth, Queue, Receipt};
+pub use queue::{Delivery, Depth, Ensured, Queue, Receipt};
 
 /// What an operation returns. Boxed, because an `async fn` is compiled anew in every crate that awaits it, and with it all of
 /// the SDK below; so it is compiled once, here.

@@ -4,6 +4,7 @@ use crate::Pending;
 use crate::client::{settings, timeouts};
 use crate::failure::{FailureKind, PutIfError, StorageError, status_of};
 use crate::place::{BucketAt, Keys};
+use crate::testing::Calls;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Builder, Config, retry::RetryConfig};
 use aws_sdk_s3::error::ProvideErrorMetadata;
@@ -80,6 +81,12 @@ impl Objects {
         let shared = settings(&at.region, at.endpoint.as_deref(), keys).await;
         let config = Builder::from(&shared).force_path_style(at.endpoint.is_some()).timeout_config(timeouts(ATTEMPT, OPERATION)).build();
         Self { client: Client::from_conf(config), at: at.clone() }
+    }
+
+    /// The same bucket; what is asked of it is written down in `calls`. For tests.
+    pub fn watched_by(&self, calls: &Calls) -> Self {
+        let config = self.client.config().to_builder().interceptor(calls.clone()).build();
+        Self { client: Client::from_conf(config), at: self.at.clone() }
     }
 
     /// Where the objects are.

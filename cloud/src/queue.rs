@@ -1,12 +1,18 @@
 //! A queue of jobs. Delivery is at least once and visibility is a liveness hint: ownership is decided in S3.
 
+mod ensure;
+
+pub use ensure::Ensured;
+
 use crate::Pending;
 use crate::client::{settings, timeouts};
 use crate::failure::{FailureKind, QueueError};
 use crate::place::{Keys, QueueAt};
+use crate::testing::Calls;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Builder, Config};
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,10 +22,6 @@ const OPERATION: Duration = Duration::from_secs(5);
 const LONG_POLL: Duration = Duration::from_secs(20);
 /// A receive that finds nothing answers after [`LONG_POLL`]; these come on top.
 const AFTER_POLL: Duration = Duration::from_secs(5);
-/// Fail-overs count as receives, so a job that is merely unlucky gets this many.
-const MAX_RECEIVES: u32 = 10;
-/// Two weeks, the longest that SQS keeps a message: a dead letter waits for a person.
-const DEAD_LETTER_SECONDS: u32 = 1_209_600;
 
 /// What names a delivery to its queue: good until the message is delivered again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +38,20 @@ pub struct Depth {
     pub delayed: u64,
 }
 
+type Attributes = HashMap<QueueAttributeName, String>;
+/// What a [`Depth`] is made of.
+const COUNTS: [QueueAttributeName; 3] = [
+    QueueAttributeName::ApproximateNumberOfMessages,
+    QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+    QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+];
+
 impl Depth {
+    fn among(attributes: &Attributes) -> Self {
+        let [waiting, in_flight, delayed] = COUNTS.map(|name| attributes.get(&name).and_then(|text| text.parse().ok()).unwrap_or(0));
+        Self { waiting, in_flight, delayed }
+    }
+
     /// Of any kind.
     pub const fn all(self) -> u64 {
         self.waiting + self.in_flight + self.delayed
@@ -63,6 +78,8 @@ pub struct Queue {
     at: QueueAt,
     /// Looked up when first needed, so that a queue can be made after the pods that use it.
     url: Arc<RwLock<Option<String>>>,
+    /// The same of the queue of dead letters.
+    dead_url: Arc<RwLock<Option<String>>>,
 }
 
 impl Queue {
@@ -79,7 +96,13 @@ impl Queue {
     async fn build(at: &QueueAt, keys: Option<&Keys>) -> Self {
         let shared = settings(&at.region, at.endpoint.as_deref(), keys).await;
         let config = Builder::from(&shared).timeout_config(timeouts(ATTEMPT, OPERATION)).build();
-        Self { client: Client::from_conf(config), at: at.clone(), url: Arc::default() }
+        Self { client: Client::from_conf(config), at: at.clone(), url: Arc::default(), dead_url: Arc::default() }
+    }
+
+    /// The same queue; what is asked of it is written down in `calls`. For tests.
+    pub fn watched_by(&self, calls: &Calls) -> Self {
+        let config = self.client.config().to_builder().interceptor(calls.clone()).build();
+        Self { client: Client::from_conf(config), ..self.clone() }
     }
 
     /// Where the queue is.
@@ -87,35 +110,10 @@ impl Queue {
         &self.at
     }
 
-    /// Makes sure that the queue is there and gives its URL. With `create`, a missing queue is made, with a second one
-    /// named `{name}-dead` that takes what was delivered ten times in vain. A queue that is there is left as it is.
-    ///
-    /// # Errors
-    /// [`FailureKind::NotFound`] where the queue is missing and may not be created.
-    pub fn ensure(&self, create: bool) -> Pending<'_, Result<String, QueueError>> {
-        Box::pin(async move {
-            self.forget();
-            match self.url().await {
-                Err(error) if create && error.kind == FailureKind::NotFound => {}
-                found => return found,
-            }
-            let kept = [(QueueAttributeName::MessageRetentionPeriod, DEAD_LETTER_SECONDS.to_string())];
-            let dead = self.create(&self.dead_name(), kept).await?;
-            let redrive = serde_json::json!({ "deadLetterTargetArn": self.arn(&dead).await?, "maxReceiveCount": MAX_RECEIVES });
-            let url = self.create(&self.at.name, [(QueueAttributeName::RedrivePolicy, redrive.to_string())]).await?;
-            self.remember(url.clone());
-            Ok(url)
-        })
-    }
-
     /// The queue of what was delivered in vain too often.
     pub fn dead(&self) -> Self {
-        let at = QueueAt::new(self.dead_name(), self.at.region.clone(), self.at.endpoint.clone());
-        Self { client: self.client.clone(), at, url: Arc::default() }
-    }
-
-    fn dead_name(&self) -> String {
-        format!("{}-dead", self.at.name)
+        let at = QueueAt::new(format!("{}-dead", self.at.name), self.at.region.clone(), self.at.endpoint.clone());
+        Self { client: self.client.clone(), at, url: self.dead_url.clone(), dead_url: Arc::default() }
     }
 
     /// How much is in it.
@@ -123,16 +121,13 @@ impl Queue {
     /// # Errors
     /// As for every call.
     pub fn depth(&self) -> Pending<'_, Result<Depth, QueueError>> {
-        use QueueAttributeName::ApproximateNumberOfMessagesNotVisible as InFlight;
-        use QueueAttributeName::{ApproximateNumberOfMessages as Waiting, ApproximateNumberOfMessagesDelayed as Delayed};
-        Box::pin(async move {
-            let url = self.url().await?;
-            let names = Some(vec![Waiting, InFlight, Delayed]);
-            let answer = self.client.get_queue_attributes().queue_url(url).set_attribute_names(names).send().await;
-            let counts = answer.map_err(|error| self.failed("look-up", error))?.attributes.unwrap_or_default();
-            let count = |name| counts.get(&name).and_then(|text: &String| text.parse().ok()).unwrap_or(0);
-            Ok(Depth { waiting: count(Waiting), in_flight: count(InFlight), delayed: count(Delayed) })
-        })
+        Box::pin(async move { Ok(Depth::among(&self.attributes(COUNTS.to_vec()).await?)) })
+    }
+
+    async fn attributes(&self, names: Vec<QueueAttributeName>) -> Result<Attributes, QueueError> {
+        let url = self.url().await?;
+        let answer = self.client.get_queue_attributes().queue_url(url).set_attribute_names(Some(names)).send().await;
+        Ok(answer.map_err(|error| self.failed("look-up", error))?.attributes.unwrap_or_default())
     }
 
     /// Sends `body`.
@@ -251,22 +246,6 @@ impl Queue {
 
     fn forget(&self) {
         *self.url.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
-    }
-
-    async fn create(&self, name: &str, attributes: impl IntoIterator<Item = (QueueAttributeName, String)>) -> Result<String, QueueError> {
-        let request = self.client.create_queue().queue_name(name);
-        let request = attributes.into_iter().fold(request, |request, (key, value)| request.attributes(key, value));
-        let answer = request.send().await.map_err(|error| self.failed("creation", error))?;
-        answer.queue_url.ok_or_else(|| QueueError::new(FailureKind::Other, self.what("creation"), "the answer has no URL"))
-    }
-
-    async fn arn(&self, url: &str) -> Result<String, QueueError> {
-        let request = self.client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::QueueArn);
-        let answer = request.send().await.map_err(|error| self.failed("look-up", error))?;
-        answer
-            .attributes
-            .and_then(|mut all| all.remove(&QueueAttributeName::QueueArn))
-            .ok_or_else(|| QueueError::new(FailureKind::Other, self.what("look-up"), "the answer has no ARN"))
     }
 
     fn what(&self, operation: &str) -> String {

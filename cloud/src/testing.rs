@@ -2,6 +2,10 @@
 //! (S3). Installed once from PyPI under `${LECTERN_CACHE:-$HOME/.cache/lectern}`; needs `python3` with `venv`.
 //! `Backend::ministack().await?.objects("lectures").await?` is a bucket.
 
+mod calls;
+
+pub use calls::Calls;
+
 use crate::{BucketAt, Keys, Objects, Queue, QueueAt, StorageError};
 use bytes::Bytes;
 use std::fs::{self, File};

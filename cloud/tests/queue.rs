@@ -1,7 +1,10 @@
 //! What Lectern asks of an SQS.
 #![allow(clippy::unwrap_used)]
 
-use lectern_cloud::testing::Backend;
+mod by_hand;
+
+use aws_sdk_sqs::types::QueueAttributeName;
+use lectern_cloud::testing::{Backend, Calls};
 use lectern_cloud::{Depth, FailureKind, Queue};
 use std::time::{Duration, Instant};
 
@@ -93,10 +96,70 @@ async fn a_queue_made_after_its_users_is_found() {
     let early = Queue::connect_with(&backend.queue_at("jobs"), &backend.keys()).await;
     assert_eq!(early.ensure(false).await.unwrap_err().kind, FailureKind::NotFound);
     assert_eq!(early.send("lost").await.unwrap_err().kind, FailureKind::NotFound);
-    let url = early.clone().ensure(true).await.unwrap();
-    assert_eq!(early.ensure(true).await.unwrap(), url, "ensuring twice makes one queue");
+    let made = early.clone().ensure(true).await.unwrap();
+    assert_eq!(early.ensure(true).await.unwrap(), made, "ensuring twice makes one queue");
     early.send("work").await.unwrap();
     assert_eq!(early.receive(SHORT).await.unwrap().unwrap().body, "work");
+}
+
+/// What the operator asks of a queue that is as it should be: no more than to look at both.
+async fn looks(queue: &Queue) -> bool {
+    let calls = Calls::default();
+    let there = queue.watched_by(&calls).ensure(true).await.unwrap();
+    assert!(there.redrives && there.dead.is_some(), "{there:?}");
+    calls.seen().iter().eq(["SQS.GetQueueAttributes"])
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_deletes_is_made_again_and_so_is_the_one_of_dead_letters() {
+    let backend = Backend::ministack().await.unwrap();
+    let (queue, by_hand) = (backend.queue("jobs").await.unwrap(), by_hand::sqs(&backend).await);
+    assert!(looks(&queue).await);
+    for name in ["jobs", "jobs-dead"] {
+        by_hand.delete_queue().queue_url(url(&by_hand, name).await).send().await.unwrap();
+        assert!(!looks(&queue).await, "{name} was not made");
+        assert!(looks(&queue).await, "{name} was made twice");
+    }
+    queue.send("poison").await.unwrap();
+    for _ in 1..=10 {
+        let delivery = queue.receive_within(LONG, secs(5)).await.unwrap().unwrap();
+        queue.extend(&delivery.receipt, Duration::ZERO).await.unwrap();
+    }
+    assert_eq!(queue.receive_within(SHORT, secs(1)).await.unwrap(), None, "it is dead");
+    assert_eq!(queue.ensure(true).await.unwrap().dead.unwrap().waiting, 1);
+}
+
+#[tokio::test]
+async fn what_somebody_changes_of_a_queue_is_set_again_and_an_adopted_one_is_left() {
+    let backend = Backend::ministack().await.unwrap();
+    let (queue, by_hand) = (backend.queue("jobs").await.unwrap(), by_hand::sqs(&backend).await);
+    let set = async |name, attribute: QueueAttributeName, value: &str| {
+        let request = by_hand.set_queue_attributes().queue_url(url(&by_hand, name).await);
+        request.attributes(attribute, value).send().await.unwrap();
+    };
+    let policy = async || {
+        let request =
+            by_hand.get_queue_attributes().queue_url(url(&by_hand, "jobs").await).attribute_names(QueueAttributeName::RedrivePolicy);
+        request.send().await.unwrap().attributes.unwrap_or_default().remove(&QueueAttributeName::RedrivePolicy)
+    };
+    let ours = policy().await.unwrap();
+    let theirs = ours.replace("10", "3");
+    assert_ne!(ours, theirs);
+    set("jobs", QueueAttributeName::RedrivePolicy, &theirs).await;
+    assert!(queue.ensure(false).await.unwrap().redrives);
+    assert_eq!(policy().await.unwrap(), theirs, "it is not ours");
+    queue.ensure(true).await.unwrap();
+    assert_eq!(policy().await.unwrap(), ours);
+    set("jobs-dead", QueueAttributeName::MessageRetentionPeriod, "60").await;
+    assert!(!looks(&queue).await && looks(&queue).await, "the dead letters' time was set once");
+
+    let plain = by_hand.create_queue().queue_name("theirs").send().await.unwrap();
+    let adopted = Queue::connect_with(&backend.queue_at("theirs"), &backend.keys()).await.ensure(false).await.unwrap();
+    assert_eq!((Some(adopted.url), adopted.redrives, adopted.dead), (plain.queue_url, false, None));
+}
+
+async fn url(by_hand: &aws_sdk_sqs::Client, name: &str) -> String {
+    by_hand.get_queue_url().queue_name(name).send().await.unwrap().queue_url.unwrap()
 }
 
 #[tokio::test]

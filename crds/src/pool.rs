@@ -280,14 +280,16 @@ pub struct QueueSpec {
     /// An endpoint instead of AWS's, for MiniStack and its like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Make the queue if it is not there.
+    /// The queue is the operator's own: it is made if it is not there, with a second one, `{name}-dead`, for jobs that were delivered ten
+    /// times in vain, and both are repaired when somebody changes them. With `false`, a queue that is there is used and left as it is.
     #[serde(default = "yes")]
     pub create: bool,
 }
 
 /// The S3 bucket of objects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("!has(self.retentionDays) || self.create").message("spec.bucket.retentionDays: the operator leaves the lifecycle of a bucket with create: false alone; set the rule in the bucket, or create: true"))]
 pub struct BucketSpec {
     /// The bucket's name.
     #[schemars(length(min = 3, max = 63), regex(pattern = "^[a-z0-9][a-z0-9.-]+[a-z0-9]$"))]
@@ -297,9 +299,17 @@ pub struct BucketSpec {
     /// An endpoint instead of AWS's, for MiniStack, SeaweedFS and their like (path-style addressing).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Make the bucket if it is not there.
+    /// The bucket is the operator's own: it is made if it is not there, and its encryption, its public access block, a CORS rule and lifecycle
+    /// rules are set, and set again within five minutes when somebody changes them; rules of others are kept. With `false`, nothing in a
+    /// bucket that is there is changed but the events of `manifestFunctionArn`.
     #[serde(default = "yes")]
     pub create: bool,
+    /// Days after which S3 deletes an object, whatever it is, counted from when it was written, also while its LiveStream is there or goes on.
+    /// Needs a bucket that nothing else is kept in, and more days than the longest stream. Unless given, objects stay until a LiveStream with
+    /// `record.retention: Delete` goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 36_500))]
+    pub retention_days: Option<i32>,
     /// The ARN of the Lambda that makes VOD manifests; the operator wires the bucket's events to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest_function_arn: Option<String>,

@@ -48,17 +48,17 @@ fn claims(old: &[Condition], seen: &Seen, transcoders: usize, cloud: &Cloud) -> 
         Ok(()) => Claim { kind: READY, truth: Truth::True, reason: "Ready", message: String::new() },
         Err((reason, message)) => Claim { kind: READY, truth: Truth::False, reason, message: message.to_owned() },
     };
-    let mut queue = of_cloud(QUEUE_READY, old, cloud.queue.as_ref().err());
-    if queue.truth == Truth::True && cloud.dead > 0 {
-        queue.message = format!("{} jobs were given up; look at them with `lectern-operator redrive --list`", cloud.dead);
-    }
-    [queue, of_cloud(BUCKET_READY, old, cloud.bucket.as_ref().err()), ready]
+    let dead = (cloud.dead > 0).then(|| format!("{} jobs were given up; look at them with `lectern-operator redrive --list`", cloud.dead));
+    let of_queue = [dead, cloud.notes.queue.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let of_bucket = cloud.notes.bucket.clone().unwrap_or_default();
+    let queue = of_cloud(QUEUE_READY, old, cloud.queue.as_ref().err(), of_queue);
+    [queue, of_cloud(BUCKET_READY, old, cloud.bucket.as_ref().err(), of_bucket), ready]
 }
 
 /// A failure's first words stay while its kind is the same: each has a request id of its own, and every change of a status
 /// wakes the controller.
-fn of_cloud(kind: &'static str, old: &[Condition], error: Option<&CloudError>) -> Claim {
-    let Some(error) = error else { return Claim { kind, truth: Truth::True, reason: "Found", message: String::new() } };
+fn of_cloud(kind: &'static str, old: &[Condition], error: Option<&CloudError>, note: String) -> Claim {
+    let Some(error) = error else { return Claim { kind, truth: Truth::True, reason: "Found", message: note } };
     let before = find(old, kind).filter(|condition| condition.reason == error.reason);
     let message = before.map_or_else(|| error.message.clone(), |condition| condition.message.clone());
     Claim { kind, truth: Truth::False, reason: error.reason, message }
@@ -91,11 +91,12 @@ fn news(old: &PoolStatus, new: &PoolStatus) -> Vec<Note> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checks::Notes;
     use super::super::pods;
     use super::*;
 
     fn well() -> Cloud {
-        Cloud { queue: Ok("http://queue".into()), bucket: Ok(()), dead: 0 }
+        Cloud { queue: Ok("http://queue".into()), bucket: Ok(()), dead: 0, notes: Notes::default() }
     }
 
     fn unreachable(request: u32) -> CloudError {
@@ -120,6 +121,14 @@ mod tests {
     fn dead_letters_are_told_of() {
         let queue = &claims(&[], &running(), 1, &Cloud { dead: 3, ..well() })[0];
         assert!(queue.truth == Truth::True && queue.message.starts_with("3 jobs were given up"), "{queue:?}");
+    }
+
+    #[test]
+    fn what_is_not_as_it_should_be_is_told_and_keeps_nobody_from_lecturing() {
+        let notes = Notes { queue: Some("no dead letters".into()), bucket: Some("no CORS".into()) };
+        let [queue, bucket, ready] = claims(&[], &running(), 1, &Cloud { dead: 3, notes, ..well() });
+        assert!(queue.message.ends_with("; no dead letters"), "{queue:?}");
+        assert_eq!((bucket.truth, bucket.message.as_str(), ready.truth), (Truth::True, "no CORS", Truth::True));
     }
 
     #[test]
