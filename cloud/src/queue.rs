@@ -74,7 +74,7 @@ pub struct Delivery {
 /// A queue. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    client: Client,
+    pub(crate) client: Client,
     at: QueueAt,
     /// Looked up when first needed, so that a queue can be made after the pods that use it.
     url: Arc<RwLock<Option<String>>>,
@@ -226,7 +226,7 @@ impl Queue {
         })
     }
 
-    async fn url(&self) -> Result<String, QueueError> {
+    pub(crate) async fn url(&self) -> Result<String, QueueError> {
         let known = self.url.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         if let Some(url) = known {
             return Ok(url);

@@ -121,6 +121,19 @@ impl Backend {
         Ok(queue)
     }
 
+    /// Deletes a queue, as somebody might by hand.
+    pub async fn delete_queue(&self, name: &str) -> io::Result<()> {
+        let queue = Queue::connect_with(&self.queue_at(name), &self.keys()).await;
+        let url = queue.url().await.map_err(Error::other)?;
+        queue.client.delete_queue().queue_url(url).send().await.map(drop).map_err(Error::other)
+    }
+
+    /// Deletes a bucket that has nothing in it, as somebody might by hand.
+    pub async fn delete_bucket(&self, name: &str) -> io::Result<()> {
+        let objects = Objects::connect_with(&self.bucket_at(name), &self.keys()).await;
+        objects.client.delete_bucket().bucket(name).send().await.map(drop).map_err(Error::other)
+    }
+
     /// Kills the server as a failing machine would (SIGKILL). Objects survive; MiniStack's queues do not.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

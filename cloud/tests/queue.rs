@@ -113,10 +113,10 @@ async fn looks(queue: &Queue) -> bool {
 #[tokio::test]
 async fn a_queue_that_somebody_deletes_is_made_again_and_so_is_the_one_of_dead_letters() {
     let backend = Backend::ministack().await.unwrap();
-    let (queue, by_hand) = (backend.queue("jobs").await.unwrap(), by_hand::sqs(&backend).await);
+    let queue = backend.queue("jobs").await.unwrap();
     assert!(looks(&queue).await);
     for name in ["jobs", "jobs-dead"] {
-        by_hand.delete_queue().queue_url(url(&by_hand, name).await).send().await.unwrap();
+        backend.delete_queue(name).await.unwrap();
         assert!(!looks(&queue).await, "{name} was not made");
         assert!(looks(&queue).await, "{name} was made twice");
     }

@@ -1,6 +1,6 @@
 //! The pools' queues and buckets: one client each, made at first use and kept.
 
-use lectern_cloud::{BucketAt, FailureKind, Objects, Queue, QueueAt};
+use lectern_cloud::{BucketAt, FailureKind, Keys, Objects, Queue, QueueAt};
 use lectern_crds::StreamPoolSpec;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ pub const CALL: Duration = Duration::from_secs(6);
 pub struct Clouds {
     buckets: Mutex<HashMap<BucketAt, Objects>>,
     queues: Mutex<HashMap<QueueAt, Queue>>,
+    keys: Option<Keys>,
 }
 
 /// Why the cloud did not do what it was asked.
@@ -33,13 +34,21 @@ impl std::fmt::Debug for Clouds {
 }
 
 impl Clouds {
+    /// Clients with an access key given outright, for servers started by tests.
+    pub fn with_keys(keys: Keys) -> Self {
+        Self { keys: Some(keys), ..Self::default() }
+    }
+
     /// The bucket of a pool.
     pub async fn objects(&self, pool: &StreamPoolSpec) -> Objects {
         let at = BucketAt::new(&pool.bucket.name, &pool.bucket.region, pool.bucket.endpoint.clone());
         if let Some(known) = lock(&self.buckets).get(&at) {
             return known.clone();
         }
-        let made = Objects::connect(&at).await;
+        let made = match &self.keys {
+            Some(keys) => Objects::connect_with(&at, keys).await,
+            None => Objects::connect(&at).await,
+        };
         lock(&self.buckets).insert(at, made.clone());
         made
     }
@@ -50,7 +59,10 @@ impl Clouds {
         if let Some(known) = lock(&self.queues).get(&at) {
             return known.clone();
         }
-        let made = Queue::connect(&at).await;
+        let made = match &self.keys {
+            Some(keys) => Queue::connect_with(&at, keys).await,
+            None => Queue::connect(&at).await,
+        };
         lock(&self.queues).insert(at, made.clone());
         made
     }

@@ -1,7 +1,7 @@
 //! The pool's queue and bucket: made and kept as they are to be where the spec says so, and looked at now and then.
 
-use crate::cloud::{CALL, CloudError, within};
-use crate::context::Context;
+use crate::cloud::{CALL, CloudError, Clouds, within};
+use crate::metrics::Metrics;
 use kube::ResourceExt;
 use lectern_cloud::{BucketSetting, Objects, Upkeep};
 use lectern_crds::{BucketSpec, QueueSpec, StreamPool};
@@ -70,7 +70,7 @@ struct Settings {
 
 impl Checks {
     /// What the pool's queue and bucket say, from memory while that is young enough.
-    pub async fn look(&self, pool: &StreamPool, ctx: &Context) -> Cloud {
+    pub async fn look(&self, pool: &StreamPool, clouds: &Clouds, metrics: &Metrics) -> Cloud {
         let name = pool.name_any();
         let before = self.answer(pool);
         if let Some(answer) = before.as_ref().filter(|answer| Instant::now() < answer.until) {
@@ -78,7 +78,7 @@ impl Checks {
         }
         let settings = before.as_ref().and_then(|answer| answer.settings.clone());
         // Side by side: one that does not answer must not hold up the other.
-        let (queue, bucket) = tokio::join!(queue(pool, ctx), bucket(pool, settings.as_ref(), ctx));
+        let (queue, bucket) = tokio::join!(queue(pool, clouds, metrics), bucket(pool, settings.as_ref(), clouds));
         let (dead, of_queue) = queue.as_ref().map_or((0, None), |queue| (queue.dead, queue.note.clone()));
         let settings = bucket.as_ref().map_or(settings, Clone::clone);
         let notes = Notes { queue: of_queue, bucket: settings.as_ref().and_then(|settings| settings.note.clone()) };
@@ -125,20 +125,20 @@ struct Queue {
 }
 
 /// Makes and repairs the queue, and tells the metrics what is in it.
-async fn queue(pool: &StreamPool, ctx: &Context) -> Result<Queue, CloudError> {
+async fn queue(pool: &StreamPool, clouds: &Clouds, metrics: &Metrics) -> Result<Queue, CloudError> {
     let spec = &pool.spec.queue;
-    let queue = ctx.clouds.queue(&pool.spec).await;
+    let queue = clouds.queue(&pool.spec).await;
     let there = within(CALL, &format!("queue {}", spec.name), queue.ensure(spec.create)).await?;
     let dead = there.dead.unwrap_or_default();
-    ctx.metrics.jobs(&pool.name_any(), there.depth, dead);
+    metrics.jobs(&pool.name_any(), there.depth, dead);
     let note = "it has no dead-letter queue: a job that no transcoder can take comes again for as long as the queue keeps it";
     Ok(Queue { url: there.url, dead: dead.all(), note: (!there.redrives).then(|| note.to_owned()) })
 }
 
 /// Makes the bucket and its events, and, where it is the operator's own, keeps its settings; what is known of them then.
-async fn bucket(pool: &StreamPool, known: Option<&Settings>, ctx: &Context) -> Result<Option<Settings>, CloudError> {
+async fn bucket(pool: &StreamPool, known: Option<&Settings>, clouds: &Clouds) -> Result<Option<Settings>, CloudError> {
     let spec = &pool.spec.bucket;
-    let objects = ctx.clouds.objects(&pool.spec).await;
+    let objects = clouds.objects(&pool.spec).await;
     let is_new = within(CALL, &format!("bucket {}", spec.name), objects.ensure_bucket(spec.create)).await?;
     if let Some(function) = &spec.manifest_function_arn {
         within(CALL, &format!("the events of bucket {}", spec.name), objects.ensure_notification(function)).await?;

@@ -27,7 +27,7 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
         // What it owns is collected with it.
         return Ok(Action::await_change());
     }
-    let cloud = ctx.checks.look(&pool, &ctx).await;
+    let cloud = ctx.checks.look(&pool, &ctx.clouds, &ctx.metrics).await;
     let plan = plan::plan(&pool, &plan::Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone() });
     apply_all(&plan, &ctx).await?;
     let seen = observe::observe(&pool, &ctx).await?;
