@@ -288,6 +288,28 @@ window.probe = (() => {
       return { zero: median(begun), said: said() };
     },
 
+    // Turns on the text that the player offers, until `captions` captions of the publisher's (`caption N`, captioner.rs) were shown: each with its number and the
+    // counter of the picture at which it begins. Not of that which it came up with: text of a low-latency playlist comes after its pictures.
+    captions: async ({ captions, withinMs }) => {
+      const { hls, shaka, video } = player();
+      const tracks = () => (hls ? hls.subtitleTracks : shaka.getTextTracks());
+      await until(withinMs, () => (tracks().length > 0 ? true : undefined), () => `no text is offered, ${seen()}`);
+      if (hls) hls.subtitleTrack = 0; else shaka.selectTextTrack(tracks()[0]);
+      shaka?.setTextVisibility?.(true);
+      const shown = new Map();
+      const there = () => [...video.textTracks].map(({ kind, mode, cues }) => [kind, mode, [...(cues ?? [])].slice(-5).map(({ startTime, endTime, text }) => [startTime, endTime, text])]);
+      await atFrames(video, withinMs, ({ counter, mediaTime }) => {
+        for (const { text, startTime } of [...video.textTracks].flatMap((track) => [...(track.activeCues ?? [])])) {
+          const number = /caption (\d+)/.exec(text)?.[1];
+          // One that lasts beyond its segment is cut, and its second half begins where the segment does.
+          if (number && counter !== null && !shown.has(number)) shown.set(number, counter + Math.round((startTime - mediaTime) * 30));
+        }
+        return shown.size > captions ? true : undefined;
+      }, () => `${JSON.stringify([...shown])} of ${JSON.stringify(there())}, ${seen()}`);
+      // The first that is met may be a second half.
+      return [...shown].slice(1).map(([number, picture]) => [Number(number), picture]);
+    },
+
     // Plays one playlist in an element of its own beside the player: for renditions without a picture.
     listen: async ({ url, withinMs }) => {
       const element = document.body.appendChild(document.createElement('video'));

@@ -28,7 +28,7 @@ const page = await browser.newPage();
 page.on('console', (message) => note(`console.${message.type()}`, message.text()));
 page.on('pageerror', (error) => note('pageerror', error.stack ?? String(error)));
 page.on('requestfailed', (request) => note('requestfailed', `${request.url()} ${request.failure()?.errorText}`));
-page.on('response', (response) => { if (response.status() >= 400) note('response', `${response.status()} ${response.url()}`); });
+page.on('response', (response) => { if (response.status() >= 400 || /captions/.test(response.url())) note('response', `${response.status()} ${response.url()}`); });
 // What the page asked for, of late: each path with its query and the answer's status.
 const requests = [];
 page.on('response', (response) => {

@@ -315,6 +315,12 @@ impl Browser {
         self.ask(json!({"do": "told", "messages": messages, "withinMs": millis(within)}), within).await
     }
 
+    /// Turns on the text that the player offers, and waits until so many of the publisher's captions came up ([`crate::Shot::captions`]): the number of each, and
+    /// the counter of the picture at which it begins.
+    pub async fn captions(&mut self, captions: u32, within: Duration) -> Result<Vec<(u32, u32)>> {
+        self.ask(json!({"do": "captions", "captions": captions, "withinMs": millis(within)}), within).await
+    }
+
     /// Listens to one playlist, beside the player.
     pub async fn listen(&mut self, url: &str, within: Duration) -> Result<Heard> {
         self.ask(json!({"do": "listen", "url": url, "withinMs": millis(within)}), within).await

@@ -5,7 +5,7 @@ use crate::storage::{Storage, segment_of};
 use crate::{boxes, claims, playlist};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::keys::{CAPTIONS, ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, Ledger};
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +63,10 @@ pub async fn ended_run(storage: &Storage, prefix: &RunPrefix, expected: &Expecte
     vod_playlists(storage, prefix, &ended, &mut verdict).await?;
     verdict.complaints.extend(claims::bandwidth(&storage.text(prefix, &ObjectName::Vod).await?, &noted));
     for rendition in &ended.renditions {
+        if rendition.name == CAPTIONS {
+            text(storage, prefix, &mut verdict).await?;
+            continue;
+        }
         media(storage, prefix, &ended, &rendition.name, &noted, expected, scratch, &mut verdict).await?;
     }
     Ok(verdict)
@@ -104,18 +108,21 @@ async fn ledgers(storage: &Storage, prefix: &RunPrefix, ended: &Ended, verdict: 
     Ok(noted)
 }
 
-/// Numbers have no holes, and every rendition has the same.
+/// Numbers have no holes, and every rendition has the same, text from when there was something to read.
 fn numbers(ended: &Ended, expected: &Expected, verdict: &mut Verdict) {
     let named: BTreeSet<_> = ended.renditions.iter().map(|rendition| rendition.name.clone()).collect();
     let there: BTreeSet<_> = verdict.segments.keys().cloned().collect();
     if named != there {
         verdict.complain(format!("ended.json names the renditions {named:?}, the bucket holds {there:?}"));
     }
-    let Some((one, numbers)) = verdict.segments.iter().next().map(|(name, numbers)| (name.clone(), numbers.clone())) else {
+    let Some((one, numbers)) =
+        verdict.segments.iter().find(|(name, _)| *name != CAPTIONS).map(|(name, numbers)| (name.clone(), numbers.clone()))
+    else {
         return verdict.complain("the run has no segments");
     };
     for (name, others) in verdict.segments.clone() {
-        if others != numbers {
+        let same = if name == CAPTIONS { numbers.ends_with(&others) } else { others == numbers };
+        if !same {
             verdict.complain(format!("{one} has the segments {numbers:?}, but {name} has {others:?}"));
         }
     }
@@ -133,7 +140,7 @@ fn ledgers_match_objects(prefix: &RunPrefix, objects: &BTreeMap<String, u64>, no
         match left.get_mut(&rendition).and_then(|segments| segments.remove(&number)) {
             None => verdict.complain(format!("{key} stands in no ledger")),
             Some(note) if note.bytes != *size => verdict.complain(format!("{key} has {size} bytes, its ledger says {}", note.bytes)),
-            Some(note) if !objects.contains_key(&prefix.key(&ObjectName::Init(rendition.clone(), note.init))) => {
+            Some(note) if rendition != CAPTIONS && !objects.contains_key(&prefix.key(&ObjectName::Init(rendition.clone(), note.init))) => {
                 verdict.complain(format!("{key} needs init {}, which is not there", note.init));
             }
             Some(_) => {}
@@ -167,6 +174,17 @@ async fn vod_playlists(storage: &Storage, prefix: &RunPrefix, ended: &Ended, ver
             if !next.is_some_and(|segment| segment.gap || segment.discontinuity) {
                 verdict.complain(format!("{name} does not declare that {number} is missing"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// What can be read in the text's segments is WebVTT.
+async fn text(storage: &Storage, prefix: &RunPrefix, verdict: &mut Verdict) -> Result<()> {
+    for number in verdict.segments.get(CAPTIONS).cloned().unwrap_or_default() {
+        let text = storage.text(prefix, &ObjectName::segment(CAPTIONS, SegmentNumber(number))).await?;
+        if !text.starts_with("WEBVTT\nX-TIMESTAMP-MAP=") {
+            verdict.complain(format!("{CAPTIONS}/{number} is {text:?}"));
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 pub mod boxes;
 pub mod browser;
 pub mod camera;
+pub mod captioner;
 pub mod certificate;
 pub mod chaos;
 pub mod claims;

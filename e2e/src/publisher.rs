@@ -1,6 +1,7 @@
 //! A lecturer: pictures drawn here, coded and sent by an ffmpeg of its own, in real time.
 
 use crate::browser::Frame;
+use crate::captioner;
 use crate::coding::Coding;
 use crate::pattern::{self, FRAME_RATE, Size};
 use anyhow::{Context as _, Result, bail};
@@ -32,6 +33,8 @@ pub struct Shot {
     pub beeps: bool,
     /// At each second `n` an `onTextData` says `remark n`.
     pub remarks: bool,
+    /// Every [`LASTS`](crate::captioner::LASTS) pictures a caption comes up, `caption N`.
+    pub captions: bool,
 }
 
 impl Default for Shot {
@@ -44,6 +47,7 @@ impl Default for Shot {
             hurry: false,
             beeps: false,
             remarks: false,
+            captions: false,
         }
     }
 }
@@ -69,10 +73,27 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes to `{url}/{key}` over RTMP; ffmpeg's words go to a file in `out`.
+    /// Publishes to `{url}/{key}` over RTMP; ffmpeg's words go to a file in `out`. One with captions has a second ffmpeg that sends: it closes the connection in order even
+    /// when the first dies.
     pub fn rtmp(out: &Path, url: &str, key: &str, shot: Shot) -> Result<Self> {
         let target = format!("{}/{key}", url.trim_end_matches('/'));
-        Self::start(out, shot, &["-flvflags", "no_duration_filesize", "-f", "flv", &target])
+        let flv = ["-flvflags", "no_duration_filesize", "-f", "flv"];
+        if !shot.captions {
+            return Self::start(out, shot, &[&flv[..], &[&target]].concat());
+        }
+        let mut sender = Command::new("ffmpeg");
+        sender.args(["-hide_banner", "-nostats", "-loglevel", "warning", "-fflags", "nobuffer", "-f", "flv", "-i", "pipe:0", "-c", "copy"]);
+        std::fs::create_dir_all(out)?;
+        let words = std::fs::File::create(out.join("sender.log"))?;
+        sender.args(flv).arg(target).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(words);
+        let mut sender = sender.spawn().context("ffmpeg cannot be started; scripts/install test")?;
+        let mut publisher = Self::start(out, shot, &[&flv[..], &["pipe:1"]].concat())?;
+        let (from, to) = (publisher.child.stdout.take().context("ffmpeg's output")?, sender.stdin.take().context("ffmpeg's input")?);
+        std::thread::spawn(move || {
+            captioner::pass_on(from, to).ok(); // one of the two is gone, and the other hears of it
+            sender.wait().ok();
+        });
+        Ok(publisher)
     }
 
     /// Sends to whatever `output`, ffmpeg's output arguments, says.
@@ -97,7 +118,8 @@ impl Publisher {
         }
         ffmpeg.args(["-map", "0:v", "-map", "1:a", "-shortest"]);
         ffmpeg.args(shot.coding.args()).args(output);
-        ffmpeg.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let stdout = if shot.captions { Stdio::piped() } else { Stdio::null() };
+        ffmpeg.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
         let mut child = ffmpeg.spawn().context("ffmpeg cannot be started; scripts/install test")?;
 
         let stop = Arc::new(AtomicBool::new(false));

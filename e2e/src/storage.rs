@@ -70,9 +70,9 @@ impl Storage {
     }
 }
 
-/// The rendition and the number, where `key` is a segment's.
+/// The rendition and the number, where `key` is a segment's, of media or of text.
 pub fn segment_of(prefix: &RunPrefix, key: &str) -> Option<(String, u64)> {
     let (rendition, file) = key.strip_prefix(prefix.as_str())?.strip_prefix('/')?.split_once('/')?;
-    let number = file.strip_suffix(".m4s")?.parse().ok()?;
+    let number = file.strip_suffix(".m4s").or_else(|| file.strip_suffix(".vtt"))?.parse().ok()?;
     Some((rendition.to_owned(), number))
 }

@@ -2,12 +2,14 @@
 
 use crate::lecture_plays_in_a_browser::recorded;
 use anyhow::{Context as _, Result, ensure};
+use lectern_e2e::captioner::LASTS;
 use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of};
-use lectern_e2e::{Lab, Share, Shot};
+use lectern_e2e::{Browser, Lab, Share, Shot};
 use serde_json::json;
 
-/// Issue 5: H.264, HEVC and AV1 of one lecture. Chromium plays the first and the last; HEVC is judged by ffmpeg's decoder, as are all.
+/// Issue 5: H.264, HEVC and AV1 of one lecture. Chromium plays the first and the last; HEVC is judged by ffmpeg's decoder, as are all. The source's
+/// captions come as text in hls.js, and out of the pictures in shaka-player.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_codec_plays() -> Result<()> {
     Lab::run("every_codec_plays", Share::Whole, async |lab| {
@@ -20,7 +22,7 @@ async fn every_codec_plays() -> Result<()> {
             "audio": [{"name": "audio", "bitrate": 64_000}],
         });
         let lecture = lab.apply("art", json!({"title": "Art", "latency": "Low", "ladder": ladder})).await?;
-        let publisher = lecture.publish(Shot::small()).await?;
+        let publisher = lecture.publish(Shot { captions: true, ..Shot::small() }).await?;
         let playable = lecture.until("Playable", "True").await?;
         let prefix = prefix_of(&playable)?;
         let playback = playable.status.and_then(|status| status.playback).context("status.playback")?;
@@ -40,6 +42,9 @@ async fn every_codec_plays() -> Result<()> {
             let sample = browser.sample(3).await?;
             assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new(), "{name}");
         }
+        browser.open_hls(&playback.hls, STEP).await?;
+        browser.playing_about(STEP).await?;
+        captions_come("hls.js", &mut browser).await?;
         let multivariant = lab.http(&playback.hls).await?;
         ensure!(multivariant.contains("CODECS=\"hvc1.1.6."), "{multivariant}");
         // Players change between the Representations of an AdaptationSet unasked, so a codec has one of its own.
@@ -47,6 +52,7 @@ async fn every_codec_plays() -> Result<()> {
         ensure!(mpd.matches("<AdaptationSet ").count() == 4, "{mpd}");
         assert_eq!(browser.open_shaka(&dash, STEP).await?, "DASH, live");
         browser.playing_about(STEP).await?;
+        captions_come("shaka-player with the MPD", &mut browser).await?;
         browser.close().await?;
 
         lecture.end().await?;
@@ -58,4 +64,16 @@ async fn every_codec_plays() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Captions begin with the pictures that they were said with: after the dozen of pictures that it takes to say one.
+async fn captions_come(player: &str, browser: &mut Browser) -> Result<()> {
+    let shown = browser.captions(3, STEP).await?;
+    eprintln!("{player}: captions and the pictures that they begin with: {shown:?}");
+    for (number, picture) in &shown {
+        let said = picture.saturating_sub(number * LASTS);
+        ensure!((9..=16).contains(&said), "{player}: caption {number} begins with picture {picture}: {shown:?}");
+    }
+    ensure!(shown.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "{player}: {shown:?}");
+    Ok(())
 }

@@ -7,7 +7,8 @@ mod bare;
 use anyhow::Result;
 use bare::Raw;
 use clap::{Parser, Subcommand};
-use lectern_contract::{AudioRendition, Ladder, SegmentNumber, Ticks, VideoCodec, VideoRendition};
+use lectern_contract::job::LiveJob;
+use lectern_contract::{AudioRendition, Ladder, SegmentDuration, SegmentNumber, Ticks, VideoCodec, VideoRendition};
 use lectern_e2e::coded::{RATE, Shape, Source, job};
 use lectern_e2e::process::{cpu_seconds, own_bytes};
 use lectern_e2e::settings;
@@ -19,7 +20,7 @@ use lectern_transcoder_pod::studio::Studio;
 use tokio::sync::mpsc;
 
 /// What the lecturer sends.
-const SENT: Shape = Shape { width: 1280, height: 720, seconds: 10, kbit: 2_800 };
+const SENT: Shape = Shape { width: 1280, height: 720, seconds: 40, kbit: 2_000 };
 
 /// Sent again and again where it is the hours that count.
 const MINUTE: Shape = Shape { width: 320, height: 180, seconds: 60, kbit: 300 };
@@ -70,19 +71,28 @@ fn compare(source: &Source, rounds: usize) -> Result<()> {
     let video = [(720, 2_800_000), (480, 1_200_000), (360, 700_000)].map(|(height, bitrate)| video(height, VideoCodec::H264, bitrate));
     let ladder = Ladder { video: video.to_vec(), audio: vec![AudioRendition { name: "audio".into(), bitrate: 128_000 }] };
     let raw = Raw::of(source, &ladder)?;
-    let (mut us, mut peer) = (Vec::new(), Vec::new());
+    let (mut us, mut passed, mut peer) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        us.push(child(source, &ladder)?);
+        us.push(child(source, &ladder, false)?);
+        passed.push(child(source, &ladder, true)?);
         peer.push(raw.encode_all(&ladder)?);
     }
     println!("{:<9} {:<52} {:>9} {:>9} {:>9}", "who", "CPU seconds for a second of 720p30 in three renditions", "min", "median", "max");
     let each = |values: &[f64]| spread(values.iter().map(|all| all / f64::from(SENT.seconds)));
-    let ratio = spread(us.iter().zip(&peer).map(|(ours, theirs)| ours / theirs));
+    let ratio = |ours: &[f64]| spread(ours.iter().zip(&peer).map(|(ours, theirs)| ours / theirs));
     row("lectern", "decode, scale, encode, package", each(&us), 3);
+    row("", "the same, and the source is passed on as 720p", each(&passed), 3);
     row("bare", "ffmpeg: encode raw pictures and sound", each(&peer), 3);
-    row("ratio", "", ratio, 3);
-    println!("result ladder cpu={:.3} bare={:.3} ratio={:.3}", median(each(&us)), median(each(&peer)), median(ratio));
+    row("ratio", "", ratio(&us), 3);
+    row("", "passed on", ratio(&passed), 3);
+    println!(
+        "result ladder cpu={:.3} bare={:.3} ratio={:.3} passed_on={:.3}",
+        median(each(&us)),
+        median(each(&peer)),
+        median(ratio(&us)),
+        median(ratio(&passed))
+    );
     Ok(())
 }
 
@@ -103,7 +113,7 @@ fn cost(source: &Source, rounds: usize) -> Result<()> {
     // A small rendition costs little itself: what it costs more than its encoder is decoding and scaling.
     let small = of(vec![video(180, VideoCodec::H264, 200_000)]);
     let small_raw = Raw::of(source, &small)?;
-    let rest = (0..rounds).map(|_| Ok(child(source, &small)? - small_raw.encode_all(&small)?)).collect::<Result<Vec<f64>>>()?;
+    let rest = (0..rounds).map(|_| Ok(child(source, &small, false)? - small_raw.encode_all(&small)?)).collect::<Result<Vec<f64>>>()?;
     let rest = spread(rest.iter().map(|seconds| seconds * 1000.0 / pixels));
     row("", "decoding H.264 and scaling it once", rest, 2);
     let weight = |of: f64| of * 100.0 / medians[0];
@@ -123,7 +133,7 @@ fn memory(source: Source, minutes: u32) -> Result<()> {
     let ladder = Ladder { video: video.to_vec(), audio: vec![AudioRendition { name: "audio".into(), bitrate: 96_000 }] };
     let (mut at, mut measured) = (0, Vec::new());
     let inputs = (0..minutes).flat_map(move |minute| source.inputs(Ticks(u64::from(minute) * 60 * 90_000)).collect::<Vec<_>>());
-    transcode(&ladder, inputs, |output| {
+    transcode(job("ladder", ladder), false, inputs, |output| {
         let Output::Sample { rendition: 0, sample } = output else { return Ok(()) };
         if sample.start / (60 * 90_000) > at {
             at = sample.start / (60 * 90_000);
@@ -147,12 +157,13 @@ fn memory(source: Source, minutes: u32) -> Result<()> {
     Ok(())
 }
 
-/// CPU seconds that everything takes which a child does between the feed and its sockets.
-fn child(source: &Source, ladder: &Ladder) -> Result<f64> {
+/// CPU seconds that everything takes which a child does between the feed and its sockets; of `latency: Standard`, where a source may be `passed` on.
+fn child(source: &Source, ladder: &Ladder, passed: bool) -> Result<f64> {
     let before = cpu_seconds(std::process::id())?;
     let inputs: Vec<_> = source.inputs(Ticks(0)).collect();
     let mut samples = 0;
-    transcode(ladder, inputs.into_iter(), |output| {
+    let job = if passed { whole_segments(ladder) } else { job("ladder", ladder.clone()) };
+    transcode(job, passed, inputs.into_iter(), |output| {
         samples += usize::from(matches!(output, Output::Sample { .. }));
         Ok(())
     })?;
@@ -160,13 +171,17 @@ fn child(source: &Source, ladder: &Ladder) -> Result<f64> {
     Ok(cpu_seconds(std::process::id())? - before)
 }
 
+fn whole_segments(ladder: &Ladder) -> LiveJob {
+    LiveJob { segment_duration: SegmentDuration::STANDARD, parts: None, ..job("ladder", ladder.clone()) }
+}
+
 /// What a child does between the feed and its sockets; `see` sees what its engine puts out.
 fn transcode(
-    ladder: &Ladder,
+    job: LiveJob,
+    passthrough: bool,
     inputs: impl Iterator<Item = Input> + Send + 'static,
     mut see: impl FnMut(&Output) -> Result<()>,
 ) -> Result<()> {
-    let job = job("ladder", ladder.clone());
     let (keeper, mut events) = mpsc::unbounded_channel();
     let live = Live::new(job.run.clone());
     let mut studio = Studio::new(job.clone(), &Restored::default(), SegmentNumber(0), live, Status::default(), keeper);
@@ -177,8 +192,8 @@ fn transcode(
         from: Ticks(0),
         card: Card::default(),
         encoder: Backend::Software,
-        passthrough: false,
-        parts: true,
+        passthrough,
+        parts: job.parts.is_some(),
     };
     let engine = std::thread::spawn(move || {
         let mut engine = Libav::new(order, put)?;
