@@ -24,17 +24,17 @@ impl Release {
     /// Reads what it was installed with. Files go into `folder`.
     pub async fn found(kubeconfig: &Path, folder: &Path) -> Result<Self> {
         let mut release = Self { kubeconfig: kubeconfig.to_owned(), values: Value::Null, folder: folder.to_owned() };
-        release.values = serde_json::from_str(&release.helm(&["get", "values", LECTERN, "--output=json"]).await?)?;
+        release.values = serde_json::from_str(&release.helm(&["get", "values", LECTERN, "--output=json"]).await?.0)?;
         Ok(release)
     }
 
     /// Installs or upgrades to this clone's chart, with what it was installed with and `more`, `key=value`; waits until all has rolled out.
-    pub async fn upgrade(&self, more: &[&str]) -> Result<String> {
+    pub async fn upgrade(&self, more: &[&str]) -> Result<()> {
         self.bring(&charts().join(LECTERN), &self.values, more).await
     }
 
     /// The same to the chart before this one, which knows none of the values `unknown`.
-    pub async fn go_back(&self, unknown: &[&str]) -> Result<String> {
+    pub async fn go_back(&self, unknown: &[&str]) -> Result<()> {
         let mut packages = std::fs::read_dir(charts().join("tests/previous"))?;
         let package = packages.next().context("charts/tests/previous is empty")??.path();
         let mut values = self.values.clone();
@@ -44,33 +44,34 @@ impl Release {
         self.bring(&package, &values, &[]).await
     }
 
-    async fn bring(&self, chart: &Path, values: &Value, more: &[&str]) -> Result<String> {
+    async fn bring(&self, chart: &Path, values: &Value, more: &[&str]) -> Result<()> {
         let file = self.folder.join("values.json");
         std::fs::write(&file, values.to_string())?;
         let (chart, file) = (chart.to_string_lossy(), format!("--values={}", file.display()));
         let more: Vec<_> = more.iter().map(|pair| format!("--set={pair}")).collect();
         let arguments = ["upgrade", "--install", LECTERN, &*chart, &*file, "--wait", PATIENCE].into_iter();
-        self.helm(&arguments.chain(more.iter().map(String::as_str)).collect::<Vec<_>>()).await
+        self.helm(&arguments.chain(more.iter().map(String::as_str)).collect::<Vec<_>>()).await.map(drop)
     }
 
-    /// `helm test`: what it printed.
+    /// `helm test`: what the hook printed.
     pub async fn test(&self) -> Result<String> {
-        self.helm(&["test", LECTERN, PATIENCE]).await
+        Ok(self.helm(&["test", LECTERN, PATIENCE]).await?.1)
     }
 
-    /// `helm uninstall`: what it printed.
+    /// `helm uninstall`: what the hook printed.
     pub async fn uninstall(&self) -> Result<String> {
-        self.helm(&["uninstall", LECTERN, PATIENCE]).await
+        Ok(self.helm(&["uninstall", LECTERN, PATIENCE]).await?.1)
     }
 
-    async fn helm(&self, arguments: &[&str]) -> Result<String> {
+    /// What helm writes, and what it writes as errors, where hooks' words are, too.
+    async fn helm(&self, arguments: &[&str]) -> Result<(String, String)> {
         let ours = cache()?.join("bin/helm");
         let helm = if ours.exists() { ours } else { "helm".into() };
         let done = Command::new(helm).args(["--namespace", PLATFORM]).args(arguments).env("KUBECONFIG", &self.kubeconfig).output().await;
         let done = done.context("helm")?;
         let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         ensure!(done.status.success(), "helm {}: {err}\n{out}", arguments.join(" "));
-        Ok(out.into_owned())
+        Ok((out.into_owned(), err.into_owned()))
     }
 }
 

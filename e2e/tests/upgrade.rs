@@ -12,9 +12,11 @@ use lectern_crds::{DEFAULT_POOL, LiveStream, POOL_LABEL};
 use lectern_e2e::lab::{STEP, prefix_of};
 use lectern_e2e::release::Release;
 use lectern_e2e::settings::PLATFORM;
+use lectern_e2e::shards::is_ready;
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Onlooker, Share, Shot};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Values that the chart before this one does not know.
@@ -27,8 +29,7 @@ async fn a_lecture_goes_on_while_the_chart_is_upgraded_uninstalled_and_installed
         let outcome = under_a_lecture(lab, &release).await;
         // As it was, whatever has happened: without an operator not even the test's namespace goes.
         let restored = release.upgrade(&[]).await;
-        outcome?;
-        restored.map(drop)
+        outcome.and(restored)
     })
     .await
 }
@@ -36,19 +37,20 @@ async fn a_lecture_goes_on_while_the_chart_is_upgraded_uninstalled_and_installed
 async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
     let ladder = json!({"video": [{"name": "180p", "width": 320, "height": 180, "bitrate": 300_000}], "audio": [{"name": "audio", "bitrate": 64_000}]});
     let spec = json!({"latency": "Low", "ladder": ladder});
+    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
+    let lived = steady(lab, &media).await?;
+    ensure!(lived.len() >= 4, "shards, transcoders and an origin are expected under {media}: {lived:?}");
     let lecture = lab.apply("astronomy", spec.clone()).await?;
     let _publisher = lecture.publish(Shot::small()).await?;
     let playable = lecture.until("Playable", "True").await?;
     let hls = playable.status.as_ref().and_then(|status| status.playback.as_ref()).map(|playback| playback.hls.clone()).unwrap_or_default();
     let prefix = prefix_of(&playable)?;
-    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
-    let lived = lab.lives(&media).await?;
-    ensure!(lived.len() >= 4, "shards, transcoders and an origin are expected under {media}: {lived:?}");
     let (mut onlooker, mut next) = (Onlooker::new(lab, &hls)?, lecture.newest_segment(&prefix).await?);
     let began = Instant::now();
-    // Two more segments without a hole, the origin's playlists only went on, and no pod of the pool is another.
+    // No segment is missing and one more comes, the origin's playlists only went on, and no pod of the pool is another.
     let mut goes_on = async |after: &str| {
-        next = lecture.segments_go_on(&prefix, next, 2).await?;
+        let newest = lecture.newest_segment(&prefix).await?;
+        next = lecture.segments_go_on(&prefix, next, newest + 2 - next).await?;
         onlooker.look().await?;
         let lives = lab.lives(&media).await?;
         ensure!(lives == lived, "{after}: {lived:?} became {lives:?}");
@@ -72,6 +74,7 @@ async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
     for what in [&format!("2 in {}", lab.namespace), "nothing holds them", "StreamPool default stays", "queue lectern-jobs stay"] {
         ensure!(told.contains(what), "helm uninstall does not say {what:?}:\n{told}");
     }
+    eprintln!("{told}");
     nothing_is_left_behind(lab).await?;
     idle.api().delete(&idle.name, &DeleteParams::default()).await?;
     ensure!(idle.api().get_opt(&idle.name).await?.is_none(), "a LiveStream waits for an operator that is not there");
@@ -86,6 +89,18 @@ async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
     lecture.until("Ended", "True").await?;
     ensure!(lab.lives(&media).await? == lived, "{lived:?} became {:?}", lab.lives(&media).await?);
     Ok(())
+}
+
+/// The pool's pods, once none is coming or going any more: the release may have been installed a moment ago.
+async fn steady(lab: &Lab, selector: &str) -> Result<BTreeMap<String, (String, i32)>> {
+    eventually("the pool's pods stay", STEP, async || {
+        let pods = lab.pods().list(&ListParams::default().labels(selector)).await?;
+        let moving: Vec<_> =
+            pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() || !is_ready(pod)).map(Pod::name_any).collect();
+        Ok(if moving.is_empty() { Look::Found(()) } else { Look::NotYet(format!("{moving:?} come or go")) })
+    })
+    .await?;
+    lab.lives(selector).await
 }
 
 fn is_held(stream: &LiveStream) -> bool {

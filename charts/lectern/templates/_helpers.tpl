@@ -102,3 +102,13 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
 {{- end }}
 {{- end }}
+
+{{- /* A hook's words are for people: no log but what went wrong. */ -}}
+{{- define "lectern.hookEnv" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- {name: LECTERN_LOG, value: warn}
+- {name: LECTERN_LOG_FORMAT, value: text}
+{{- end }}
