@@ -5,11 +5,11 @@ use crate::relay::Owners;
 use crate::stream::Limits;
 use lectern_cloud::BucketAt;
 use lectern_contract::Ticks;
+use lectern_podkit::args::Listen;
 use lectern_podkit::tls::{PeerTls, PeerTlsArgs};
 use lectern_podkit::{PodArgs, telemetry::TelemetryArgs};
-use std::net::{AddrParseError, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// Lectern's ingest shard.
 #[derive(Debug, Clone, clap::Parser)]
@@ -116,17 +116,6 @@ impl Args {
     pub fn owners(&self, peers: PeerTls) -> Owners {
         let filled = |template: &str| template.replace("{service}", &self.ingest_service).replace("{namespace}", &self.pod.pod_namespace);
         Owners::new(filled(&self.relay_host_template), filled(&self.feed_host_template), peers)
-    }
-}
-
-/// An address to listen on, or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listen(pub Option<SocketAddr>);
-
-impl FromStr for Listen {
-    type Err = AddrParseError;
-    fn from_str(text: &str) -> Result<Self, AddrParseError> {
-        if text == "off" { Ok(Self(None)) } else { text.parse().map(|address| Self(Some(address))) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The operator's settings.
 
+use jiff::SignedDuration;
 use lectern_podkit::telemetry::TelemetryArgs;
 use lectern_podkit::tls::PeerRole;
 use std::net::SocketAddr;
@@ -33,6 +34,13 @@ pub struct Args {
     /// How pods reach `report_listen`; `https://lectern-operator.{namespace}.svc:7100` unless given.
     #[arg(long, env = "LECTERN_OPERATOR_URL")]
     pub operator_url: Option<String>,
+    /// A Secret of the operator's namespace, of type kubernetes.io/tls, with the CA that issues all certificates (cert-manager's, with
+    /// `isCA: true`, say). Without it the operator makes a CA of its own.
+    #[arg(long, env = "LECTERN_CA_SECRET")]
+    pub ca_secret: Option<String>,
+    /// Seconds between the steps of a CA's rotation: more than the kubelets take to hand out a Secret that has changed.
+    #[arg(long, env = "LECTERN_CA_PAUSE_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(i64).range(60..=604_800))]
+    pub ca_pause_seconds: i64,
     /// The Secret that the gateway's certificate is kept in. Without it none is issued.
     #[arg(long, env = "LECTERN_GATEWAY_TLS_SECRET")]
     pub gateway_tls_secret: Option<String>,
@@ -68,6 +76,16 @@ impl Args {
             dns_names: vec![PeerRole::Operator.dns_name("")],
             usage: crate::trust::Usage::Peer,
             owner: None,
+        }
+    }
+
+    /// Who keeps the CA.
+    pub fn keeper(&self) -> crate::trust::turn::Keeper {
+        crate::trust::turn::Keeper {
+            namespace: self.pod_namespace.clone(),
+            given: self.ca_secret.clone(),
+            pause: SignedDuration::from_secs(self.ca_pause_seconds),
+            beside: std::iter::once(self.certificate()).chain(self.gateway_certificate()).collect(),
         }
     }
 

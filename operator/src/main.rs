@@ -1,6 +1,7 @@
 //! Lectern's operator.
 
 use clap::Parser;
+use jiff::Timestamp;
 use kube::Client;
 use lectern_operator::args::{Args, Command};
 use lectern_operator::leader::{self, Identity};
@@ -66,7 +67,12 @@ async fn lead(
     let mut tasks = Tasks::new(stop.clone());
     let (heard, changes) = Reports::new();
     let (wanted, folder) = (args.certificate(), args.tls_dir.clone());
+    let keeper = args.keeper();
+    if let Err(error) = trust::turn::turn(&client, &keeper, Timestamp::now()).await {
+        tracing::warn!(%error, "the CA could not be looked after"); // one that is there serves meanwhile
+    }
     trust::keep_in(&client, &wanted, &folder).await?;
+    tasks.spawn("ca", trust::turn::run(client.clone(), keeper, stop.clone()));
     let peers = PeerTls::load(&folder, "").await?;
     tasks.spawn("certificate", trust::keep(client.clone(), wanted, folder, stop.clone()));
     tasks.spawn("reports", reports::serve(args.report_listen, peers, heard.clone(), metrics.clone(), stop.clone()));

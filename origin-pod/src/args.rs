@@ -3,6 +3,7 @@
 use clap::Parser;
 use lectern_cloud::BucketAt;
 use lectern_podkit::PodArgs;
+use lectern_podkit::args::Listen;
 use lectern_podkit::telemetry::TelemetryArgs;
 use lectern_podkit::tls::PeerTlsArgs;
 use std::net::SocketAddr;
@@ -12,9 +13,15 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "lectern-origin", version)]
 pub struct Args {
-    /// Where players and the CDN come in.
+    /// Where players and the CDN come in without TLS; `off`: nowhere.
     #[arg(long, env = "LECTERN_HTTP_LISTEN", default_value = "0.0.0.0:8080")]
-    pub http_listen: SocketAddr,
+    pub http_listen: Listen,
+    /// Where they come in with TLS (HTTPS).
+    #[arg(long, env = "LECTERN_HTTPS_LISTEN", requires = "https_tls_dir")]
+    pub https_listen: Option<SocketAddr>,
+    /// The folder of the certificate that HTTPS shows: tls.crt and tls.key.
+    #[arg(long, env = "LECTERN_HTTPS_TLS_DIR")]
+    pub https_tls_dir: Option<PathBuf>,
     /// Where health and metrics are served.
     #[arg(long, env = "LECTERN_HEALTH_LISTEN", default_value = "0.0.0.0:9090")]
     pub health_listen: SocketAddr,
@@ -54,5 +61,22 @@ impl Args {
     pub fn memory(&self) -> (usize, usize) {
         let all = self.memory_mb.saturating_mul(1024 * 1024);
         (all / 4 * 3, all / 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(more: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(["lectern-origin", "--pod-name", "origin-0", "--bucket", "lectures"].iter().chain(more))
+    }
+
+    #[test]
+    fn plain_http_can_be_turned_off_and_https_wants_a_certificate() {
+        assert_eq!(args(&[]).unwrap().http_listen.0.unwrap().port(), 8080);
+        assert_eq!(args(&["--http-listen", "off"]).unwrap().http_listen, Listen(None));
+        assert!(args(&["--https-listen", "0.0.0.0:8443"]).is_err());
+        assert!(args(&["--https-listen", "0.0.0.0:8443", "--https-tls-dir", "/tls/https"]).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! The origin: serves a run's playlists and segments over HTTP, from memory that packagers push into, and from S3.
+//! The origin: serves a run's playlists and segments over HTTP and HTTPS, from memory that packagers push into, and from S3.
 //!
 //! ```text
 //! request ─▶ http ─▶ runs ─▶ memory ◀─push─ subscription ◀─address─ head.json in S3
@@ -11,6 +11,7 @@ pub mod directives;
 pub mod edge;
 pub mod growing;
 pub mod http;
+pub mod https;
 pub mod memory;
 pub mod metrics;
 pub mod pages;

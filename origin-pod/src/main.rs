@@ -3,10 +3,12 @@
 use anyhow::Context;
 use clap::Parser;
 use lectern_cloud::Objects;
-use lectern_origin_pod::{args::Args, http, metrics::Metrics, pages::Pages, runs::Runs, store::Store};
+use lectern_origin_pod::{args::Args, http, https, metrics::Metrics, pages::Pages, runs::Runs, store::Store};
 use lectern_podkit::health::{self, Readiness};
 use lectern_podkit::{Tasks, shutdown, telemetry};
 use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -21,16 +23,33 @@ async fn main() -> anyhow::Result<()> {
     let (pushed, fetched) = args.memory();
     let store = Store::new(objects, fetched, metrics.clone());
     let pages = Pages::load(&args.player_dir);
-    let listener = tokio::net::TcpListener::bind(args.http_listen).await.with_context(|| format!("listening on {}", args.http_listen))?;
-    tracing::info!(pod = args.pod.pod_name, address = %args.http_listen, bucket = %args.bucket_at(), "serving");
+    let (plain, tls) = (listen(args.http_listen.0).await?, listen(args.https_listen).await?);
+    let (http, https) = (args.http_listen.0, args.https_listen);
+    tracing::info!(pod = args.pod.pod_name, ?http, ?https, bucket = %args.bucket_at(), "serving");
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
     let Some(peers) = stop.run_until_cancelled(args.peer_tls.when_there(&args.pod.pool, &readiness)).await else {
         return tasks.join().await;
     };
     let runs = Runs::new(store, pushed, peers, metrics.clone());
-    readiness.ready();
     tasks.spawn("sweep", runs.clone().sweep(stop.clone()));
-    tasks.spawn("http", http::serve(listener, http::router(runs, pages, metrics), stop));
+    let router = http::router(runs, pages, metrics);
+    // One that serves HTTPS alone is ready once it has a certificate to show.
+    let waits = plain.is_none().then(|| readiness.clone());
+    match plain {
+        Some(listener) => {
+            readiness.ready();
+            tasks.spawn("http", http::serve(listener, router.clone(), stop.clone()));
+        }
+        None => readiness.not_ready("HTTP is off, and HTTPS not served yet"),
+    }
+    if let (Some(listener), Some(folder)) = (tls, args.https_tls_dir) {
+        tasks.spawn("https", https::serve(listener, folder, router, waits, stop));
+    }
     tasks.join().await
+}
+
+async fn listen(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).with_context(|| format!("listening on {address}"))
 }

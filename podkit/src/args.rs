@@ -1,4 +1,7 @@
-//! Who this pod is, from the downward API.
+//! Settings that pods have alike: who a pod is, from the downward API, and where it listens.
+
+use std::net::{AddrParseError, SocketAddr};
+use std::str::FromStr;
 
 /// The settings that the operator gives every pod of a pool.
 #[derive(Debug, Clone, clap::Args)]
@@ -19,4 +22,15 @@ pub struct PodArgs {
     /// Without it none are sent.
     #[arg(long, env = "LECTERN_OPERATOR_URL")]
     pub operator_url: Option<String>,
+}
+
+/// An address to listen on, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = AddrParseError;
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        if text == "off" { Ok(Self(None)) } else { text.parse().map(|address| Self(Some(address))) }
+    }
 }

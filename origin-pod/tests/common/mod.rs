@@ -24,6 +24,7 @@ pub struct Lab {
     pub objects: Objects,
     pub metrics: Metrics,
     pub client: reqwest::Client,
+    pub router: axum::Router,
     base: String,
     stop: CancellationToken,
 }
@@ -48,8 +49,8 @@ impl Lab {
         let stop = CancellationToken::new();
         tokio::spawn(runs.clone().sweep(stop.clone()));
         let router = http::router(runs, Pages::load(std::path::Path::new("/nowhere")), metrics.clone());
-        tokio::spawn(http::serve(listener, router, stop.clone()));
-        Self { backend, objects, metrics, client: reqwest::Client::new(), base, stop }
+        tokio::spawn(http::serve(listener, router.clone(), stop.clone()));
+        Self { backend, objects, metrics, client: reqwest::Client::new(), router, base, stop }
     }
 
     pub fn url(&self, path: &str) -> String {

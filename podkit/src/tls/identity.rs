@@ -55,6 +55,16 @@ impl Identity {
         Ok(config.with_no_client_auth().with_single_cert(self.chain.clone(), self.key.clone_key())?)
     }
 
+    /// The same for a server of HTTP: HTTP/2 where the client has it, else 1.1.
+    ///
+    /// # Errors
+    /// As [`Identity::public_server`].
+    pub fn https_server(&self) -> Result<ServerConfig, TlsError> {
+        let mut config = self.public_server()?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
     /// For a server that only peers with a certificate of the CA may talk to. Sessions are not resumed: each handshake
     /// verifies anew, by the roots of now, and peers' connections last too long for it to matter.
     ///

@@ -1,5 +1,5 @@
 //! TLS from folders of files, as Kubernetes mounts Secrets: mutual between the pods of a pool ([`PeerTls`]), one-sided
-//! towards publishers ([`ServerTls`]).
+//! towards publishers, players and CDNs ([`ServerTls`]).
 //!
 //! Files that change are taken up by the next connection, the CA's too; open connections keep what they began with. Files
 //! that cannot be used are logged once, and the last good ones stay.

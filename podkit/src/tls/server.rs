@@ -28,6 +28,11 @@ impl ServerTls {
         Self(Followed::when_there(folder, Identity::public_server, waiting).await)
     }
 
+    /// As [`ServerTls::when_there`], for a server of HTTP, 1.1 and 2.
+    pub async fn https_when_there(folder: &Path, waiting: impl Fn(&str)) -> Self {
+        Self(Followed::when_there(folder, Identity::https_server, waiting).await)
+    }
+
     /// Shakes hands with who has just connected. It has no time limit of its own: give it one.
     ///
     /// # Errors
