@@ -7,21 +7,24 @@ mod ladder;
 mod livestream;
 mod pool;
 mod route;
+mod scheduling;
 mod stream_status;
+mod transcoders;
 
 pub use ladder::{AudioSpec, EncodingLadder, EncodingLadderSpec, RenditionCodec, RenditionSpec};
 pub use livestream::{
-    LadderChoice, Latency, LiveStream, LiveStreamSpec, Reconnect, Record, Retention, RtmpSource, RtspSource, SecretName, Slate, Source,
-    StreamKey,
+    LadderChoice, Latency, LiveStream, LiveStreamSpec, Reconnect, Record, Retention, RtmpSource, RtspSource, Schedule, SecretName, Slate,
+    Source, StreamKey,
 };
 pub use pool::{
-    Amount, BucketSpec, Encoder, Exposure, IngestSpec, OriginSpec, Passthrough, PodResources, PoolImages, PoolStatus, QueueSpec, RtmpsSpec,
-    SlatePicture, StreamPool, StreamPoolSpec, TranscoderBudget, TranscoderSpec,
+    BucketSpec, Exposure, IngestSpec, OriginSpec, OriginTlsSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
+pub use scheduling::{Amount, PodResources, Scheduling};
 pub use stream_status::{
     DispatchStatus, IngestStatus, LiveStatus, LiveStreamStatus, PlacementStatus, PlaybackStatus, ReceivedStatus, RecordingStatus,
 };
+pub use transcoders::{DEFAULT_CLASS, Encoder, NamedClass, Passthrough, SlatePicture, TranscoderBudget, TranscoderClass, TranscoderSpec};
 
 /// The API group.
 pub const GROUP: &str = "lectern.video";

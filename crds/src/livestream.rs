@@ -1,6 +1,7 @@
 //! LiveStream: one lecture, from its announcement to its recording.
 
 use crate::{AudioSpec, LiveStreamStatus, RenditionSpec, RtspTransport, Takeover};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,10 +66,36 @@ pub struct LiveStreamSpec {
     #[serde(default)]
     pub record: Record,
 
+    /// When the lecture is. Without it a stream waits for its publisher until it is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+
     /// Set it to end the stream. An ended stream cannot be resumed.
     #[serde(default)]
     #[x_kube(validation = kube::core::Rule::new("self || !oldSelf").message("spec.ended cannot go back to false; create a new LiveStream for another lecture"))]
     pub ended: bool,
+}
+
+/// A lecture's times.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("!has(self.startsAt) || !has(self.endsAt) || self.endsAt > self.startsAt").message("spec.schedule.endsAt: later than startsAt"))]
+#[x_kube(validation = kube::core::Rule::new("has(self.startsAt) || has(self.endsAt)").message("spec.schedule: give startsAt, endsAt, or both"))]
+pub struct Schedule {
+    /// When it begins. A transcoder's slot is ready by then, in a pool that grows (`transcoder.maxPods`). Who publishes earlier or later is taken all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Time>,
+    /// When the stream ends by itself, as by `ended: true`. It can be moved as long as it has not come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Time>,
+    /// Seconds before `startsAt` at which the slot is made ready.
+    #[serde(default = "prewarm_seconds")]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub prewarm_seconds: i32,
+}
+
+const fn prewarm_seconds() -> i32 {
+    300
 }
 
 fn default_pool() -> String {

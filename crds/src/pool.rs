@@ -2,10 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use lectern_contract::cost::{Budget, Class, PixelRate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+
+use crate::scheduling::Scheduling;
+use crate::transcoders::TranscoderSpec;
 
 /// A pool that LiveStreams are placed in, like a StorageClass for volumes.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +106,9 @@ pub struct IngestSpec {
     #[serde(default = "default_memory_mib", rename = "memoryMiB")]
     #[schemars(range(min = 64, max = 1_048_576))]
     pub memory_mib: i32,
+    /// Where shards run.
+    #[serde(flatten)]
+    pub scheduling: Scheduling,
 }
 
 fn default_drain_seconds() -> i32 {
@@ -113,130 +117,6 @@ fn default_drain_seconds() -> i32 {
 
 fn default_memory_mib() -> i32 {
     1024
-}
-
-/// Transcoder pods: made and replaced by the operator one by one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TranscoderSpec {
-    /// How many pods stand ready.
-    #[schemars(range(min = 1, max = 1000))]
-    pub pods: i32,
-    /// How many jobs a pod takes at once.
-    #[schemars(range(min = 1, max = 64))]
-    pub slots: i32,
-    /// What encodes H.264 and HEVC. AV1 is always encoded in software.
-    #[serde(default)]
-    pub encoder: Encoder,
-    /// Whether a source that is what a rendition is to be (H.264 of its size, rate and bit rate, with a keyframe where each segment begins and no
-    /// B-frames) is passed on as that rendition. `Never`: students get nothing that a lecturer's program has coded.
-    #[serde(default)]
-    pub passthrough: Passthrough,
-    /// What students see while nothing comes from the lecturer. Unless given: a card with the lecture's title and its `reconnect.slate.text`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slate_picture: Option<SlatePicture>,
-    /// What a pod asks Kubernetes for and may take at most, beyond what the operator asks for itself (0.1 processors, 128 MiB, a GPU).
-    /// What is limited alone is also asked for. A pod that may not take what its jobs cost sheds renditions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<PodResources>,
-    /// What a pod has for its jobs together. Each job costs what its ladder does (docs/transcoders.md); a pod takes none that does not fit, and
-    /// a stream that fits no pod is refused. Without it only slots are counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<TranscoderBudget>,
-}
-
-/// What a pod asks Kubernetes for, and may take at most, by the resource's name: `cpu`, `memory`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PodResources {
-    /// What it asks for.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub requests: BTreeMap<String, Amount>,
-    /// What it may take.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<String, Amount>,
-}
-
-/// A quantity as Kubernetes writes them, as a text: `"2"`, `500m`, `1Gi`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Amount(#[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"))] pub String);
-
-/// A PNG or JPEG in a ConfigMap of the operator's namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SlatePicture {
-    /// The ConfigMap.
-    #[schemars(length(min = 1, max = 253))]
-    pub config_map_name: String,
-    /// Its entry in `binaryData`. It is fitted into each rendition in its own shape.
-    #[serde(default = "slate_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
-    pub key: String,
-}
-
-fn slate_key() -> String {
-    "slate.png".to_owned()
-}
-
-/// What a transcoder pod has for its jobs together.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TranscoderBudget {
-    /// Millions of pixels a second of H.264, on the processors or on the GPU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub megapixels_per_second: Option<i64>,
-    /// Encoding sessions on the pod's GPU: 8 on consumer cards, without a bound on others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub gpu_sessions: Option<i32>,
-    /// MiB of the GPU's memory that encoding may take.
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "gpuMemoryMiB")]
-    #[schemars(range(min = 256, max = 1_048_576))]
-    pub gpu_memory_mib: Option<i64>,
-}
-
-impl TranscoderSpec {
-    /// What encodes in a pod.
-    pub const fn class(&self) -> Class {
-        match self.encoder {
-            Encoder::Software => Class::Software,
-            Encoder::Nvenc => Class::Nvenc,
-        }
-    }
-
-    /// What a pod has for its jobs together.
-    pub fn budget(&self) -> Budget {
-        let Some(budget) = &self.budget else { return Budget::default() };
-        let mega = |mega: i64| PixelRate::from_mega(u64::try_from(mega).unwrap_or(0));
-        Budget {
-            pixels: budget.megapixels_per_second.map(mega),
-            gpu_sessions: budget.gpu_sessions.map(|sessions| u32::try_from(sessions).unwrap_or(0)),
-            gpu_memory_mib: budget.gpu_memory_mib.map(|mib| u64::try_from(mib).unwrap_or(0)),
-        }
-    }
-}
-
-/// What pictures are encoded with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Encoder {
-    /// The CPU.
-    #[default]
-    Software,
-    /// An NVIDIA GPU: each pod asks for one `nvidia.com/gpu`. Where its encoder is not to be had, or fails, the CPU goes on, and the stream's status
-    /// says so.
-    Nvenc,
-}
-
-/// Whether a source may be passed on as a rendition.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Passthrough {
-    /// Where it is what the rendition is to be.
-    #[default]
-    Auto,
-    /// Everything is encoded anew.
-    Never,
 }
 
 /// RTMP over TLS. It shares the service type of `exposure`.
@@ -253,9 +133,24 @@ pub struct RtmpsSpec {
     pub node_port: Option<i32>,
 }
 
+/// HTTP over TLS. It shares the service type of `exposure`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OriginTlsSpec {
+    /// A Secret of type kubernetes.io/tls in the operator's namespace (cert-manager's, say) with a certificate for the name that the CDN or
+    /// students ask for. Unless given the operator issues one from its own CA, for the host of `publicUrl` and the names of the origins' Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: Option<String>,
+    /// The port on every node, for NodePort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<i32>,
+}
+
 /// Origins: a Deployment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("self.plainHttp || has(self.tls)").message("spec.origin: with plainHttp false nobody can watch; set tls: {} to serve over HTTPS"))]
 pub struct OriginSpec {
     /// How many.
     #[schemars(range(min = 1, max = 100))]
@@ -263,9 +158,18 @@ pub struct OriginSpec {
     /// Where students watch, as it stands in `status.playback`: the CDN's address, or the origins' own.
     #[x_kube(validation = kube::core::Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("spec.origin.publicUrl: write https://host[:port], as a student's browser reaches it"))]
     pub public_url: String,
+    /// Serve over HTTP in the clear, on port 8080.
+    #[serde(default = "yes")]
+    pub plain_http: bool,
+    /// Serve over HTTPS, on port 8443, HTTP/2 and 1.1. Off unless given; `{}` is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<OriginTlsSpec>,
     /// How origins are reached from outside.
     #[serde(default)]
     pub exposure: Exposure,
+    /// Where origins run.
+    #[serde(flatten)]
+    pub scheduling: Scheduling,
 }
 
 /// The SQS queue of jobs.

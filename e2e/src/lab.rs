@@ -71,13 +71,18 @@ pub(crate) enum Elsewhere {
     Secret(String),
     /// A pod of the platform that is kept from going.
     HeldPod(String),
-    /// A pod of the platform that no packet reaches.
+    /// A pod of the platform that not all packets reach.
     CutOffPod(String),
 }
 
 impl Lab {
     /// Runs a test: makes its namespace, saves evidence if it fails, removes the namespace in any case.
     pub async fn run(test: &str, share: Share, body: impl AsyncFnOnce(&Lab) -> Result<()>) -> Result<()> {
+        Self::run_at(None, test, share, body).await
+    }
+
+    /// [`Lab::run`] with objects in another server than MiniStack.
+    pub async fn run_at(storage: Option<Storage>, test: &str, share: Share, body: impl AsyncFnOnce(&Lab) -> Result<()>) -> Result<()> {
         let permits = match share {
             Share::Nothing => 0,
             Share::Quarter => 1,
@@ -85,7 +90,8 @@ impl Lab {
             Share::Most => 3,
             Share::Whole => 4,
         };
-        let lab = Self::new(test).await?;
+        let mut lab = Self::new(test).await?;
+        lab.storage = storage.unwrap_or(lab.storage);
         let permit = QUARTERS.acquire_many(permits).await?;
         let outcome = AssertUnwindSafe(body(&lab)).catch_unwind().await;
         if !matches!(outcome, Ok(Ok(()))) {
@@ -146,7 +152,7 @@ impl Lab {
                 Elsewhere::Secret(name) => self.secrets(PLATFORM).delete(name, &DeleteParams::default()).await.map(drop),
                 Elsewhere::HeldPod(name) => self.let_go(name).await,
                 Elsewhere::CutOffPod(name) => {
-                    self.network(name, "-D").await.ok(); // where there is no rule, there is nothing to delete
+                    self.passes_all(name).await.ok(); // a pod that has gone has taken its rules along
                     Ok(())
                 }
             };
@@ -211,8 +217,8 @@ impl Lab {
         spec.ingest.shards = 1;
         spec.ingest.memory_mib = 64;
         spec.ingest.exposure = Exposure::default();
-        spec.transcoder.pods = 1;
-        spec.transcoder.slots = 1;
+        spec.transcoder.class.pods = 1;
+        spec.transcoder.class.slots = 1;
         spec.origin.replicas = 1;
         spec.origin.exposure = Exposure::default();
         spec.queue.name = name.clone();

@@ -75,7 +75,7 @@ async fn an_overloaded_transcoder_sheds() -> Result<()> {
 /// A pool whose only transcoder gets a third of a core.
 async fn slow_pool(lab: &Lab) -> Result<String> {
     let (name, mut spec) = lab.small_pool("slow").await?;
-    spec.transcoder.resources = Some(serde_json::from_value(json!({"limits": {"cpu": "330m"}, "requests": {"cpu": "100m"}}))?);
+    spec.transcoder.class.resources = Some(serde_json::from_value(json!({"limits": {"cpu": "330m"}, "requests": {"cpu": "100m"}}))?);
     lab.apply_pool(&name, &spec).await?;
     lab.pool_is_ready(&name, STEP).await?;
     Ok(name)

@@ -151,7 +151,7 @@ async fn queue_away_mid_lecture() -> Result<()> {
         let way = Proxy::to(lab, lab.settings.s3_port).await?;
         let (pool, mut spec) = lab.small_pool("alone").await?;
         spec.queue.endpoint = Some(format!("http://{}", way.address));
-        spec.transcoder.slots = 2;
+        spec.transcoder.class.slots = 2;
         lab.apply_pool(&pool, &spec).await?;
         lab.pool_is_ready(&pool, 2 * STEP).await?;
         let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;

@@ -201,6 +201,7 @@ fn live_stream(wanted: &Start, nth: u64) -> LiveStream {
             reconnect: Reconnect::default(),
             stream_key: StreamKey::default(),
             record: Record::default(),
+            schedule: None,
             ended: false,
         },
     );

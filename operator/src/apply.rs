@@ -6,11 +6,45 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::collections::HashMap;
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
 
 /// How everything is applied: as `lectern-operator`, taking fields back from whoever changed them, unknown fields refused.
 pub fn params() -> PatchParams {
     PatchParams::apply(MANAGER).force().validation_strict()
+}
+
+/// What was applied last, so that what is so already need not be applied again: an apply that changes nothing costs the API server nearly as much
+/// as one that does, and pools are looked at every few seconds.
+#[derive(Debug, Default)]
+pub struct Applied(Mutex<HashMap<(String, String), Stamp>>);
+
+/// What was applied, as a hash, and the version that this made.
+type Stamp = (u64, Option<String>);
+
+impl Applied {
+    /// [`object`], unless the same was applied before and nobody has written to the object since.
+    pub async fn object<K>(&self, api: &Api<K>, object: &K) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+    {
+        let at = (K::kind(&()).into_owned(), object.name_any());
+        let text = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&at).cloned();
+        if let Some((_, version)) = before.filter(|(hash, _)| *hash == hasher.finish()) {
+            let now = api.get_metadata_opt(&at.1).await?;
+            if version.is_some() && now.is_some_and(|now| now.resource_version() == version) {
+                return Ok(());
+            }
+        }
+        let version = self::object(api, object).await?.resource_version();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (hasher.finish(), version));
+        Ok(())
+    }
 }
 
 /// Applies `object`, which holds the fields that the operator owns and no others.

@@ -3,6 +3,7 @@
 use crate::backoff::Backoff;
 use crate::cloud::{CloudError, Clouds};
 use crate::events::Events;
+use crate::first_pass::FirstPass;
 use crate::metrics::Metrics;
 use crate::placement::Book;
 use crate::pool::checks::Checks;
@@ -13,6 +14,7 @@ use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
+use lectern_contract::StreamRef;
 use lectern_crds::{EncodingLadder, LiveStream, StreamPool};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,10 @@ pub struct Context {
     pub ladders: Store<DeserializeGuard<EncodingLadder>>,
     /// Which of these three are filled.
     pub filled: AllFilled,
+    /// Which LiveStreams were not looked at yet.
+    pub first_pass: FirstPass,
+    /// What the pools' objects were when they were applied last.
+    pub applied: crate::apply::Applied,
     /// Who is on which shard.
     pub book: Book,
     /// Stream keys as they were read last.
@@ -50,8 +56,14 @@ pub struct Context {
     pub cameras: crate::stream::camera::CameraBook,
     /// The pods of silent shards as they were seen last.
     pub shard_pods: crate::stream::owner::ShardPods,
+    /// Copies of LiveStreams that are older than what this process has written.
+    pub superseded: crate::stream::superseded::Superseded,
     /// Jobs that this process has sent.
     pub sent: crate::stream::dispatch::Sent,
+    /// Streams that wait for a transcoder.
+    pub waiting: crate::pool::waiting::Waiting,
+    /// How many transcoder pods were needed of late.
+    pub peaks: crate::pool::demand::Peaks,
     /// Queues and buckets.
     pub clouds: Clouds,
     /// What the pools' queues and buckets said last.
@@ -89,6 +101,19 @@ impl Context {
     /// The client.
     pub fn client(&self) -> Client {
         self.client.0.clone()
+    }
+
+    /// `stream` was looked at, or is gone: with the last of those that were there at the beginning this process is in sync.
+    pub fn looked_at(&self, stream: &StreamRef) {
+        if self.first_pass.looked_at(stream) {
+            self.is_in_sync();
+        }
+    }
+
+    /// Says that every LiveStream was looked at.
+    pub fn is_in_sync(&self) {
+        self.metrics.in_sync();
+        tracing::info!(after_ms = self.leading_since.elapsed().as_millis(), "in sync: every LiveStream was looked at");
     }
 
     /// Whether pods that live had time to report to this leader: the Service has to find us (a second or two), then a

@@ -1,12 +1,12 @@
 //! What the leader runs: both controllers and the task that keeps RouteSlices.
 
 use crate::args::Args;
-use crate::conditions::holds;
 use crate::context::{Context, DebugClient, Error, bounded, retry};
-use crate::events::Events;
+use crate::events::{self, Events};
 use crate::metrics::Metrics;
 use crate::reports::{Change, Reports};
-use crate::stream::claims::ENDED;
+use crate::routes::Changes;
+use crate::wakes::{from_pools, from_reports, streams_where};
 use crate::{pool, routes, stream};
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, future};
@@ -16,18 +16,18 @@ use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, ReconcileRequest, applier, trigger_self, trigger_with};
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::{WatchStreamExt, predicates, watcher};
 use kube::{Client, Resource, ResourceExt};
-use lectern_contract::ShardName;
+use lectern_contract::{ShardName, StreamRef};
 use lectern_crds::{EncodingLadder, LiveStream, POOL_LABEL, StreamPool};
 use lectern_podkit::Tasks;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,7 @@ pub fn start(
     let (streams, streams_writer) = reflector::store();
     let (pools, pools_writer) = reflector::store();
     let (ladders, ladders_writer) = reflector::store();
+    let (events, noted) = Events::new(args.pod_name.clone());
     let ctx = Arc::new(Context {
         client: DebugClient(client.clone()),
         namespace: args.pod_namespace.clone(),
@@ -61,29 +62,36 @@ pub fn start(
         streams,
         pools,
         ladders,
+        applied: Default::default(),
         book: Default::default(),
         keys: Default::default(),
         cameras: Default::default(),
         shard_pods: Default::default(),
+        superseded: Default::default(),
         sent: Default::default(),
+        waiting: Default::default(),
+        peaks: Default::default(),
         filled: Default::default(),
+        first_pass: Default::default(),
         clouds: Default::default(),
         checks: Default::default(),
-        events: Events::new(client.clone(), args.pod_name.clone()),
+        events,
         metrics,
         backoff: Default::default(),
     });
-    let (stop, routes_changed) = (tasks.stop(), Arc::new(Notify::new()));
+    let (stop, changed) = (tasks.stop(), Arc::new(Changes::default()));
 
-    let wake = routes_changed.clone();
-    let filled = ctx.filled.clone();
-    let watched_streams = watcher(Api::<Guarded<LiveStream>>::all(client.clone()), everything())
+    let (seen, note) = (ctx.clone(), changed.clone());
+    let watched_streams = watcher(Api::<Guarded<LiveStream>>::all(client.clone()), in_pages())
         .default_backoff()
         .modify(slim)
         .reflect(streams_writer)
         .inspect(move |event| {
-            filled.streams.note(event);
-            wake.notify_one();
+            seen.filled.streams.note(event);
+            note.note(event);
+            if let Ok(watcher::Event::Delete(stream)) = event {
+                seen.looked_at(&reference(stream));
+            }
         })
         .touched_objects();
     let filled = ctx.filled.clone();
@@ -112,17 +120,26 @@ pub fn start(
 
     tasks.spawn(
         "routes",
-        routes::run(client.clone(), ctx.namespace.clone(), (ctx.streams.clone(), ctx.filled.streams.clone()), routes_changed, stop.clone()),
+        routes::run(client.clone(), ctx.namespace.clone(), (ctx.streams.clone(), ctx.filled.streams.clone()), changed, stop.clone()),
     );
+    tasks.spawn("events", events::write(client, noted, stop.clone()));
+    tasks.spawn("first pass", first_pass(ctx.clone(), stop.clone()));
     tasks.spawn("phases", count_phases(ctx.clone(), stop.clone()));
-    tasks.spawn("pools", run_pools(watched_pools, ctx.clone(), stop.clone()));
-    let triggers = Triggers { changes, pools_seen };
+    let (asked, pools_asked) = mpsc::unbounded_channel();
+    tasks.spawn("pools", run_pools(watched_pools, pools_asked, ctx.clone(), stop.clone()));
+    let triggers = Triggers { changes, asked, pools_seen };
     tasks.spawn("streams", run_streams(watched_streams, watched_ladders, triggers, ctx, stop));
 }
 
 /// Watches serve any version from the API server's cache: a controller needs to be told, not to be first.
 fn everything() -> watcher::Config {
     watcher::Config::default().any_semantic()
+}
+
+/// The same where there may be ten thousand: in pages, which the API server cuts of its current state only. Answers in one piece would each
+/// be held three times, as bytes, as JSON and as objects, and what is freed of that is seldom given back.
+fn in_pages() -> watcher::Config {
+    watcher::Config::default().page_size(100)
 }
 
 /// Managed fields are more than half of an object in memory, and nobody here reads them.
@@ -158,13 +175,21 @@ async fn turn<K, F>(
     turning.for_each(tell).await;
 }
 
-async fn run_pools<W>(watched: W, ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible>
+async fn run_pools<W>(
+    watched: W,
+    asked: mpsc::UnboundedReceiver<String>,
+    ctx: Arc<Context>,
+    stop: CancellationToken,
+) -> Result<(), Infallible>
 where
     W: Stream<Item = Result<Guarded<StreamPool>, watcher::Error>> + Send + 'static,
 {
     let (client, namespace) = (ctx.client(), ctx.namespace.clone());
+    let asked = futures::stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
     let wakes = vec![
-        trigger_self(watched, ()).boxed(),
+        asked.map(|pool| Ok(ObjectRef::new(&pool).into())).boxed(),
+        // Its status is this controller's own word: with streams that come by the dozen it would wake itself by counting them.
+        trigger_self(watched.predicate_filter(predicates::generation, Default::default()), ()).boxed(),
         parts(of_namespace::<StatefulSet>(&client, &namespace)),
         parts(of_namespace::<Deployment>(&client, &namespace)),
         parts(of_namespace::<Service>(&client, &namespace)),
@@ -208,6 +233,8 @@ fn retry_pool(pool: Arc<Guarded<StreamPool>>, error: &Error, ctx: Arc<Context>) 
 
 struct Triggers {
     changes: mpsc::UnboundedReceiver<Change>,
+    /// Where changes go that are for pools.
+    asked: mpsc::UnboundedSender<String>,
     pools_seen: mpsc::UnboundedReceiver<String>,
 }
 
@@ -226,59 +253,21 @@ where
     let wakes = vec![
         trigger_self(streams, ()).boxed(),
         trigger_with(ladders, by_ladder).boxed(),
-        from_reports(triggers.changes, ctx.streams.clone()).map(|stream| Ok(stream.into())).boxed(),
+        from_reports(triggers.changes, ctx.streams.clone(), triggers.asked).map(|stream| Ok(stream.into())).boxed(),
         from_pools(triggers.pools_seen, ctx.clone()).map(|stream| Ok(stream.into())).boxed(),
     ];
     turn(wakes, ctx.streams.clone(), reconcile_stream, retry_stream, (ctx.clone(), stop)).await;
     Ok(())
 }
 
-fn from_reports(
-    changes: mpsc::UnboundedReceiver<Change>,
-    streams: Store<Guarded<LiveStream>>,
-) -> impl Stream<Item = ObjectRef<Guarded<LiveStream>>> {
-    let refs = futures::stream::unfold(changes, move |mut changes| {
-        let streams = streams.clone();
-        async move {
-            let woken = match changes.recv().await? {
-                Change::Stream(stream) => vec![ObjectRef::new(&stream.name).within(&stream.namespace)],
-                Change::Shard(shard) => streams_where(&streams, |stream| is_on(stream, &shard)),
-            };
-            Some((futures::stream::iter(woken), changes))
-        }
-    });
-    refs.flatten()
-}
-
-/// The streams of a pool that came, went, or got another spec; a pool whose status alone has changed wakes nobody.
-fn from_pools(seen: mpsc::UnboundedReceiver<String>, ctx: Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded<LiveStream>>> {
-    let known: Arc<Mutex<HashMap<String, Option<i64>>>> = Arc::default();
-    let refs = futures::stream::unfold(seen, move |mut seen| {
-        let (ctx, known) = (ctx.clone(), known.clone());
-        async move {
-            let name = seen.recv().await?;
-            let generation = ctx.pools.get(&ObjectRef::new(&name)).map(|pool| pool.meta().generation.unwrap_or(0));
-            let before = known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), generation);
-            let woken =
-                if before == Some(generation) { Vec::new() } else { streams_where(&ctx.streams, |stream| stream.spec.pool_name == name) };
-            Some((futures::stream::iter(woken), seen))
-        }
-    });
-    refs.flatten()
-}
-
-/// Whether it is the shard's business how the stream does: what has ended has nothing to fear from it.
-fn is_on(stream: &LiveStream, shard: &ShardName) -> bool {
-    let status = stream.status.as_ref().filter(|status| !holds(&status.conditions, ENDED));
-    status.and_then(|status| status.placement.as_ref()).is_some_and(|placement| placement.shard == shard.0)
-}
-
-fn streams_where(streams: &Store<Guarded<LiveStream>>, fits: impl Fn(&LiveStream) -> bool) -> Vec<ObjectRef<Guarded<LiveStream>>> {
-    let all = streams.state();
-    all.iter().filter(|guarded| guarded.0.as_ref().is_ok_and(&fits)).map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
-}
-
 async fn reconcile_stream(guarded: Arc<Guarded<LiveStream>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ready(&ctx).await;
+    let outcome = reconcile_readable(&guarded, &ctx).await;
+    ctx.looked_at(&reference(guarded.as_ref()));
+    outcome
+}
+
+async fn reconcile_readable(guarded: &Guarded<LiveStream>, ctx: &Arc<Context>) -> Result<Action, Error> {
     let name = (guarded.namespace().unwrap_or_default(), guarded.name_any());
     let found = match &guarded.0 {
         Ok(found) => Arc::new(found.clone()),
@@ -292,8 +281,7 @@ async fn reconcile_stream(guarded: Arc<Guarded<LiveStream>>, ctx: Arc<Context>) 
             return Ok(Action::await_change());
         }
     };
-    ready(&ctx).await;
-    bounded("LiveStream", name, &ctx, stream::reconcile(found, ctx.clone())).await
+    bounded("LiveStream", name, ctx, stream::reconcile(found, ctx.clone())).await
 }
 
 fn retry_stream(stream: Arc<Guarded<LiveStream>>, error: &Error, ctx: Arc<Context>) -> Action {
@@ -305,12 +293,27 @@ fn retry_stream(stream: Arc<Guarded<LiveStream>>, error: &Error, ctx: Arc<Contex
 async fn ready(ctx: &Context) {
     tokio::join!(ctx.filled.pools.wait(), ctx.filled.ladders.wait(), ctx.filled.streams.wait());
     ctx.book.seed(|| ctx.streams.state().iter().filter_map(|guarded| entry(guarded.0.as_ref().ok()?)).collect());
+    if ctx.first_pass.begin(|| ctx.streams.state().iter().map(|guarded| reference(guarded.as_ref())).collect()) {
+        ctx.is_in_sync();
+    }
 }
 
 fn entry(stream: &LiveStream) -> Option<crate::placement::Entry> {
     // A stream that has a route is one that has a shard to hold.
     let route = routes::route(stream)?;
     Some((stream.uid()?, stream.spec.pool_name.clone(), ShardName(route.shard)))
+}
+
+/// The streams that are there when everything is known are those of the first pass.
+async fn first_pass(ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible> {
+    if stop.run_until_cancelled(ready(&ctx)).await.is_some() {
+        stop.cancelled().await;
+    }
+    Ok(())
+}
+
+fn reference(stream: &impl ResourceExt) -> StreamRef {
+    StreamRef { namespace: stream.namespace().unwrap_or_default(), name: stream.name_any() }
 }
 
 async fn count_phases(ctx: Arc<Context>, stop: CancellationToken) -> Result<(), Infallible> {

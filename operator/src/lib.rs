@@ -40,6 +40,7 @@ pub mod conditions;
 pub mod context;
 pub mod controllers;
 pub mod events;
+pub mod first_pass;
 pub mod leader;
 pub mod metrics;
 pub mod placement;
@@ -51,6 +52,7 @@ pub mod routes;
 pub mod stores;
 pub mod stream;
 pub mod trust;
+pub mod wakes;
 
 /// The field manager of everything that the operator applies, and the name of its Lease and Service.
 pub const MANAGER: &str = "lectern-operator";

@@ -15,6 +15,7 @@ pub struct Metrics {
     streams: Family<Phase, Gauge>,
     reports: Family<Taken, Counter>,
     jobs: Family<Jobs, Gauge>,
+    in_sync: Gauge,
 }
 
 /// Messages of a pool's queue. Pools are few, and made by administrators.
@@ -52,7 +53,17 @@ impl Metrics {
             "Messages in the pools' queues, as of the last look: waiting, in flight, delayed, dead",
             metrics.jobs.clone(),
         );
+        registry.register(
+            "lectern_operator_in_sync",
+            "1 once this process leads and has looked at every LiveStream that was there when it began to",
+            metrics.in_sync.clone(),
+        );
         metrics
+    }
+
+    /// Every LiveStream was looked at.
+    pub fn in_sync(&self) {
+        self.in_sync.set(1);
     }
 
     /// Says what is in a pool's queue and in its dead-letter queue.

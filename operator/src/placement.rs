@@ -39,8 +39,11 @@ pub fn place(stream: &str, shards: &[Shard], load: &BTreeMap<ShardName, u32>) ->
     let held = |shard: &Shard| load.get(&shard.name).copied().unwrap_or(0);
     let streams = shards.iter().map(|shard| u64::from(held(shard))).sum::<u64>() + 1;
     let weights = shards.iter().map(|shard| u64::from(shard.weight.get())).sum::<u64>();
-    // ceil(1.05 × streams × weight / weights), in whole numbers: two operators must agree.
-    let bound = |shard: &Shard| (streams * u64::from(shard.weight.get()) * 105).div_ceil(weights.max(1) * 100);
+    // 1.05 times its share and no more, but never less than its share: both in whole numbers, for two operators must agree.
+    let bound = |shard: &Shard| {
+        let (share, of) = (streams * u64::from(shard.weight.get()), weights.max(1));
+        (share * 105 / (of * 100)).max(share.div_ceil(of))
+    };
 
     let mut ranked: Vec<(f64, &Shard)> = shards.iter().map(|shard| (score(stream, shard), shard)).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
@@ -159,7 +162,8 @@ mod tests {
         #[test]
         fn no_shard_holds_more_than_its_bound(count in 2i32..12, streams in 1usize..600, seed: u64) {
             let held = fill(&Book::default(), &shards_of("p", count), streams, seed);
-            let bound = (streams as f64 * 1.05 / f64::from(count)).ceil() as usize;
+            let share = streams as f64 / f64::from(count);
+            let bound = (share * 1.05).floor().max(share.ceil()) as usize;
             for (shard, load) in loads(&held) {
                 prop_assert!(load <= bound, "{shard} holds {load} of at most {bound}");
             }
@@ -174,6 +178,16 @@ mod tests {
                 prop_assert!(now == *shard || *shard == before[before.len() - 1].name, "{uid} moved from {shard} to {now}");
             }
         }
+    }
+
+    #[test]
+    fn losing_one_of_a_hundred_shards_leaves_the_others_within_their_bound() {
+        let (book, before, after) = (Book::default(), shards_of("p", 100), shards_of("p", 99));
+        let held = fill(&book, &before, 10_000, 1);
+        let now: BTreeMap<String, ShardName> =
+            held.keys().map(|uid| (uid.clone(), book.place(uid, "p", &after).unwrap().shard)).collect();
+        let mean = 10_000.0 / 99.0;
+        assert!(loads(&now).values().all(|load| *load as f64 <= 1.05 * mean), "{:?}", loads(&now).values().max());
     }
 
     #[test]

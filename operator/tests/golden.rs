@@ -7,8 +7,9 @@
 #[path = "golden/policies.rs"]
 mod policies;
 
-use lectern_crds::{RtmpsSpec, SlatePicture, StreamPool};
-use lectern_operator::pool::plan::{Place, Planned, plan};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use lectern_crds::{OriginTlsSpec, RtmpsSpec, SlatePicture, StreamPool};
+use lectern_operator::pool::plan::{Place, Planned, plan, transcoder_budget};
 use lectern_operator::trust::Wanted;
 use serde::Serialize;
 use std::path::Path;
@@ -55,13 +56,30 @@ fn origins_are_planned_as_written_down() {
 
 #[test]
 fn transcoders_are_planned_as_written_down() {
-    matches("transcoder.yaml", &planned().transcoder("abcde"));
+    matches("transcoder.yaml", &planned().classes[0].pod("abcde"));
     // Scheduled by the extended resource of NVIDIA's device plugin.
     let mut gpu = pool();
-    gpu.spec.transcoder.encoder = lectern_crds::Encoder::Nvenc;
+    gpu.spec.transcoder.class.encoder = lectern_crds::Encoder::Nvenc;
     gpu.spec.transcoder.slate_picture = Some(SlatePicture { config_map_name: "slate".into(), key: "slate.png".into() });
-    gpu.spec.transcoder.resources = Some(serde_yaml::from_str("{requests: {memory: 1Gi}, limits: {cpu: '4'}}").unwrap());
-    matches("transcoder-nvenc.yaml", &plan(&gpu, &place()).transcoder("abcde"));
+    gpu.spec.transcoder.class.resources = Some(serde_yaml::from_str("{requests: {memory: 1Gi}, limits: {cpu: '4'}}").unwrap());
+    matches("transcoder-nvenc.yaml", &plan(&gpu, &place()).classes[0].pod("abcde"));
+}
+
+#[test]
+fn a_class_of_its_own_has_pods_of_its_own() {
+    let mut pool = pool();
+    let class = "{name: gpu, pods: 0, maxPods: 4, slots: 4, encoder: Nvenc, nodeSelector: {gpu: a10}, tolerations: [{key: nvidia.com/gpu, operator: Exists}]}";
+    pool.spec.transcoder.classes = vec![serde_yaml::from_str(class).unwrap()];
+    let planned = plan(&pool, &place());
+    matches("transcoder-class.yaml", &planned.classes[1].pod("abcde"));
+    assert_eq!(planned.classes[0].hash, plan(&self::pool(), &place()).classes[0].hash, "the others stay as they are");
+}
+
+#[test]
+fn evictions_take_one_transcoder_after_the_other() {
+    let least = |alive| transcoder_budget(&pool(), &place(), alive).spec.unwrap().min_available;
+    assert_eq!([0, 1, 5].map(least), [0, 0, 4].map(|least| Some(IntOrString::Int(least))));
+    matches("transcoder-budget.yaml", &transcoder_budget(&pool(), &place(), 5));
 }
 
 #[test]
@@ -73,6 +91,7 @@ fn certificates_are_issued_as_written_down() {
         "lectern-transcoder-default-tls: Peer for transcoder.default.lectern.internal",
         "lectern-origin-default-tls: Peer for origin.default.lectern.internal",
         "lectern-rtmps-default-tls: Server for ingest.example",
+        "lectern-https-default-tls: Server for watch.example, lectern-origin-default, lectern-origin-default.lectern, lectern-origin-default.lectern.svc",
     ];
     assert_eq!(certificates, expected);
 }
@@ -83,7 +102,7 @@ fn a_pool_with_a_certificate_of_its_own_takes_rtmps_alone() {
     pool.spec.ingest.plain_rtmp = false;
     pool.spec.ingest.rtmps = Some(RtmpsSpec { secret_name: Some("ours".into()), node_port: None });
     let planned = plan(&pool, &place());
-    assert_eq!(planned.certificates.len(), 3, "none is issued for it");
+    assert!(planned.certificates.iter().all(|wanted| !wanted.secret.contains("rtmps")), "none is issued for it");
     let pod = planned.ingest.spec.unwrap().template.spec.unwrap();
     let secrets: Vec<_> = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name).collect();
     assert_eq!(secrets, ["lectern-ingest-default-tls", "ours"]);
@@ -94,12 +113,28 @@ fn a_pool_with_a_certificate_of_its_own_takes_rtmps_alone() {
 }
 
 #[test]
+fn a_pool_with_a_certificate_of_its_own_serves_https_alone() {
+    let mut pool = pool();
+    pool.spec.origin.plain_http = false;
+    pool.spec.origin.tls = Some(OriginTlsSpec { secret_name: Some("ours".into()), node_port: Some(31443) });
+    let planned = plan(&pool, &place());
+    assert!(planned.certificates.iter().all(|wanted| !wanted.secret.contains("https")), "none is issued for it");
+    let pod = planned.origin.spec.unwrap().template.spec.unwrap();
+    let secrets: Vec<_> = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name).collect();
+    assert_eq!(secrets, ["lectern-origin-default-tls", "ours"]);
+    let env = pod.containers[0].env.clone().unwrap();
+    assert!(env.iter().any(|var| var.name == "LECTERN_HTTP_LISTEN" && var.value.as_deref() == Some("off")));
+    let ports = planned.services[2].spec.clone().unwrap().ports.unwrap();
+    assert_eq!(ports.iter().map(|port| (port.port, port.node_port)).collect::<Vec<_>>(), [(8443, Some(31443))]);
+}
+
+#[test]
 fn a_change_of_the_image_changes_the_transcoders_hash_and_another_pools_size_does_not() {
     let (pool, place) = (pool(), place());
     let (mut newer, mut larger) = (pool.clone(), pool.clone());
     newer.spec.images.transcoder = "lectern/transcoder:2".into();
-    larger.spec.transcoder.pods = 9;
-    let hash = plan(&pool, &place).transcoder_hash;
-    assert_ne!(plan(&newer, &place).transcoder_hash, hash);
-    assert_eq!(plan(&larger, &place).transcoder_hash, hash);
+    larger.spec.transcoder.class.pods = 9;
+    let hash = |pool| plan(pool, &place).classes[0].hash.clone();
+    assert_ne!(hash(&newer), hash(&pool));
+    assert_eq!(hash(&larger), hash(&pool));
 }

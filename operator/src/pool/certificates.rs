@@ -1,10 +1,10 @@
 //! The certificates of a pool: who its pods are to each other, and what publishers see. Pure.
 
-use super::plan::{INGEST, ORIGIN, TRANSCODER};
+use super::plan::{INGEST, ORIGIN, TRANSCODER, origin_name};
 use super::podspec::{Folder, FolderOf};
 use crate::trust::{Usage, Wanted};
 use kube::{Resource, ResourceExt};
-use lectern_crds::{RtmpsSpec, StreamPool};
+use lectern_crds::{OriginTlsSpec, RtmpsSpec, StreamPool};
 use lectern_podkit::tls::PeerRole;
 use url::Url;
 
@@ -12,6 +12,8 @@ use url::Url;
 pub const PEER_FOLDER: &str = "/tls/peer";
 /// The folder that a shard finds the certificate for publishers in.
 pub const RTMPS_FOLDER: &str = "/tls/rtmps";
+/// The folder that an origin finds the certificate for players and CDNs in.
+pub const HTTPS_FOLDER: &str = "/tls/https";
 
 /// The Secret of the certificate that pods of `component` show to their peers.
 fn peer_secret(component: &str, pool: &str) -> String {
@@ -21,6 +23,16 @@ fn peer_secret(component: &str, pool: &str) -> String {
 /// The Secret of the certificate that publishers see: the pool's own, or the one that the operator makes.
 fn rtmps_secret(rtmps: &RtmpsSpec, pool: &str) -> String {
     rtmps.secret_name.clone().unwrap_or_else(|| format!("lectern-rtmps-{pool}-tls"))
+}
+
+/// The Secret of the certificate that players and CDNs see: the pool's own, or the one that the operator makes.
+fn https_secret(tls: &OriginTlsSpec, pool: &str) -> String {
+    tls.secret_name.clone().unwrap_or_else(|| format!("lectern-https-{pool}-tls"))
+}
+
+/// The host of a URL that was checked at admission; one that got past it is nothing to make a certificate for.
+fn host(url: &str) -> Option<String> {
+    Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned))
 }
 
 /// The certificates that the operator issues for the pool.
@@ -35,13 +47,20 @@ pub fn certificates(pool: &StreamPool, namespace: &str) -> Vec<Wanted> {
     };
     let peer = |component, role: PeerRole| wanted(peer_secret(component, &name), vec![role.dns_name(&name)], Usage::Peer);
     let mut certificates = vec![peer(INGEST, PeerRole::Ingest), peer(TRANSCODER, PeerRole::Transcoder), peer(ORIGIN, PeerRole::Origin)];
-    // The URL was checked at admission; one that got past it is nothing to make a certificate for.
-    let host = Url::parse(&pool.spec.ingest.public_url).ok().and_then(|url| url.host_str().map(str::to_owned));
     if let Some(rtmps) = &pool.spec.ingest.rtmps
         && rtmps.secret_name.is_none()
-        && let Some(host) = host
+        && let Some(host) = host(&pool.spec.ingest.public_url)
     {
         certificates.push(wanted(rtmps_secret(rtmps, &name), vec![host], Usage::Server));
+    }
+    if let Some(tls) = &pool.spec.origin.tls
+        && tls.secret_name.is_none()
+    {
+        // A cache in the cluster asks for the Service.
+        let service = origin_name(&name);
+        let inside = [service.clone(), format!("{service}.{namespace}"), format!("{service}.{namespace}.svc")];
+        let names = host(&pool.spec.origin.public_url).into_iter().chain(inside).collect();
+        certificates.push(wanted(https_secret(tls, &name), names, Usage::Server));
     }
     certificates
 }
@@ -55,4 +74,9 @@ pub fn peer_folder(component: &str, pool: &str) -> Folder {
 /// and feed.
 pub fn rtmps_folder(rtmps: &RtmpsSpec, pool: &str) -> Folder {
     Folder { volume: "rtmps-tls", of: FolderOf::Secret(rtmps_secret(rtmps, pool)), path: RTMPS_FOLDER, optional: true }
+}
+
+/// Where origins find the certificate for players and CDNs. Optional: while it is missing, they serve in the clear.
+pub fn https_folder(tls: &OriginTlsSpec, pool: &str) -> Folder {
+    Folder { volume: "https-tls", of: FolderOf::Secret(https_secret(tls, pool)), path: HTTPS_FOLDER, optional: true }
 }

@@ -2,21 +2,31 @@
 
 pub mod certificates;
 pub mod checks;
+pub mod demand;
 pub mod observe;
 pub mod plan;
 pub mod pods;
 pub mod podspec;
 pub mod status;
+pub mod waiting;
 
 use crate::context::{Context, Error};
 use crate::{apply, trust};
+use demand::Load;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
+use lectern_contract::Ladder;
 use lectern_crds::StreamPool;
-use plan::Planned;
+use observe::Seen;
+use plan::{Place, Planned, PlannedClass};
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a pool is looked at although nothing changed.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -28,15 +38,49 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
         return Ok(Action::await_change());
     }
     let cloud = ctx.checks.look(&pool, &ctx.clouds, &ctx.metrics).await;
-    let plan = plan::plan(&pool, &plan::Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone() });
+    let place = Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone() };
+    let plan = plan::plan(&pool, &place);
     apply_all(&plan, &ctx).await?;
     let seen = observe::observe(&pool, &ctx).await?;
-    let change =
-        pods::change(&seen.pods, plan.transcoders, usize::try_from(pool.spec.transcoder.slots).unwrap_or(1), &plan.transcoder_hash);
-    change_pods(&plan, &change, &ctx).await?;
+    let changes = changes(&pool, &plan, &seen, &ctx);
+    for (class, change) in &changes {
+        change_pods(class, change, &ctx).await?;
+    }
+    mark(&seen, &ctx).await?;
+    let alive = seen.pods.iter().filter(|pod| pod.is_alive()).count();
+    ctx.applied.object(&Api::namespaced(ctx.client(), &ctx.namespace), &plan::transcoder_budget(&pool, &place, alive)).await?;
     status::write(&pool, &status::status(&pool, &seen, &cloud), &ctx).await?;
-    let soon = if change.is_steady() { REFRESH } else { Duration::from_secs(3) };
-    Ok(Action::requeue(soon.min(ctx.checks.next_look(&pool).max(Duration::from_millis(500)))))
+    let soon = if changes.iter().all(|(_, change)| change.is_steady()) { REFRESH } else { Duration::from_secs(3) };
+    let idle = |class: &str| plan.classes.iter().find(|known| known.name == class).map(PlannedClass::idle);
+    let fewer = ctx.peaks.next_change(&pool.name_any(), idle, Instant::now()).unwrap_or(soon);
+    Ok(Action::requeue(soon.min(fewer).min(ctx.checks.next_look(&pool)).max(Duration::from_millis(500))))
+}
+
+/// What becomes of each class's pods; of those whose class the pool does not know any more, too: they go when they are idle.
+fn changes<'a>(pool: &StreamPool, plan: &'a Planned, seen: &Seen, ctx: &Context) -> Vec<(Option<&'a PlannedClass>, pods::Change)> {
+    let (name, now) = (pool.name_any(), Instant::now());
+    let of_class = |class: &str| seen.pods.iter().filter(|pod| pod.class == class).collect::<Vec<_>>();
+    let mut changes = Vec::new();
+    let mut waiting: Vec<&Ladder> = seen.waiting.iter().collect();
+    for class in &plan.classes {
+        let pods = of_class(&class.name);
+        let alive = pods.iter().filter(|pod| pod.is_alive());
+        let working: Vec<Load> = alive
+            .clone()
+            .filter(|pod| !pod.is_idle())
+            .map(|pod| Load { jobs: pod.jobs.unwrap_or(class.slots()), taken: pod.taken })
+            .collect();
+        let (wanted, left) = demand::wanted(&class.spec, &working, &waiting);
+        waiting = left;
+        let held = ctx.peaks.hold((&name, &class.name), (wanted, alive.count()), class.idle(), now);
+        // A class whose bounds have changed is not held to what it needed under the old ones.
+        let most = class.spec.max_pods.unwrap_or(class.spec.pods);
+        let held = held.min(usize::try_from(most).unwrap_or(0).max(wanted));
+        changes.push((Some(class), pods::change(&pods, held, class.slots(), &class.hash)));
+    }
+    let strangers: Vec<_> = seen.pods.iter().filter(|pod| plan.classes.iter().all(|class| class.name != pod.class)).collect();
+    changes.push((None, pods::change(&strangers, 0, 1, "")));
+    changes
 }
 
 async fn apply_all(plan: &Planned, ctx: &Context) -> Result<(), Error> {
@@ -45,26 +89,44 @@ async fn apply_all(plan: &Planned, ctx: &Context) -> Result<(), Error> {
         trust::ensure(&client, certificate, Timestamp::now()).await?;
     }
     for service in &plan.services {
-        apply::object(&Api::namespaced(client.clone(), namespace), service).await?;
+        ctx.applied.object(&Api::namespaced(client.clone(), namespace), service).await?;
     }
-    apply::object(&Api::namespaced(client.clone(), namespace), &plan.cameras).await?;
-    apply::object(&Api::namespaced(client.clone(), namespace), &plan.ingest_budget).await?;
-    apply::object(&Api::namespaced(client.clone(), namespace), &plan.ingest).await?;
-    apply::object(&Api::namespaced(client, namespace), &plan.origin).await?;
+    ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.cameras).await?;
+    ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.ingest_budget).await?;
+    ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.ingest).await?;
+    ctx.applied.object(&Api::namespaced(client, namespace), &plan.origin).await?;
     Ok(())
 }
 
-async fn change_pods(plan: &Planned, change: &pods::Change, ctx: &Context) -> Result<(), Error> {
-    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(ctx.client(), &ctx.namespace);
+/// Tells autoscalers which pods may be taken off their nodes.
+async fn mark(seen: &Seen, ctx: &Context) -> Result<(), Error> {
+    let pods: Api<Pod> = Api::namespaced(ctx.client(), &ctx.namespace);
+    for (pod, may_go) in pods::to_mark(&seen.pods) {
+        let annotations: BTreeMap<_, _> = plan::marks(may_go).into();
+        let patch = Patch::Merge(json!({"metadata": {"uid": pod.uid, "annotations": annotations}}));
+        match pods
+            .patch_metadata(&pod.name, &PatchParams { field_manager: Some(crate::MANAGER.to_owned()), ..PatchParams::default() }, &patch)
+            .await
+        {
+            Err(error) if !apply::is_not_found(&error) && !apply::is_conflict(&error) => return Err(error.into()),
+            _ => {} // marked, or gone meanwhile
+        }
+    }
+    Ok(())
+}
+
+async fn change_pods(class: &Option<&PlannedClass>, change: &pods::Change, ctx: &Context) -> Result<(), Error> {
+    let pods: Api<Pod> = Api::namespaced(ctx.client(), &ctx.namespace);
     for gone in &change.delete {
         tracing::info!(pod = gone.name, why = gone.why, "deleting a transcoder pod");
         apply::delete(&pods, &gone.name, gone.uid.clone()).await?;
     }
+    let Some(class) = class else { return Ok(()) };
     for _ in 0..change.create {
         // Twenty-five random bits: a clash is a conflict, which the next try resolves.
         let suffix: String =
             rand::random::<[u8; 5]>().iter().map(|byte| char::from(b"abcdefghijkmnpqrstuvwxyz23456789"[usize::from(byte % 32)])).collect();
-        let pod = plan.transcoder(&suffix);
+        let pod = class.pod(&suffix);
         pods.create(&kube::api::PostParams { field_manager: Some(crate::MANAGER.to_owned()), ..Default::default() }, &pod).await?;
         tracing::info!(pod = pod.name_any(), "made a transcoder pod");
     }

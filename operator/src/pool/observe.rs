@@ -1,13 +1,15 @@
 //! What runs for a pool.
 
-use super::plan::{HASH_ANNOTATION, TRANSCODER, ingest_name, origin_name};
+use super::plan::{CLASS_LABEL, HASH_ANNOTATION, TRANSCODER, ingest_name, marks, origin_name};
 use super::pods::Seen as SeenPod;
 use crate::context::{Context, Error};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
-use lectern_crds::{POOL_LABEL, StreamPool};
+use lectern_contract::Ladder;
+use lectern_contract::cost::Needs;
+use lectern_crds::{DEFAULT_CLASS, POOL_LABEL, StreamPool};
 use tokio::time::Instant;
 
 /// What runs for a pool.
@@ -21,6 +23,8 @@ pub struct Seen {
     pub pods: Vec<SeenPod>,
     /// LiveStreams that have a shard.
     pub streams: u32,
+    /// The ladders of those that wait for a transcoder.
+    pub waiting: Vec<Ladder>,
 }
 
 /// Looks.
@@ -35,12 +39,13 @@ pub async fn observe(pool: &StreamPool, ctx: &Context) -> Result<Seen, Error> {
     Ok(Seen {
         shards: shards.and_then(|set| set.status?.ready_replicas).unwrap_or(0),
         origins: origins.and_then(|deployment| deployment.status?.ready_replicas).unwrap_or(0),
-        pods: listed.items.iter().map(|pod| seen(pod, ctx.reports.jobs(&pod.name_any(), now))).collect(),
+        pods: listed.items.iter().map(|pod| seen(pod, ctx.reports.load(&pod.name_any(), now))).collect(),
         streams: ctx.book.streams(&name),
+        waiting: ctx.waiting.ladders(&name),
     })
 }
 
-fn seen(pod: &Pod, jobs: Option<usize>) -> SeenPod {
+fn seen(pod: &Pod, load: Option<(usize, Needs)>) -> SeenPod {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     SeenPod {
@@ -50,6 +55,9 @@ fn seen(pod: &Pod, jobs: Option<usize>) -> SeenPod {
         is_going: pod.meta().deletion_timestamp.is_some(),
         is_over: matches!(phase, Some("Failed" | "Succeeded")),
         is_ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-        jobs,
+        jobs: load.map(|(jobs, _)| jobs),
+        taken: load.map(|(_, taken)| taken).unwrap_or_default(),
+        class: pod.labels().get(CLASS_LABEL).cloned().unwrap_or_else(|| DEFAULT_CLASS.to_owned()),
+        may_go: marks(true).iter().all(|(name, value)| pod.annotations().get(*name) == Some(value)),
     }
 }

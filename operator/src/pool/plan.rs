@@ -1,6 +1,6 @@
 //! The objects of a pool, whole. Pure: `tests/golden` holds what comes out.
 
-use super::certificates::{PEER_FOLDER, RTMPS_FOLDER, certificates, peer_folder, rtmps_folder};
+use super::certificates::{HTTPS_FOLDER, PEER_FOLDER, RTMPS_FOLDER, certificates, https_folder, peer_folder, rtmps_folder};
 use super::podspec::{Folder, FolderOf, GRACE, Kind, pod_spec};
 use crate::trust;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
@@ -11,9 +11,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use lectern_contract::job::FAREWELL;
-use lectern_crds::{Encoder, Exposure, POOL_LABEL, Passthrough, StreamPool, cameras_secret};
+use lectern_crds::{DEFAULT_CLASS, Encoder, Exposure, POOL_LABEL, Passthrough, StreamPool, TranscoderClass, cameras_secret};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The component label of ingest shards.
 pub const INGEST: &str = "ingest";
@@ -21,6 +22,8 @@ pub const INGEST: &str = "ingest";
 pub const TRANSCODER: &str = "transcoder";
 /// The component label of origins.
 pub const ORIGIN: &str = "origin";
+/// On a transcoder pod: the name of its class. One without it is from before there were classes, and of the first.
+pub const CLASS_LABEL: &str = "lectern.video/class";
 /// On a transcoder pod: the hash of the spec that it was made of.
 pub const HASH_ANNOTATION: &str = "lectern.video/spec-hash";
 
@@ -32,6 +35,7 @@ const RELAY_PORT: i32 = 7001;
 const RTMP_PORT: i32 = 1935;
 const RTMPS_PORT: i32 = 1936;
 const HTTP_PORT: i32 = 8080;
+const HTTPS_PORT: i32 = 8443;
 
 /// Where pools live.
 #[derive(Debug, Clone)]
@@ -57,19 +61,38 @@ pub struct Planned {
     pub ingest_budget: PodDisruptionBudget,
     /// The origins.
     pub origin: Deployment,
-    /// How many transcoder pods there should be.
-    pub transcoders: usize,
-    /// The hash of the transcoders' spec.
-    pub transcoder_hash: String,
-    transcoder: Pod,
+    /// The transcoders' classes, in the order in which they grow.
+    pub classes: Vec<PlannedClass>,
 }
 
-impl Planned {
-    /// A transcoder pod by the end of its name.
-    pub fn transcoder(&self, suffix: &str) -> Pod {
-        let mut pod = self.transcoder.clone();
+/// The pods of a class.
+#[derive(Debug, Clone)]
+pub struct PlannedClass {
+    /// Its name.
+    pub name: String,
+    /// What the pool says of it.
+    pub spec: TranscoderClass,
+    /// The hash of its pods' spec.
+    pub hash: String,
+    pod: Pod,
+}
+
+impl PlannedClass {
+    /// One of its pods by the end of its name.
+    pub fn pod(&self, suffix: &str) -> Pod {
+        let mut pod = self.pod.clone();
         pod.metadata.name = Some(format!("{}-{suffix}", pod.name_any()));
         pod
+    }
+
+    /// Of one of its pods.
+    pub fn slots(&self) -> usize {
+        usize::try_from(self.spec.slots).unwrap_or(1) // the schema says that it is positive
+    }
+
+    /// For how long a pod stays after it was needed last.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.spec.idle_seconds).unwrap_or(0))
     }
 }
 
@@ -85,7 +108,11 @@ pub fn origin_name(pool: &str) -> String {
 
 /// The plan.
 pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
-    let transcoder = transcoder(pool, place);
+    let class = |(name, spec): (&str, &TranscoderClass)| {
+        let pod = transcoder(pool, name, spec, place);
+        let hash = pod.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default();
+        PlannedClass { name: name.to_owned(), spec: spec.clone(), hash, pod }
+    };
     Planned {
         certificates: certificates(pool, &place.namespace),
         services: vec![ingest_service(pool, place), rtmp_service(pool, place), origin_service(pool, place)],
@@ -93,9 +120,7 @@ pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
         ingest: ingest(pool, place),
         ingest_budget: ingest_budget(pool, place),
         origin: origin(pool, place),
-        transcoders: usize::try_from(pool.spec.transcoder.pods).unwrap_or(0),
-        transcoder_hash: transcoder.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default(),
-        transcoder,
+        classes: pool.spec.transcoder.all().map(class).collect(),
     }
 }
 
@@ -149,6 +174,7 @@ fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
             memory_limit: Some(&memory),
             gpus: 0,
             resources: None,
+            scheduling: &limits.scheduling,
             // The shard ends its waiting itself, and has as long as any other pod to end after it.
             grace_seconds: i64::from(limits.drain_seconds) + GRACE,
         },
@@ -213,12 +239,31 @@ fn origin_service(pool: &StreamPool, place: &Place) -> Service {
     let exposure = &pool.spec.origin.exposure;
     Service {
         metadata: meta(pool, place, ORIGIN, origin_name(&pool.name_any())),
-        spec: Some(exposed(pool, ORIGIN, vec![port("http", HTTP_PORT, exposure.node_port)], exposure)),
+        spec: Some(exposed(pool, ORIGIN, ways_out(pool).map(|(name, number, node)| port(name, number, node)).collect(), exposure)),
         status: None,
     }
 }
 
+/// The ports that players and CDNs come to: name, number, and port on every node.
+fn ways_out(pool: &StreamPool) -> impl Iterator<Item = (&'static str, i32, Option<i32>)> {
+    let spec = &pool.spec.origin;
+    let plain = spec.plain_http.then_some(("http", HTTP_PORT, spec.exposure.node_port));
+    let tls = spec.tls.as_ref().map(|tls| ("https", HTTPS_PORT, tls.node_port));
+    plain.into_iter().chain(tls)
+}
+
 fn origin(pool: &StreamPool, place: &Place) -> Deployment {
+    let mut env = vec![("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned())];
+    let mut folders = vec![peer_folder(ORIGIN, &pool.name_any())];
+    if !pool.spec.origin.plain_http {
+        env.push(("LECTERN_HTTP_LISTEN", "off".to_owned()));
+    }
+    if let Some(tls) = &pool.spec.origin.tls {
+        env.push(("LECTERN_HTTPS_LISTEN", format!("0.0.0.0:{HTTPS_PORT}")));
+        env.push(("LECTERN_HTTPS_TLS_DIR", HTTPS_FOLDER.to_owned()));
+        folders.push(https_folder(tls, &pool.name_any()));
+    }
+    let ports: Vec<_> = ways_out(pool).map(|(name, port, _)| (name, port)).collect();
     let spec = pod_spec(
         &pool.name_any(),
         &pool.spec,
@@ -227,15 +272,16 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
             name: ORIGIN,
             image: &pool.spec.images.origin,
             args: &[],
-            ports: &[("http", HTTP_PORT)],
-            env: vec![("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned())],
-            folders: vec![peer_folder(ORIGIN, &pool.name_any())],
+            ports: &ports,
+            env,
+            folders,
             service_account: "lectern-origin",
             reads_api: false,
             requests: ("50m", "64Mi"),
             memory_limit: None,
             gpus: 0,
             resources: None,
+            scheduling: &pool.spec.origin.scheduling,
             grace_seconds: GRACE,
         },
     );
@@ -251,13 +297,13 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
     }
 }
 
-/// A transcoder pod without the end of its name.
-fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
+/// A transcoder pod of a class, without the end of its name.
+fn transcoder(pool: &StreamPool, name: &str, class: &TranscoderClass, place: &Place) -> Pod {
     let queue = &pool.spec.queue;
     let mut env = vec![("LECTERN_QUEUE", queue.name.clone()), ("LECTERN_QUEUE_REGION", queue.region.clone())];
     env.extend(queue.endpoint.clone().map(|endpoint| ("LECTERN_QUEUE_ENDPOINT", endpoint)));
-    env.push(("LECTERN_SLOTS", pool.spec.transcoder.slots.to_string()));
-    let budget = pool.spec.transcoder.budget.clone().unwrap_or_default();
+    env.push(("LECTERN_SLOTS", class.slots.to_string()));
+    let budget = class.budget.clone().unwrap_or_default();
     env.extend(budget.megapixels_per_second.map(|mega| ("LECTERN_MEGAPIXELS_PER_SECOND", mega.to_string())));
     env.extend(budget.gpu_sessions.map(|sessions| ("LECTERN_GPU_SESSIONS", sessions.to_string())));
     env.extend(budget.gpu_memory_mib.map(|mib| ("LECTERN_GPU_MEMORY_MIB", mib.to_string())));
@@ -272,7 +318,7 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
         let of = FolderOf::ConfigMap(picture.config_map_name.clone());
         folders.push(Folder { volume: "slate", of, path: SLATE_FOLDER, optional: true });
     }
-    let gpu = pool.spec.transcoder.encoder == Encoder::Nvenc;
+    let gpu = class.encoder == Encoder::Nvenc;
     if gpu {
         env.push(("LECTERN_ENCODER", "nvenc".to_owned()));
         env.push(("NVIDIA_DRIVER_CAPABILITIES", "compute,video,utility".to_owned())); // without `video` the container gets no NVENC
@@ -294,14 +340,39 @@ fn transcoder(pool: &StreamPool, place: &Place) -> Pod {
             requests: ("100m", "128Mi"),
             memory_limit: None,
             gpus: u32::from(gpu),
-            resources: pool.spec.transcoder.resources.as_ref(),
+            resources: class.resources.as_ref(),
+            scheduling: &class.scheduling,
             grace_seconds: FAREWELL.as_secs() as i64,
         },
     );
-    let mut metadata = meta(pool, place, TRANSCODER, format!("lectern-transcoder-{}", pool.name_any()));
-    let annotations = [(HASH_ANNOTATION, hash(&spec)), ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false".to_owned())];
-    metadata.annotations = Some(owned(annotations));
+    let mut base = format!("lectern-transcoder-{}", pool.name_any());
+    if name != DEFAULT_CLASS {
+        base = format!("{base}-{name}");
+    }
+    let mut metadata = meta(pool, place, TRANSCODER, base);
+    metadata.labels.get_or_insert_default().insert(CLASS_LABEL.to_owned(), name.to_owned());
+    metadata.annotations = Some(owned([(HASH_ANNOTATION, hash(&spec))].into_iter().chain(marks(true))));
     Pod { metadata, spec: Some(spec), status: None }
+}
+
+/// The annotations by which autoscalers learn whether a pod may be taken off its node: cluster-autoscaler's, and Karpenter's.
+pub fn marks(may_go: bool) -> [(&'static str, String); 2] {
+    [("cluster-autoscaler.kubernetes.io/safe-to-evict", may_go.to_string()), ("karpenter.sh/do-not-disrupt", (!may_go).to_string())]
+}
+
+/// Evictions, of a node that is drained, take one transcoder after the other, each once the one before is replaced. `alive`: how many there are.
+/// In numbers, because nothing else is allowed of pods that no controller of Kubernetes' own has made.
+pub fn transcoder_budget(pool: &StreamPool, place: &Place, alive: usize) -> PodDisruptionBudget {
+    let least = i32::try_from(alive.saturating_sub(1)).unwrap_or(i32::MAX);
+    PodDisruptionBudget {
+        metadata: meta(pool, place, TRANSCODER, format!("lectern-transcoder-{}", pool.name_any())),
+        spec: Some(PodDisruptionBudgetSpec {
+            min_available: Some(IntOrString::Int(least)),
+            selector: Some(selector(pool, TRANSCODER)),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
 }
 
 /// The hash of a pod's spec as JSON, whose fields have one order.
@@ -336,7 +407,7 @@ fn select(pool: &StreamPool, component: &str) -> BTreeMap<String, String> {
     ])
 }
 
-fn owned<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
+fn owned<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 

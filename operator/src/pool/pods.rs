@@ -2,6 +2,8 @@
 //!
 //! Transcoders are plain pods: a Deployment would pick its victims itself, and take busy ones.
 
+use lectern_contract::cost::Needs;
+
 /// A transcoder pod as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -19,13 +21,29 @@ pub struct Seen {
     pub is_ready: bool,
     /// The jobs that it works on; `None` where it has not reported lately.
     pub jobs: Option<usize>,
+    /// What they take of its budget.
+    pub taken: Needs,
+    /// The class that it is of.
+    pub class: String,
+    /// It is marked for autoscalers as one that may go.
+    pub may_go: bool,
 }
 
 impl Seen {
     /// Nothing is lost with it: it says so itself, or it never came up. A ready pod that is silent may be busy.
-    fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.jobs.map_or(!self.is_ready, |jobs| jobs == 0)
     }
+
+    /// It is there, and nobody has asked it to go.
+    pub fn is_alive(&self) -> bool {
+        !self.is_over && !self.is_going
+    }
+}
+
+/// The pods whose mark for autoscalers is wrong, and what it should say: whether the pod may go.
+pub fn to_mark(pods: &[Seen]) -> impl Iterator<Item = (&Seen, bool)> {
+    pods.iter().filter(|pod| pod.is_alive() && pod.is_idle() != pod.may_go).map(|pod| (pod, pod.is_idle()))
 }
 
 /// What to do.
@@ -58,11 +76,11 @@ impl Change {
 /// Brings `pods` closer to `wanted` pods of spec `hash` with `slots` each: what is over is cleared away, what is surplus goes when idle. What is
 /// outdated goes one at a time and only while all newer ones are ready: idle ones first; then busy ones, whose jobs move to the newer ones'
 /// free slots. Where all that are outdated are busy there is one pod more meanwhile, for the first jobs to move to.
-pub fn change(pods: &[Seen], wanted: usize, slots: usize, hash: &str) -> Change {
+pub fn change(pods: &[&Seen], wanted: usize, slots: usize, hash: &str) -> Change {
     let victim = |pod: &Seen, why| Victim { name: pod.name.clone(), uid: pod.uid.clone(), why };
     let mut delete: Vec<Victim> =
         pods.iter().filter(|pod| pod.is_over && !pod.is_going).map(|pod| victim(pod, "its process has ended")).collect();
-    let mut alive: Vec<&Seen> = pods.iter().filter(|pod| !pod.is_over && !pod.is_going).collect();
+    let mut alive: Vec<&Seen> = pods.iter().copied().filter(|pod| pod.is_alive()).collect();
     // The outdated first, then those that never came up: the least loss first.
     alive.sort_by_key(|pod| (pod.hash == hash, pod.is_ready, pod.name.clone()));
 
@@ -85,11 +103,34 @@ pub fn change(pods: &[Seen], wanted: usize, slots: usize, hash: &str) -> Change 
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use super::Seen;
+    use lectern_contract::cost::Needs;
+
+    pub(crate) fn pod(name: &str, hash: &str, ready: bool, jobs: Option<usize>) -> Seen {
+        let (taken, class, may_go) = (Needs::default(), "default".into(), false);
+        Seen {
+            name: name.into(),
+            uid: None,
+            hash: hash.into(),
+            is_going: false,
+            is_over: false,
+            is_ready: ready,
+            jobs,
+            taken,
+            class,
+            may_go,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::testing::pod;
     use super::*;
 
-    fn pod(name: &str, hash: &str, ready: bool, jobs: Option<usize>) -> Seen {
-        Seen { name: name.into(), uid: None, hash: hash.into(), is_going: false, is_over: false, is_ready: ready, jobs }
+    fn change(pods: &[Seen], wanted: usize, slots: usize, hash: &str) -> Change {
+        super::change(&pods.iter().collect::<Vec<_>>(), wanted, slots, hash)
     }
 
     fn deleted(change: &Change) -> Vec<&str> {
@@ -158,5 +199,19 @@ mod tests {
     #[test]
     fn a_pool_as_it_should_be_is_left_alone() {
         assert!(change(&[pod("a", "new", true, Some(2))], 1, 2, "new").is_steady());
+    }
+
+    #[test]
+    fn autoscalers_are_told_which_pods_may_go() {
+        let marked = |pod: Seen| Seen { may_go: true, ..pod };
+        let pods = [
+            pod("idle", "new", true, Some(0)),
+            marked(pod("busy", "new", true, Some(1))),
+            pod("busy-too", "new", true, Some(1)),
+            marked(pod("silent", "new", true, None)),
+            Seen { is_going: true, ..pod("going", "new", true, Some(0)) },
+        ];
+        let told: Vec<_> = to_mark(&pods).map(|(pod, may_go)| (pod.name.as_str(), may_go)).collect();
+        assert_eq!(told, [("idle", true), ("busy", false), ("silent", false)]);
     }
 }

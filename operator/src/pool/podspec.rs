@@ -3,11 +3,12 @@
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource,
     HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource,
-    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use lectern_crds::{Amount, PodResources, StreamPoolSpec};
+use lectern_crds::{Amount, POOL_LABEL, PodResources, Scheduling, StreamPoolSpec};
 use std::collections::BTreeMap;
 
 /// The user that every container runs as.
@@ -44,6 +45,8 @@ pub struct Kind<'a> {
     pub gpus: u32,
     /// What the pool says of all this.
     pub resources: Option<&'a PodResources>,
+    /// And of where they run.
+    pub scheduling: &'a Scheduling,
     /// Seconds that it has to end.
     pub grace_seconds: i64,
 }
@@ -118,9 +121,28 @@ pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, operator_url: &str, kind: &Ki
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
             ..PodSecurityContext::default()
         }),
+        node_selector: (!kind.scheduling.node_selector.is_empty()).then(|| kind.scheduling.node_selector.clone()),
+        tolerations: (!kind.scheduling.tolerations.is_empty()).then(|| kind.scheduling.tolerations.clone()),
+        priority_class_name: kind.scheduling.priority_class_name.clone(),
+        topology_spread_constraints: Some(
+            ["topology.kubernetes.io/zone", "kubernetes.io/hostname"].map(|key| spread(pool, kind, key)).into(),
+        ),
         containers: vec![container(spec, kind, env)],
         volumes: Some(std::iter::once(tmp).chain(kind.folders.iter().map(Folder::volume)).collect()),
         ..PodSpec::default()
+    }
+}
+
+/// A node or a zone that is lost should take as few of a kind as possible. A wish only: that there is room counts for more.
+fn spread(pool: &str, kind: &Kind<'_>, key: &str) -> TopologySpreadConstraint {
+    let labels = [("app.kubernetes.io/component", kind.name), (POOL_LABEL, pool)];
+    let match_labels = Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: key.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        label_selector: Some(LabelSelector { match_labels, match_expressions: None }),
+        ..TopologySpreadConstraint::default()
     }
 }
 

@@ -72,7 +72,7 @@ pub async fn write(pool: &StreamPool, status: &PoolStatus, ctx: &Context) -> Res
     }
     apply::status(&Api::<StreamPool>::all(ctx.client()), pool, status).await?;
     for note in news(&old, status) {
-        ctx.events.publish(&pool.object_ref(&()), &note).await;
+        ctx.events.publish(pool.object_ref(&()), note);
     }
     Ok(())
 }
@@ -104,9 +104,7 @@ mod tests {
     }
 
     fn running() -> Seen {
-        let pod =
-            pods::Seen { name: "t".into(), uid: None, hash: String::new(), is_going: false, is_over: false, is_ready: true, jobs: None };
-        Seen { shards: 1, origins: 1, pods: vec![pod], streams: 0 }
+        Seen { shards: 1, origins: 1, pods: vec![pods::testing::pod("t", "", true, None)], ..Seen::default() }
     }
 
     #[test]

@@ -9,12 +9,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router, routing::post};
 use given::Given;
+use lectern_contract::cost::Needs;
 use lectern_contract::report::{IngestRun, PATH, Report, Role, TranscoderRun, TranscoderState};
 use lectern_contract::{Epoch, RunId, ShardName, StreamRef};
 use lectern_podkit::Task;
 use lectern_podkit::tls::{PeerRole, PeerTls};
 use listen::{Listener, Reporter};
-use said::{Heard, Ingest, Said, changes, weight};
+use said::{Heard, Ingest, Said, Transcoder, changes, weight};
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +53,8 @@ pub enum Change {
     Stream(StreamRef),
     /// All streams that are placed on a shard, those too that it has nothing to say of.
     Shard(ShardName),
+    /// A pool, whose transcoders have more or less to do.
+    Pool(String),
 }
 
 /// What is known of a stream's run at its shard.
@@ -108,6 +111,10 @@ impl Reports {
         let mut changed: BTreeSet<Change> = changes(before, &heard).into_iter().map(Change::Stream).collect();
         if turned && heard.said.ingest().is_some() {
             changed.insert(Change::Shard(ShardName(pod.clone())));
+        }
+        let working = |heard: &Heard| heard.said.transcoder().map(Transcoder::working);
+        if working(&heard).is_some() && before.is_none_or(|before| before.stale || working(before) != working(&heard)) {
+            changed.insert(Change::Pool(heard.pool.clone()));
         }
         pods.insert(pod, heard);
         drop(pods);
@@ -173,10 +180,10 @@ impl Reports {
         said.max_by_key(|said| (said.fresh, weight(&said.run)))
     }
 
-    /// How many jobs `pod` works on; `None` where it has not reported lately.
-    pub fn jobs(&self, pod: &str, now: Instant) -> Option<usize> {
+    /// How many jobs `pod` works on, and what they take; `None` where it has not reported lately.
+    pub fn load(&self, pod: &str, now: Instant) -> Option<(usize, Needs)> {
         match self.lock().get(pod).filter(|heard| now.duration_since(heard.at) < STALE).map(|heard| &heard.said)? {
-            Said::Transcoder(transcoder) => Some(transcoder.working()),
+            Said::Transcoder(transcoder) => Some((transcoder.working(), transcoder.taken)),
             Said::Ingest(_) => None,
         }
     }
@@ -184,6 +191,11 @@ impl Reports {
     /// The pods of a pool that reported lately.
     pub fn heard_of(&self, pool: &str, now: Instant) -> usize {
         self.lock().values().filter(|heard| heard.pool == pool && now.duration_since(heard.at) < STALE).count()
+    }
+
+    /// `pool` is asked for more.
+    pub fn wake(&self, pool: &str) {
+        self.announce([Change::Pool(pool.to_owned())].into());
     }
 
     fn announce(&self, changed: BTreeSet<Change>) {
@@ -394,7 +406,8 @@ mod tests {
         reports.take(transcoding("t-0", 2, 1, TranscoderState::Lost), now);
         reports.take(transcoding("t-1", 1, 2, running(Some(1))), now);
         assert_eq!(reports.transcoder(&"r".into(), now).unwrap().pod, "t-1");
-        assert_eq!((reports.jobs("t-0", now), reports.jobs("t-1", now), reports.jobs("t-2", now)), (Some(0), Some(1), None));
+        let jobs = |pod| reports.load(pod, now).map(|(jobs, _)| jobs);
+        assert_eq!((jobs("t-0"), jobs("t-1"), jobs("t-2")), (Some(0), Some(1), None));
     }
 
     #[tokio::test]

@@ -167,7 +167,8 @@ pub async fn send(stream: &LiveStream, job: &LiveJob, wanted: &Wanted, ctx: &Con
             if let Some(dispatch) = &mut told.dispatch {
                 dispatch.at = Some(Time(conditions::whole_second(Timestamp::now())));
             }
-            apply::status(&api(stream, ctx), stream, &told).await?;
+            let written = apply::status(&api(stream, ctx), stream, &told).await?;
+            ctx.superseded.note(stream, &written);
             if job.replaces.is_some() {
                 apply::remove_annotation(&api(stream, ctx), stream, MOVE_ANNOTATION).await?;
             }

@@ -64,7 +64,7 @@ pub async fn clean_up(stream: &LiveStream, seen: &Seen, ctx: &Context) -> Result
     };
     let note = note(&outcome);
     let written = write(stream, seen, Truth::True, note.reason, &note.text, None, ctx).await?;
-    ctx.events.publish(&stream.object_ref(&()), &note).await;
+    ctx.events.publish(stream.object_ref(&()), note);
     apply::remove_finalizer(&api(stream, ctx), &written, FINALIZER).await?;
     forget(stream, ctx);
     Ok(Action::await_change())
@@ -130,7 +130,8 @@ fn forget(stream: &LiveStream, ctx: &Context) {
     let uid = stream.uid().unwrap_or_default();
     ctx.book.remove(&uid);
     ctx.sent.forget(&uid);
-    ctx.keys.forget(&stream.namespace().unwrap_or_default(), &super::key::secret_name(&stream.name_any()));
+    ctx.superseded.forget(&uid);
+    ctx.keys.forget(&uid);
 }
 
 #[cfg(test)]

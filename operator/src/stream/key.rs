@@ -4,10 +4,12 @@
 //! key that is changed by hand is noticed when the stream is looked at next: with the next change of its spec, or within
 //! five minutes.
 
+use super::claims::ACCEPTED;
 use super::rotation::{Hashes, ROTATION_ANNOTATION, Texts, Unusable, previous_of};
 use super::validate::{Refusal, RefusalReason, Wanted};
 use crate::MANAGER;
 use crate::apply;
+use crate::conditions;
 use crate::context::{Context, Error};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -16,14 +18,16 @@ use kube::{Resource, ResourceExt};
 use lectern_contract::KeyHash;
 use lectern_crds::{LiveStream, POOL_LABEL, STREAM_LABEL};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Lowercase base 32 without the letters that are taken for digits.
 const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-/// How long a key that was read is taken for the key that is there; a little less than an idle stream's next look.
-const REMEMBERED: Duration = Duration::from_secs(290);
+/// How long a key that was read is taken for the key that is there.
+const REMEMBERED: Duration = Duration::from_secs(300);
 /// 32 digits of 5 bits: 160 random bits.
 const LENGTH: usize = 32;
 
@@ -38,29 +42,32 @@ pub struct Key {
     pub hashes: Hashes,
 }
 
-/// Secrets as they were read last, so that not every reconcile reads one. It holds hashes and no keys.
+/// Secrets as they were read last, by the stream's uid, so that not every reconcile reads one. It holds hashes and no keys.
 #[derive(Debug, Default)]
-pub struct KeyBook(Mutex<HashMap<(String, String), Line>>);
+pub struct KeyBook(Mutex<HashMap<String, Line>>);
 
 #[derive(Debug)]
 struct Line {
-    uid: Option<String>,
     generation: Option<i64>,
-    read: Instant,
-    url: String,
+    until: Instant,
+    /// Of the address in it.
+    url: u64,
     hashes: Hashes,
     /// The Secret still has the text of the key before.
     keeps_previous: bool,
 }
 
 impl KeyBook {
-    /// The hashes of `stream`'s keys, if its Secret was read a short while ago, its spec is the same, and there is nothing to
-    /// change in the Secret now.
-    fn known(&self, at: &(String, String), stream: &LiveStream, url: &str, now: Timestamp) -> Option<Hashes> {
-        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = book.get(at)?;
-        let same = line.uid == stream.metadata.uid && line.generation == stream.metadata.generation && line.url == url;
-        if !same || line.read.elapsed() >= REMEMBERED {
+    /// The hashes of `stream`'s keys, if its Secret was read a short while ago, by this process or the one before, its spec is the same, and
+    /// there is nothing to change in the Secret now.
+    fn known(&self, stream: &LiveStream, url: &str, now: Timestamp) -> Option<Hashes> {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = match book.entry(stream.uid()?) {
+            Entry::Occupied(line) => line.into_mut(),
+            Entry::Vacant(empty) => empty.insert(Line::told(stream, url)?),
+        };
+        let same = line.generation == stream.metadata.generation && line.url == hash(url);
+        if !same || Instant::now() >= line.until {
             return None;
         }
         let previous = previous_of(&line.hashes.key, &stream.spec, told(stream), now);
@@ -68,16 +75,56 @@ impl KeyBook {
         (!is_over).then(|| Hashes { previous, ..line.hashes.clone() })
     }
 
-    fn note(&self, at: (String, String), stream: &LiveStream, url: &str, keeps_previous: bool, hashes: Hashes) {
-        let (uid, generation) = (stream.metadata.uid.clone(), stream.metadata.generation);
-        let line = Line { uid, generation, read: Instant::now(), url: url.to_owned(), hashes, keeps_previous };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at, line);
+    fn note(&self, stream: &LiveStream, url: &str, keeps_previous: bool, hashes: Hashes) {
+        let Some(uid) = stream.uid() else { return };
+        let line =
+            Line { generation: stream.metadata.generation, until: Instant::now() + REMEMBERED, url: hash(url), hashes, keeps_previous };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, line);
+    }
+
+    /// How soon the Secret of `stream` is to be read again.
+    pub fn next_look(&self, stream: &LiveStream) -> Duration {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = stream.metadata.uid.as_ref().and_then(|uid| book.get(uid));
+        line.map_or(REMEMBERED, |line| line.until.saturating_duration_since(Instant::now()))
     }
 
     /// Forgets a Secret whose stream is gone.
-    pub fn forget(&self, namespace: &str, secret: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), secret.to_owned()));
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
+}
+
+impl Line {
+    /// What the status tells, where it tells of the spec as it is: a new leader need not read ten thousand Secrets before it can work. When each is
+    /// read again is up to chance, so that not all are read at once.
+    fn told(stream: &LiveStream, url: &str) -> Option<Self> {
+        let status = stream.status.as_ref()?;
+        let told = status.ingest.as_ref()?;
+        let holds = status.observed_generation == stream.metadata.generation && conditions::holds(&status.conditions, ACCEPTED);
+        // What is in the Secret beside its key, only the Secret says.
+        if !holds || told.url != url || told.previous_key_hash.is_some() {
+            return None;
+        }
+        Some(Self {
+            generation: stream.metadata.generation,
+            until: Instant::now() + REMEMBERED.mul_f64(rand::random::<f64>()),
+            url: hash(url),
+            hashes: Hashes {
+                key: KeyHash(told.key_hash.clone()),
+                rotation: told.key_rotation,
+                previous: None,
+                backup: told.backup_key_hash.clone().map(KeyHash),
+            },
+            keeps_previous: false,
+        })
+    }
+}
+
+fn hash(url: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    url.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The name of a stream's Secret.
@@ -94,20 +141,17 @@ pub async fn ensure(stream: &LiveStream, wanted: &Wanted, now: Timestamp, ctx: &
     let namespace = stream.namespace().unwrap_or_default();
     let name = secret_name(&stream.name_any());
     let url = &wanted.pool.ingest.public_url;
-    let at = (namespace.clone(), name.clone());
     let key = |hashes| Key { url: url.clone(), secret_name: name.clone(), hashes };
-    if let Some(known) = ctx.keys.known(&at, stream, url, now) {
+    if let Some(known) = ctx.keys.known(stream, url, now) {
         return Ok(Ok(key(known)));
     }
     let secrets: Api<Secret> = Api::namespaced(ctx.client(), &namespace);
-    let held = match secrets.get_opt(&name).await? {
-        Some(held) => held,
-        None => {
-            // The least that it can be. What else is wanted is applied, so that it can be taken back.
-            let first = Texts { key: new_key(), previous: None, backup: None, rotation: Some(stream.spec.stream_key.rotation) };
-            let post = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-            secrets.create(&post, &secret(stream, &name, url, &first)).await?
-        }
+    let held = match made_first(stream, &secrets, url).await? {
+        Some(made) => made,
+        None => match secrets.get_opt(&name).await? {
+            Some(held) => held,
+            None => make(stream, &secrets, url).await?,
+        },
     };
     let texts = match Texts::held(&held) {
         Ok(texts) => texts,
@@ -130,8 +174,26 @@ pub async fn ensure(stream: &LiveStream, wanted: &Wanted, now: Timestamp, ctx: &
         backup: should.backup.as_deref().map(KeyHash::of),
         key: hash,
     };
-    ctx.keys.note(at, stream, url, should.previous.is_some(), hashes.clone());
+    ctx.keys.note(stream, url, should.previous.is_some(), hashes.clone());
     Ok(Ok(key(hashes)))
+}
+
+/// The Secret of a stream that has none so far, most likely: nobody is asked, it is made. `None` where there is one, or the stream is not new.
+async fn made_first(stream: &LiveStream, secrets: &Api<Secret>, url: &str) -> Result<Option<Secret>, kube::Error> {
+    if told(stream).is_some() {
+        return Ok(None);
+    }
+    match make(stream, secrets, url).await {
+        Err(error) if apply::is_conflict(&error) => Ok(None),
+        made => made.map(Some),
+    }
+}
+
+/// The least that it can be. What else is wanted is applied, so that it can be taken back.
+async fn make(stream: &LiveStream, secrets: &Api<Secret>, url: &str) -> Result<Secret, kube::Error> {
+    let first = Texts { key: new_key(), previous: None, backup: None, rotation: Some(stream.spec.stream_key.rotation) };
+    let post = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    secrets.create(&post, &secret(stream, &secret_name(&stream.name_any()), url, &first)).await
 }
 
 fn told(stream: &LiveStream) -> Option<&lectern_crds::IngestStatus> {
@@ -192,6 +254,7 @@ fn new_key() -> String {
 mod tests {
     use super::*;
     use k8s_openapi::ByteString;
+    use serde_json::json;
 
     #[test]
     fn a_new_key_is_one_that_would_be_adopted() {
@@ -200,5 +263,46 @@ mod tests {
         let data = [("key".to_owned(), ByteString(key.clone().into_bytes()))].into();
         assert_eq!(Texts::held(&Secret { data: Some(data), ..Secret::default() }).unwrap().key, key);
         assert_ne!(key, new_key());
+    }
+
+    const URL: &str = "rtmp://in/live";
+
+    /// A stream whose status tells of a key, with `change` on top.
+    fn told_of(change: serde_json::Value) -> LiveStream {
+        let ingest = json!({ "url": URL, "secretName": "algebra-stream-key", "keyHash": KeyHash::of("k").0, "keyRotation": 2 });
+        let accepted = json!({ "type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+        let mut object = json!({
+            "metadata": { "name": "algebra", "namespace": "school", "uid": "u1", "generation": 3 },
+            "spec": {},
+            "status": { "observedGeneration": 3, "conditions": [accepted], "ingest": ingest },
+        });
+        for (path, value) in change.as_object().into_iter().flatten() {
+            *object.pointer_mut(path).unwrap() = value.clone();
+        }
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn known(stream: &LiveStream) -> (KeyBook, Option<Hashes>) {
+        let book = KeyBook::default();
+        let known = book.known(stream, URL, Timestamp::UNIX_EPOCH);
+        (book, known)
+    }
+
+    #[test]
+    fn a_new_leader_takes_the_key_that_the_status_tells_of_and_reads_the_secret_within_five_minutes() {
+        let stream = told_of(json!({}));
+        let (book, hashes) = known(&stream);
+        assert_eq!(hashes, Some(Hashes { key: KeyHash::of("k"), rotation: 2, previous: None, backup: None }));
+        assert!(book.next_look(&stream) <= REMEMBERED);
+    }
+
+    #[test]
+    fn a_status_that_tells_of_another_spec_or_of_less_than_the_secret_holds_is_not_taken_for_it() {
+        assert_eq!(known(&told_of(json!({ "/metadata/generation": 4 }))).1, None, "a rotation, or a backup key");
+        assert_eq!(known(&told_of(json!({ "/status/conditions/0/status": "False" }))).1, None, "the Secret is refused");
+        assert_eq!(known(&told_of(json!({ "/status/ingest/url": "rtmp://elsewhere/live" }))).1, None, "the pool has another address");
+        let mut two = told_of(json!({}));
+        two.status.as_mut().unwrap().ingest.as_mut().unwrap().previous_key_hash = Some(KeyHash::of("j").0);
+        assert_eq!(known(&two).1, None, "the text of the key before has to go in time");
     }
 }

@@ -11,7 +11,9 @@ pub mod place;
 pub mod plan;
 pub mod rotation;
 pub mod run_id;
+pub mod schedule;
 pub mod status;
+pub mod superseded;
 pub mod validate;
 
 #[cfg(test)]
@@ -40,6 +42,9 @@ pub const REFRESH: Duration = Duration::from_secs(30);
 /// How often a stream is looked at whose shard or transcoder does not report.
 const UNHEARD: Duration = Duration::from_secs(3);
 
+/// How long the watch may take to tell of what was written, before the stream is looked at all the same.
+const UNSEEN: Duration = Duration::from_secs(5);
+
 /// How often a stream looks for its camera's Secret.
 const CAMERA: Duration = Duration::from_secs(10);
 
@@ -48,13 +53,20 @@ const ENDING: Duration = Duration::from_secs(2);
 
 /// Brings one LiveStream closer to what its spec says.
 pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Action, Error> {
+    if ctx.superseded.holds(&stream) {
+        // The newer copy is on its way here and wakes the stream again.
+        return Ok(Action::requeue(UNSEEN));
+    }
     let Some(stream) = held(stream, &ctx).await? else { return Ok(Action::await_change()) };
+    let uid = stream.uid().unwrap_or_default();
     let seen = observe::observe(&stream, &ctx).await?;
     if finish::is_due(&stream, &seen) {
+        ctx.waiting.forget(&uid);
         return finish::clean_up(&stream, &seen, &ctx).await;
     }
     if conditions::holds(&status_of(&stream).conditions, claims::ENDED) && !is_deleting(&stream) {
         // Nothing that could be changed would change anything.
+        ctx.waiting.forget(&uid);
         let mut told = LiveStreamStatus { observed_generation: stream.metadata.generation, ..status_of(&stream) };
         if let Some(entry) = told.ingest.as_mut().and_then(|ingest| ingest.camera_credentials.take()) {
             camera::remove(&entry, &stream.spec.pool_name, &ctx).await?;
@@ -74,12 +86,17 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
     };
     let place = place::place(&stream, &wanted, &seen, &ctx.book);
     let plan = plan::plan(&stream, &wanted, &seen, &access, &place);
+    if !(is_waiting(&plan.status) || schedule::is_expected(&stream, seen.now)) {
+        ctx.waiting.forget(&uid);
+    } else if ctx.waiting.note(&uid, &wanted.pool_name, &wanted.ladder) {
+        ctx.reports.wake(&wanted.pool_name);
+    }
     let written = status::write(&stream, &plan.status, &ctx).await?;
     if let Some(job) = &plan.send {
         // The attempt is written down; only now may anybody hear of it.
         dispatch::send(&written, job, &wanted, &ctx).await?;
     }
-    Ok(Action::requeue(next_look(&plan.status, &stream, &seen)))
+    Ok(Action::requeue(next_look(&plan.status, &stream, &seen).min(ctx.keys.next_look(&stream))))
 }
 
 /// The Secrets of the stream: its keys, and its camera's credentials.
@@ -99,10 +116,13 @@ async fn held(stream: Arc<LiveStream>, ctx: &Context) -> Result<Option<Arc<LiveS
     if stream.meta().deletion_timestamp.is_some() {
         return Ok(None);
     }
-    Ok(Some(Arc::new(apply::add_finalizer(&api(&stream, ctx), &stream, FINALIZER).await?)))
+    let written = apply::add_finalizer(&api(&stream, ctx), &stream, FINALIZER).await?;
+    ctx.superseded.note(&stream, &written);
+    Ok(Some(Arc::new(written)))
 }
 
 async fn refuse(stream: &LiveStream, seen: &observe::Seen, refusal: &Refusal, ctx: &Context) -> Result<Action, Error> {
+    ctx.waiting.forget(&stream.uid().unwrap_or_default());
     status::write(stream, &status::refused(stream, refusal, seen.now), ctx).await?;
     Ok(match refusal.reason {
         // A deleted stream waits for its time to be cleaned up.
@@ -136,7 +156,13 @@ fn next_look(status: &LiveStreamStatus, stream: &LiveStream, seen: &observe::See
         let left = until.0.duration_since(seen.now);
         Duration::try_from(left).unwrap_or_default() + Duration::from_secs(1)
     });
-    pace.min(camera).min(overlap)
+    let bell = schedule::next_bell(stream, seen.now).unwrap_or(pace);
+    pace.min(camera).min(overlap).min(bell)
+}
+
+/// Nobody has taken its job yet.
+fn is_waiting(status: &LiveStreamStatus) -> bool {
+    conditions::reason(&status.conditions, claims::TRANSCODING) == Some("WaitingForTranscoder")
 }
 
 fn is_unheard(status: &LiveStreamStatus) -> bool {

@@ -2,7 +2,7 @@
 
 use super::claims::ENDED;
 use super::place::Fleet;
-use super::{is_deleting, run_id, status_of, stream_ref};
+use super::{run_id, schedule, status_of, stream_ref};
 use crate::cloud::within;
 use crate::conditions;
 use crate::context::{Context, Error};
@@ -33,7 +33,7 @@ pub struct Seen {
     pub now: Timestamp,
     /// Pods that live had time to report to this operator; before, silence says nothing.
     pub settled: bool,
-    /// The stream is to end: somebody said so, or deleted it.
+    /// The stream is to end: somebody said so, deleted it, or its time is over.
     pub ending: bool,
     /// The stream's pool, if it exists.
     pub pool: Option<StreamPoolSpec>,
@@ -82,7 +82,7 @@ pub enum HeadSeen {
 pub async fn observe(stream: &LiveStream, ctx: &Context) -> Result<Seen, Error> {
     let (now, status) = (Instant::now(), status_of(stream));
     let run = status.run_id.clone().map(RunId);
-    let ending = stream.spec.ended || is_deleting(stream);
+    let ending = schedule::is_to_end(stream, Timestamp::now());
     let pool = named(&ctx.pools, &stream.spec.pool_name).map(|pool| pool.spec);
     let transcoder = run.as_ref().and_then(|run| ctx.reports.transcoder(run, now));
     let complete = conditions::holds(&status.conditions, ENDED) || transcoder.as_ref().is_some_and(says_ended);

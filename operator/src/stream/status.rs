@@ -24,8 +24,9 @@ pub async fn write(stream: &LiveStream, status: &LiveStreamStatus, ctx: &Context
         return Ok(stream.clone());
     }
     let written = apply::status(&api(stream, ctx), stream, &settled).await?;
+    ctx.superseded.note(stream, &written);
     for note in news(&old, &settled) {
-        ctx.events.publish(&stream.object_ref(&()), &note).await;
+        ctx.events.publish(stream.object_ref(&()), note);
     }
     Ok(written)
 }
@@ -87,7 +88,8 @@ pub fn news(old: &LiveStreamStatus, new: &LiveStreamStatus) -> Vec<Note> {
     let message = |kind| find(&new.conditions, kind).map_or("", |condition| condition.message.as_str());
     if let Some(placement) = &new.placement {
         match &old.placement {
-            None => notes.push(Note::normal("Placed", format!("on {}: {}", placement.shard, placement.reason))),
+            // The condition says it in the same words, and every stream has it: no news.
+            None => {}
             Some(before) if before.shard != placement.shard => {
                 notes.push(Note::warning("Placed", format!("moved from {} to {}: {}", before.shard, placement.shard, placement.reason)));
             }

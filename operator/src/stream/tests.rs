@@ -196,7 +196,7 @@ fn an_unknown_ladder_and_one_that_cannot_be_are_refused() {
 fn a_ladder_that_fits_no_transcoder_is_refused_with_the_numbers() {
     let mut seen = seen(0);
     let pool = seen.pool.as_mut().unwrap();
-    pool.transcoder.budget = Some(lectern_crds::TranscoderBudget { megapixels_per_second: Some(1), ..Default::default() });
+    pool.transcoder.class.budget = Some(lectern_crds::TranscoderBudget { megapixels_per_second: Some(1), ..Default::default() });
     let refusal = validate(&stream(json!({})), &seen).unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::LadderTooCostly);
     assert!(refusal.message.contains("megapixels a second are needed, and the budget is 1;"), "{}", refusal.message);

@@ -113,7 +113,14 @@ fn ladder(stream: &LiveStream, seen: &Seen) -> Result<Ladder, Refusal> {
 }
 
 fn fits(ladder: &Ladder, pool: &StreamPoolSpec, pool_name: &str) -> Result<(), Refusal> {
-    let Some(lacks) = pool.transcoder.budget().lacks(Needs::of(ladder, pool.transcoder.class())) else { return Ok(()) };
+    let mut lacks = Vec::new();
+    for (_, class) in pool.transcoder.all() {
+        match class.budget().lacks(Needs::of(ladder, class.class())) {
+            Some(lack) => lacks.push(lack),
+            None => return Ok(()),
+        }
+    }
+    let lacks = lacks.join("; or ");
     let message = format!(
         "the ladder fits into no transcoder of StreamPool {pool_name:?}: {lacks}; choose a smaller ladder, or raise spec.transcoder.budget of the pool and give its pods more"
     );

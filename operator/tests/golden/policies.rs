@@ -77,11 +77,11 @@ fn only_peers_get_at_what_is_for_peers() {
     assert_eq!(from("ingest", 7000), ["transcoder"]);
     assert_eq!(from("ingest", 7001), ["ingest"]);
     assert_eq!(from("transcoder", GIVEN), ["origin", "transcoder"]);
-    for (of, port) in [("ingest", 1935), ("ingest", 1936), ("origin", 8080), ("gateway", 8443)] {
+    for (of, port) in [("ingest", 1935), ("ingest", 1936), ("origin", 8080), ("origin", 8443), ("gateway", 8443)] {
         assert!(rules[of][&port].is_empty(), "{of} {port} is for everybody");
     }
     let monitoring = json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } } });
     for (of, ports) in &rules {
-        assert_eq!(ports[&9090], [monitoring.clone()], "{of}");
+        assert_eq!(ports[&9090].as_slice(), std::slice::from_ref(&monitoring), "{of}");
     }
 }

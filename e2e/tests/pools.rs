@@ -1,0 +1,74 @@
+//! A pool grows with what there is to do, and ahead of the timetable.
+
+use crate::ingest::small;
+use anyhow::{Context as _, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use lectern_crds::POOL_LABEL;
+use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::wait::{Look, eventually};
+use lectern_e2e::{Lab, PortForward, Share, Shot};
+use serde_json::json;
+
+const MAY_GO: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+
+/// One pod of one slot stands ready. The second lecture gets a pod, a third that has only announced itself another; when one has ended by its timetable, idle pods go,
+/// and no other, and the node's autoscaler is told which is which.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
+    Lab::run("transcoders_come_and_go_with_the_lectures", Share::Half, async |lab| {
+        let (pool, mut spec) = lab.small_pool("grows").await?;
+        (spec.transcoder.class.max_pods, spec.transcoder.class.idle_seconds) = (Some(4), 10);
+        lab.apply_pool(&pool, &spec).await?;
+        lab.pool_is_ready(&pool, 2 * STEP).await?;
+        let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
+        let url = format!("rtmp://127.0.0.1:{}/live", shard.port);
+        let begun = async |name: &str| {
+            let lecture = lab.apply(name, small(json!({"poolName": pool}))).await?;
+            let publisher = lab.publish(&url, &lecture.credentials().await?.1, Shot::small())?;
+            anyhow::Ok((lecture.until("Playable", "True").await?, lecture, publisher))
+        };
+        let (playing, first, publisher) = begun("logic").await?;
+        let (_, second, its_publisher) = begun("rhetoric").await?;
+        let soon = (Timestamp::now() + SignedDuration::from_secs(60)).to_string();
+        let later = (Timestamp::now() + SignedDuration::from_secs(3600)).to_string();
+        let third = lab.apply("grammar", small(json!({"poolName": pool, "schedule": {"startsAt": soon, "endsAt": later}}))).await?;
+        let busy = pods_are(lab, &pool, 2, 1).await?;
+
+        // Its time is over before anybody has published: it ends, and so does the second lecture.
+        let over = (Timestamp::now() + SignedDuration::from_secs(1)).to_string();
+        third.apply(small(json!({"poolName": pool, "schedule": {"endsAt": over}}))).await?;
+        third.until("Ended", "True").await?;
+        its_publisher.leave()?;
+        second.end().await?;
+        second.until("Ended", "True").await?;
+        let left = pods_are(lab, &pool, 1, 0).await?;
+        ensure!(busy.contains(&left[0]), "{left:?} worked before, with {busy:?}");
+        let prefix = prefix_of(&playing)?;
+        first.segments_go_on(&prefix, first.newest_segment(&prefix).await?, 2).await?;
+        publisher.leave()?;
+        first.end().await?;
+        first.until("Ended", "True").await.map(drop)
+    })
+    .await
+}
+
+/// Waits until the pool has so many ready transcoders that may not go, and so many that may; those that may not.
+async fn pods_are(lab: &Lab, pool: &str, held: usize, free: usize) -> Result<Vec<String>> {
+    let selector = format!("{POOL_LABEL}={pool},app.kubernetes.io/component=transcoder");
+    eventually(&format!("{held} transcoders that are held and {free} that are not"), 2 * STEP, async || {
+        let found = lab.pods().list(&ListParams::default().labels(&selector)).await?;
+        let may_go = |pod: &&Pod| pod.annotations().get(MAY_GO).is_some_and(|may| may == "true");
+        let (going, staying): (Vec<_>, Vec<_>) = found.iter().partition(may_go);
+        let names: Vec<String> = staying.iter().map(|pod| pod.name_any()).collect();
+        let all_there = found.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
+        Ok(match (staying.len(), going.len()) == (held, free) && all_there {
+            true => Look::Found(names),
+            false => Look::NotYet(format!("held: {names:?}, free: {:?}", going.iter().map(|pod| pod.name_any()).collect::<Vec<_>>())),
+        })
+    })
+    .await
+    .context("the pool's transcoders")
+}
