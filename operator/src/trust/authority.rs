@@ -54,8 +54,8 @@ impl Authority {
     /// No key or certificate could be made.
     pub fn generate(now: Timestamp) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
-        // The second in the name tells one from the next in what programs show of a chain; by it nothing is found.
-        params.distinguished_name.push(DnType::CommonName, format!("Lectern CA {}", now.as_second()));
+        // All have one name: operators from before there were rotations sign under it, and may come back (helm rollback).
+        params.distinguished_name.push(DnType::CommonName, "Lectern CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let (from, until) = (whole(now - days(1)), whole(now + days(CA_DAYS)));
