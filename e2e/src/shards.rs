@@ -104,31 +104,6 @@ impl Lab {
         wait::watch(self.pods(), pod, "comes back", STEP, fresh, tell).await.map(drop)
     }
 
-    /// A machine loses its network: nothing reaches the pod and nothing leaves it before [`Lab::is_reached`] or the test's end.
-    /// No connection is closed by that, and the pod's processes go on.
-    pub async fn is_cut_off(&self, pod: &str) -> Result<()> {
-        self.goes_with_the_test(Elsewhere::CutOffPod(pod.to_owned()));
-        self.network(pod, "-I").await
-    }
-
-    /// The network is back; waits until the pod is ready.
-    pub async fn is_reached(&self, pod: &str) -> Result<()> {
-        self.network(pod, "-D").await?;
-        self.is_replaced(pod, None).await
-    }
-
-    /// Inserts (`-I`) or deletes (`-D`) the rules that drop all of a pod's packets, in the pod's network namespace.
-    pub(crate) async fn network(&self, pod: &str, change: &str) -> Result<()> {
-        const RULES: &str = r#"for name in $(ip netns list | cut -d" " -f1); do
-            ip -n "$name" -o -4 address show | grep -qF " $1/" || continue
-            for chain in INPUT OUTPUT; do ip netns exec "$name" iptables -w "$2" "$chain" -j DROP || exit 1; done
-            exit 0
-        done; exit 1"#;
-        let found = self.pods().get(pod).await?;
-        let address = found.status.as_ref().and_then(|status| status.pod_ip.clone()).context("the pod's address")?;
-        on_node(&found, &["sh", "-c", RULES, "rules", &address, change]).await
-    }
-
     async fn patch(&self, pod: &str, finalizers: serde_json::Value) -> kube::Result<()> {
         let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
         self.pods().patch(pod, &PatchParams::default(), &patch).await.map(drop)

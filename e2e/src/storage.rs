@@ -17,14 +17,19 @@ pub struct Storage {
 impl Storage {
     /// MiniStack's bucket.
     pub fn new(settings: &Settings) -> Self {
+        Self::at(settings.s3_port, &settings.bucket)
+    }
+
+    /// A bucket of a server at this port of this machine.
+    pub fn at(port: u16, bucket: &str) -> Self {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
-            .endpoint_url(format!("http://localhost:{}", settings.s3_port))
+            .endpoint_url(format!("http://localhost:{port}"))
             .force_path_style(true)
             .credentials_provider(Credentials::new("test", "test", None, None, "e2e"))
             .build();
-        Self { client: aws_sdk_s3::Client::from_conf(config), bucket: settings.bucket.clone() }
+        Self { client: aws_sdk_s3::Client::from_conf(config), bucket: bucket.to_owned() }
     }
 
     /// Every object under a prefix: its key and its size.

@@ -1,23 +1,18 @@
-//! What can happen.
+//! What can happen, for how long, and what it may cost.
 
-use super::{Stage, transcoder};
-use crate::lab::STEP;
-use crate::settings::PLATFORM;
-use crate::shards::{on_node, placement};
-use crate::{Shot, condition};
-use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams};
-use lectern_crds::LiveStream;
 use std::time::Duration;
 
 /// How long what hangs, or is cut off, stays so.
 const AWAY: Duration = Duration::from_secs(15);
+/// How long two components do not hear each other.
+const PARTED: Duration = Duration::from_secs(8);
+/// How long a store or a queue gives trouble, and how long a store is away.
+const TROUBLE: Duration = Duration::from_secs(30);
+const STORE_AWAY: Duration = Duration::from_secs(60);
+/// Less than the 4 s after which a transcoder that reaches neither S3 nor SQS stops.
+const BOTH_AWAY: Duration = Duration::from_secs(3);
 /// How long a publisher stays away.
 const DROPPED: Duration = Duration::from_secs(3);
-/// Where a publisher that returns begins to count.
-const RETURNED: u32 = 100_000;
 
 /// A fault, or planned work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -28,102 +23,159 @@ pub enum Fault {
     Drain,
     /// SIGKILL for the process that encodes.
     ChildKilled,
+    /// SIGSTOP for the process that encodes, and SIGCONT 15 s later.
+    ChildFrozen,
     /// SIGKILL for the pod's first process.
     SupervisorKilled,
+    /// SIGSTOP for the pod's first process, and SIGCONT 15 s later.
+    SupervisorFrozen,
     /// SIGSTOP for all of the transcoder's processes, and SIGCONT 15 s later.
     TranscoderFrozen,
     /// Nothing reaches the transcoder's pod and nothing leaves it, for 15 s.
     TranscoderCutOff,
     /// The transcoder's machine is gone without a word.
     TranscoderLost,
+    /// SIGSTOP for the owning shard, and SIGCONT 15 s later.
+    ShardFrozen,
     /// The owning shard's machine is gone without a word; the publisher comes back.
     ShardLost,
     /// The origins are killed.
     OriginKilled,
+    /// SIGSTOP for the origins, and SIGCONT 15 s later.
+    OriginFrozen,
     /// The operators are killed.
     OperatorKilled,
+    /// SIGSTOP for the operators, and SIGCONT 15 s later.
+    OperatorFrozen,
     /// The publisher's connection breaks, and it comes back 3 s later.
     PublisherDropped,
+    /// No packet between the owning shard and the transcoder, for 8 s.
+    ShardFromTranscoder,
+    /// The same between the transcoder and the origins.
+    TranscoderFromOrigin,
+    /// The same between the transcoder and the operators, which hear no reports.
+    TranscoderFromOperator,
+    /// The same between the owning shard and the operators.
+    ShardFromOperator,
+    /// The same between the transcoder and S3.
+    TranscoderFromS3,
+    /// The same between the transcoder and SQS.
+    TranscoderFromSqs,
+    /// S3 breaks all connections, for 60 s.
+    S3Away,
+    /// Each answer of S3 comes 2 s late, for 30 s.
+    S3Slow,
+    /// S3 refuses two of three requests with 503, for 30 s.
+    S3Errors,
+    /// S3 does what it is told and breaks every second connection before the answer, for 30 s.
+    S3AnswersLost,
+    /// SQS breaks all connections, for 30 s.
+    SqsAway,
+    /// Each answer of SQS comes 2 s late, for 30 s.
+    SqsSlow,
+    /// SQS does what it is told and breaks every second connection before the answer, for 30 s: messages are sent twice.
+    SqsAnswersLost,
+    /// S3 and SQS are away together, for 3 s.
+    S3AndSqsAway,
 }
 
 impl Fault {
+    /// From when it strikes until it passes.
+    pub const fn lasts(self) -> Duration {
+        match self {
+            Self::ChildFrozen
+            | Self::SupervisorFrozen
+            | Self::TranscoderFrozen
+            | Self::TranscoderCutOff
+            | Self::ShardFrozen
+            | Self::OriginFrozen
+            | Self::OperatorFrozen => AWAY,
+            Self::ShardLost | Self::PublisherDropped => DROPPED,
+            Self::ShardFromTranscoder
+            | Self::TranscoderFromOrigin
+            | Self::TranscoderFromOperator
+            | Self::ShardFromOperator
+            | Self::TranscoderFromS3
+            | Self::TranscoderFromSqs => PARTED,
+            Self::S3Away => STORE_AWAY,
+            Self::S3Slow | Self::S3Errors | Self::S3AnswersLost | Self::SqsAway | Self::SqsSlow | Self::SqsAnswersLost => TROUBLE,
+            Self::S3AndSqsAway => BOTH_AWAY,
+            Self::Move
+            | Self::Drain
+            | Self::ChildKilled
+            | Self::SupervisorKilled
+            | Self::TranscoderLost
+            | Self::OriginKilled
+            | Self::OperatorKilled => Duration::ZERO,
+        }
+    }
+
+    /// Whether it is done to the ways to S3 and SQS, which only a pool of the suite's own has.
+    pub const fn needs_ways(self) -> bool {
+        matches!(
+            self,
+            Self::TranscoderFromS3
+                | Self::TranscoderFromSqs
+                | Self::S3Away
+                | Self::S3Slow
+                | Self::S3Errors
+                | Self::S3AnswersLost
+                | Self::SqsAway
+                | Self::SqsSlow
+                | Self::SqsAnswersLost
+                | Self::S3AndSqsAway
+        )
+    }
+
     /// The longest that a player may show no new picture, in milliseconds; `None`: no bar.
     pub const fn longest_stall(self) -> Option<f64> {
         match self {
-            Self::Move | Self::Drain => Some(200.0), // some pictures late on a busy machine, and no wait for data
-            Self::ChildKilled => Some(2_000.0),      // a GOP
+            Self::ChildKilled => Some(2_000.0), // a GOP
             Self::TranscoderLost => Some(6_000.0),
-            _ => None,
+            Self::SupervisorKilled
+            | Self::ChildFrozen
+            | Self::TranscoderFrozen
+            | Self::TranscoderCutOff
+            | Self::ShardFrozen
+            | Self::ShardLost
+            | Self::OriginKilled
+            | Self::OriginFrozen
+            | Self::PublisherDropped
+            | Self::ShardFromTranscoder
+            | Self::TranscoderFromOrigin => None,
+            // Planned, or nothing that media passes through: some pictures late on a busy machine, and no wait for data.
+            _ => Some(200.0),
         }
-    }
-
-    pub(super) async fn happens(self, stage: &mut Stage<'_>) -> Result<()> {
-        let (lab, stream) = (stage.lab, stage.lecture.api().get(&stage.lecture.name).await?);
-        let transcoder = transcoder(&stream).context("status.live.transcoder")?;
-        match self {
-            Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
-            Self::Drain => lab.pods().delete(&transcoder, &DeleteParams::default()).await.map(drop).map_err(Into::into),
-            Self::ChildKilled => signal(stage, &transcoder, "child", "KILL").await,
-            Self::SupervisorKilled => signal(stage, &transcoder, "supervise", "KILL").await,
-            Self::TranscoderFrozen => {
-                signal(stage, &transcoder, "", "STOP").await?;
-                tokio::time::sleep(AWAY).await;
-                signal(stage, &transcoder, "", "CONT").await
-            }
-            Self::TranscoderCutOff => {
-                lab.is_cut_off(&transcoder).await?;
-                tokio::time::sleep(AWAY).await;
-                lab.is_reached(&transcoder).await
-            }
-            Self::TranscoderLost => lab.dies(&transcoder).await,
-            Self::ShardLost => {
-                lab.dies(&placement(&stream)?.shard).await?;
-                self.returns(stage).await
-            }
-            Self::OriginKilled => killed(stage, "origin").await,
-            Self::OperatorKilled => killed(stage, "operator").await,
-            Self::PublisherDropped => self.returns(stage).await,
-        }
-    }
-
-    /// The publisher breaks off, and is there again some seconds later.
-    async fn returns(self, stage: &mut Stage<'_>) -> Result<()> {
-        stage.published.push(stage.publisher.take().context("a publisher")?.die()?);
-        tokio::time::sleep(DROPPED).await;
-        stage.publisher = Some(stage.lecture.publish(Shot { first: RETURNED, ..Shot::default() }).await?);
-        Ok(())
-    }
-
-    /// What was held back goes on, and the stream is well again.
-    pub(super) async fn is_mended(self, stage: &Stage<'_>) -> Result<()> {
-        if self == Self::ShardLost {
-            let stream = stage.lecture.api().get(&stage.lecture.name).await?;
-            let here = placement(&stream)?.shard;
-            for shard in stage.lab.shards().await?.into_iter().filter(|shard| *shard != here) {
-                stage.lab.comes_back(&shard).await?;
-            }
-        }
-        let well = |stream: &LiveStream| condition(stream, "Transcoding").is_some_and(|it| it.status == "True");
-        stage.lecture.wait_for("Transcoding=True", STEP, well).await.map(drop)
     }
 }
 
-/// Deletes all pods of a component without a farewell.
-async fn killed(stage: &Stage<'_>, component: &str) -> Result<()> {
-    let labels = format!("app.kubernetes.io/component={component}");
-    for pod in stage.lab.pods().list(&ListParams::default().labels(&labels)).await? {
-        stage.lab.pods().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
-    }
-    Ok(())
-}
+/// A trial: faults that strike one after the other, without a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair(pub Fault, pub Fault, pub &'static str);
 
-/// Sends a signal to the processes of a pod whose command line has this word at its end.
-async fn signal(stage: &Stage<'_>, pod: &str, word: &str, signal: &str) -> Result<()> {
-    const SCRIPT: &str = r#"found=1; for p in /proc/[0-9]*; do
-        tr '\0' '\n' < "$p/environ" 2>/dev/null | grep -qx "POD_NAME=$1" || continue
-        tr '\0' ' ' < "$p/cmdline" | grep -q " $2" || continue
-        kill -s "$3" "${p#/proc/}" && found=0
-    done; exit $found"#;
-    let found: Pod = stage.lab.pods().get(pod).await.with_context(|| format!("{PLATFORM}/{pod}"))?;
-    on_node(&found, &["sh", "-c", SCRIPT, "signal", pod, word, signal]).await
+/// The pairs that are tried, each with what it is there to show. Of the others most are two faults that do not meet.
+pub const PAIRS: [Pair; 9] = [
+    Pair(Fault::S3Slow, Fault::ChildKilled, "the next child reads the run's head and restores what is stored over 2 s an answer"),
+    Pair(Fault::OperatorKilled, Fault::TranscoderLost, "nobody sends a new job: the message that comes again has to do"),
+    Pair(Fault::ShardLost, Fault::ChildKilled, "the next child finds no owner of the feed"),
+    Pair(Fault::OriginKilled, Fault::Drain, "a run changes hands while nobody subscribes to it"),
+    Pair(Fault::S3Errors, Fault::Move, "the head is handed over by requests of which most fail"),
+    Pair(Fault::SqsAway, Fault::SupervisorFrozen, "no heart beats, and the message cannot be taken by another"),
+    Pair(Fault::OperatorKilled, Fault::ShardLost, "nobody places the run anew until there is a leader"),
+    Pair(Fault::S3AnswersLost, Fault::TranscoderLost, "a successor claims a head whose moves have no answers"),
+    Pair(Fault::SqsAnswersLost, Fault::Drain, "the successor's message is sent twice"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_of_two_faults_that_can_meet() {
+        for Pair(first, second, why) in PAIRS {
+            assert!(first != second && !why.is_empty());
+            // The first is still there when the second strikes, or has killed something that takes a while to come back.
+            assert!(first.lasts() > Duration::ZERO || matches!(first, Fault::OperatorKilled | Fault::OriginKilled), "{first:?}");
+        }
+    }
 }

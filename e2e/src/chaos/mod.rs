@@ -1,24 +1,33 @@
-//! The resilience suite: a fault under a lecture that is published, watched and judged; what it cost.
+//! The resilience suite: faults under a lecture that is published, watched and judged; what they cost.
 
 mod fault;
+mod ground;
+mod strike;
 mod watch;
 
-pub use fault::Fault;
+pub use fault::{Fault, PAIRS, Pair};
+pub use ground::{Store, seaweedfs};
 
 use crate::judge::{self, Expected, Verdict};
 use crate::lab::{Lab, Lecture, STEP, condition, prefix_of};
-use crate::{Publisher, Sample, Shot};
+use crate::wait::{Look, eventually};
+use crate::{Publisher, Sample, Share, Shot, Storage};
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
+use ground::Ground;
+use lectern_cloud::testing::Backend;
+use lectern_contract::keys::ObjectName;
 use lectern_crds::LiveStream;
 use serde_json::json;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use strike::Target;
 use watch::Watch;
 
-/// Seconds of the lecture that the player is watched for, the fault among them.
-const WATCHED: u32 = 45;
 /// When the fault comes: not a wait for anything, but its place in what is watched.
 const QUIET: Duration = Duration::from_secs(5);
+/// How long the player is watched once the fault has passed.
+const AFTER: Duration = Duration::from_secs(30);
 
 /// What a fault cost.
 #[derive(Debug, Clone)]
@@ -33,16 +42,39 @@ pub struct Cost {
     pub frames: u32,
     /// The longest time for which the player showed no new picture, in milliseconds.
     pub stall: f64,
-    /// The longest time for which the live playlist did not grow, beyond a segment's length, in milliseconds.
-    pub behind: f64,
+    /// The longest time for which a live playlist did not grow, beyond a segment's or a part's length, in milliseconds.
+    pub late: f64,
+    /// From when the fault struck until all live playlists grew at their pace again, in milliseconds; 0 where they never did not.
+    pub recovery: f64,
     /// What else the judge found.
     pub complaints: Vec<String>,
 }
 
-/// One lecture with one fault.
-pub async fn suffer(lab: &Lab, fault: Fault, latency: &str) -> Result<Cost> {
-    let lecture = lab.apply("chaos", json!({"title": "Chaos", "latency": latency})).await?;
-    let mut stage = Stage { lab, publisher: Some(lecture.publish(Shot::default()).await?), published: Vec::new(), lecture };
+/// One lecture with these faults, one after the other without a pause.
+pub async fn trial(faults: &[Fault], latency: &str, store: Store) -> Result<Cost> {
+    let seaweedfs = match store {
+        Store::Ministack => None,
+        Store::Seaweedfs => Some(seaweedfs().await?),
+    };
+    let storage = match &seaweedfs {
+        Some(backend) => Some(Storage::at(backend.port(), &crate::Settings::from_env()?.bucket)),
+        None => None,
+    };
+    let mut cost = None;
+    Lab::run_at(storage, "chaos", Share::Whole, async |lab| {
+        let own = seaweedfs.is_some() || faults.iter().any(|fault| fault.needs_ways());
+        let ground = if own { Ground::of_its_own(lab, seaweedfs.as_ref()).await? } else { Ground::default() };
+        cost = Some(suffer(lab, &ground, faults, latency, seaweedfs.as_ref()).await?);
+        Ok(())
+    })
+    .await?;
+    cost.context("a cost")
+}
+
+async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, seaweedfs: Option<&Backend>) -> Result<Cost> {
+    let lecture = lab.apply("chaos", json!({"title": "Chaos", "latency": latency, "poolName": ground.pool})).await?;
+    let publisher = Some(lecture.publish(Shot::default()).await?);
+    let mut stage = Stage { lab, ground, publisher, published: Vec::new(), lecture };
     let playing = |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
     let stream = stage.lecture.wait_for("Playable=True with a transcoder", STEP, playing).await?;
     let prefix = prefix_of(&stream)?;
@@ -52,13 +84,14 @@ pub async fn suffer(lab: &Lab, fault: Fault, latency: &str) -> Result<Cost> {
     browser.playing(STEP).await?;
 
     let watch = Watch::begin(&playback.hls)?;
-    let (sample, done) = tokio::join!(browser.sample(WATCHED), async {
-        tokio::time::sleep(QUIET).await;
-        fault.happens(&mut stage).await
-    });
-    done.with_context(|| format!("{fault:?}"))?;
-    let sample = sample?;
-    fault.is_mended(&stage).await?;
+    let target = Target::of(&stage).await?;
+    let lasting = faults.iter().map(|fault| fault.lasts()).max().unwrap_or_default();
+    let seconds = u32::try_from((QUIET + lasting + AFTER).as_secs())?;
+    let (sample, struck) = tokio::join!(browser.sample(seconds), happen(faults, &mut stage, &target));
+    let (struck, sample) = (struck.with_context(|| format!("{faults:?}"))?, sample?);
+    for fault in faults {
+        fault.is_mended(&stage, &target).await?;
+    }
     let newest = stage.lecture.newest_segment(&prefix).await?;
     stage.lecture.segments_resume(&prefix, newest, 2).await?;
     browser.close().await?;
@@ -68,30 +101,69 @@ pub async fn suffer(lab: &Lab, fault: Fault, latency: &str) -> Result<Cost> {
     let seen = watch.end().await?;
     stage.lecture.end().await?;
     stage.lecture.until("Ended", "True").await?;
+    if let Some(seaweedfs) = seaweedfs {
+        ground::write_vod(seaweedfs, &lab.settings.bucket, &prefix).await?;
+    }
+    eventually("the recording's playlist", STEP, async || {
+        Ok(lab.storage.text(&prefix, &ObjectName::Vod).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Found(())))
+    })
+    .await?;
     let expected = Expected { published: stage.published.clone(), interrupted: true };
     let verdict = judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?;
-    let segment = crate::lab::segment_duration(&stage.lecture.api().get(&stage.lecture.name).await?);
+    if ground.spoilt() > 0 {
+        eprintln!("  {} requests and connections came to harm", ground.spoilt());
+    }
     Ok(Cost {
         lost: verdict.missing.len(),
         renumbered: seen.back.len(),
         twice: seen.differs_from(&lab.storage, &prefix).await?,
         frames: missing(&verdict, &stage.published),
         stall: longest_stall(&sample),
-        behind: (seen.longest_wait() - f64::from(segment.millis())).max(0.0),
+        late: seen.late().as_secs_f64() * 1e3,
+        recovery: seen.recovery(struck).as_secs_f64() * 1e3,
         complaints: verdict.complaints.into_iter().chain(seen.back).collect(),
     })
 }
 
+/// Lets the faults strike and pass, each in its time; when the first one struck.
+async fn happen(faults: &[Fault], stage: &mut Stage<'_>, target: &Target) -> Result<Instant> {
+    tokio::time::sleep(QUIET).await;
+    let struck = Instant::now();
+    for fault in faults {
+        fault.strikes(stage, target).await?;
+    }
+    let mut passing = faults.to_vec();
+    passing.sort_by_key(|fault| fault.lasts());
+    for fault in passing {
+        tokio::time::sleep_until((struck + fault.lasts()).into()).await;
+        fault.passes(stage, target).await?;
+    }
+    Ok(struck)
+}
+
+/// What faults are called, joined by `+`.
+pub fn name(faults: &[Fault]) -> String {
+    let names = faults.iter().filter_map(|fault| Some(fault.to_possible_value()?.get_name().to_owned()));
+    names.collect::<Vec<_>>().join("+")
+}
+
 /// What a fault may touch.
-pub struct Stage<'a> {
-    /// The platform.
-    pub lab: &'a Lab,
-    /// The lecture.
-    pub lecture: Lecture<'a>,
+struct Stage<'a> {
+    lab: &'a Lab,
+    ground: &'a Ground,
+    lecture: Lecture<'a>,
     /// Who publishes it now.
-    pub publisher: Option<Publisher>,
+    publisher: Option<Publisher>,
     /// What those before have drawn.
-    pub published: Vec<Range<u32>>,
+    published: Vec<Range<u32>>,
+}
+
+impl Stage<'_> {
+    /// The publisher breaks off.
+    fn publisher_goes(&mut self) -> Result<()> {
+        self.published.push(self.publisher.take().context("a publisher")?.die()?);
+        Ok(())
+    }
 }
 
 /// The pod that a stream's status names.

@@ -16,6 +16,9 @@ const EVERY: Duration = Duration::from_millis(100);
 /// What does not answer by then is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a machine that is busy is late by, with nothing wrong.
+const TOLERANCE: Duration = Duration::from_millis(500);
+
 /// A running look-out.
 pub(super) struct Watch {
     stop: CancellationToken,
@@ -25,9 +28,13 @@ pub(super) struct Watch {
 /// What was seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// When a rendition's playlist was seen to have grown.
+    /// When a rendition's playlist was seen to have grown, by a segment or by a part.
     grown: BTreeMap<String, Vec<Instant>>,
     newest: BTreeMap<String, u64>,
+    /// The parts after the newest segment.
+    parts: BTreeMap<String, usize>,
+    /// What a playlist promises to grow by: a part's length, or a segment's.
+    pace: Duration,
     /// The digests of the segments, by path below the run's prefix, as they were when they were first named.
     bodies: BTreeMap<String, [u8; 32]>,
     /// Times that a playlist went back, for people.
@@ -61,19 +68,25 @@ impl Seen {
         let get = async |url: reqwest::Url| anyhow::Ok(client.get(url).send().await?.error_for_status()?.bytes().await?);
         for name in playlist::variants(&String::from_utf8(get(hls.clone()).await?.to_vec())?) {
             let url = hls.join(&name)?;
-            let media = playlist::media(&String::from_utf8(get(url.clone()).await?.to_vec())?);
+            let text = String::from_utf8(get(url.clone()).await?.to_vec())?;
+            let media = playlist::media(&text);
             let numbers: Vec<u64> = media.segments.iter().filter_map(Segment::number).collect();
             if !numbers.windows(2).all(|pair| pair[0] < pair[1]) {
                 self.back.push(format!("{name} names {numbers:?}"));
             }
             let Some(last) = numbers.last().copied() else { continue };
-            match self.newest.get(&name).copied() {
+            let parts = media.parts.iter().filter(|part| number_of(part).is_some_and(|number| number > last)).count();
+            let before = self.newest.insert(name.clone(), last);
+            let parts_before = self.parts.insert(name.clone(), parts);
+            if before.is_none_or(|before| last > before) || (before == Some(last) && Some(parts) > parts_before) {
+                self.grown.entry(name.clone()).or_default().push(Instant::now());
+            }
+            match before {
                 Some(before) if last < before => self.back.push(format!("{name} went back from {before} to {last}")),
                 Some(before) if last == before => continue,
                 _ => {}
             }
-            self.newest.insert(name.clone(), last);
-            self.grown.entry(name.clone()).or_default().push(Instant::now());
+            self.pace = pace(&text);
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             for segment in media.segments.iter().filter(|segment| !segment.gap) {
                 let path = format!("{folder}/{}", segment.uri);
@@ -85,10 +98,20 @@ impl Seen {
         Ok(())
     }
 
-    /// The longest that any playlist did not grow, in milliseconds.
-    pub fn longest_wait(&self) -> f64 {
-        let waits = self.grown.values().flat_map(|grown| grown.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3));
-        waits.fold(0.0, f64::max)
+    /// The longest that any playlist did not grow, beyond its pace.
+    pub fn late(&self) -> Duration {
+        self.pauses().map(|(_, pause)| pause.saturating_sub(self.pace)).max().unwrap_or_default()
+    }
+
+    /// From `struck` until the end of the last pause that was longer than the pace allows.
+    pub fn recovery(&self, struck: Instant) -> Duration {
+        let long = self.pauses().filter(|(_, pause)| *pause > self.pace + TOLERANCE).map(|(end, _)| end);
+        long.map(|end| end.saturating_duration_since(struck)).max().unwrap_or_default()
+    }
+
+    /// When each pause of each playlist ended, and how long it was.
+    fn pauses(&self) -> impl Iterator<Item = (Instant, Duration)> {
+        self.grown.values().flat_map(|grown| grown.windows(2).map(|pair| (pair[1], pair[1] - pair[0])))
     }
 
     /// How many segments S3 holds with other bytes.
@@ -99,5 +122,39 @@ impl Seen {
             differ += usize::from(Sha256::digest(&stored)[..] != digest[..]);
         }
         Ok(differ)
+    }
+}
+
+/// The segment that a part is of.
+fn number_of(part: &str) -> Option<u64> {
+    part.split('.').next()?.parse().ok()
+}
+
+/// A part's length where there are parts, else a segment's.
+fn pace(playlist: &str) -> Duration {
+    let value = |tag: &str| playlist.lines().find_map(|line| line.strip_prefix(tag)).and_then(|value| value.parse().ok());
+    let seconds = value("#EXT-X-PART-INF:PART-TARGET=").or_else(|| value("#EXT-X-TARGETDURATION:"));
+    seconds.map(Duration::from_secs_f64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_late_ends_when_playlists_grow_at_their_pace_again() {
+        let zero = Instant::now();
+        let at = |seconds: &[u64]| seconds.iter().map(|second| zero + Duration::from_secs(*second)).collect::<Vec<_>>();
+        let grown = BTreeMap::from([("audio".to_owned(), at(&[0, 4, 8, 12, 16])), ("360p".to_owned(), at(&[0, 4, 15, 16, 20]))]);
+        let seen = Seen { grown, pace: pace("#EXTM3U\n#EXT-X-TARGETDURATION:4\n"), ..Seen::default() };
+        assert_eq!(seen.late(), Duration::from_secs(7));
+        assert_eq!(seen.recovery(zero + Duration::from_secs(5)), Duration::from_secs(10));
+        assert_eq!(seen.recovery(zero + Duration::from_secs(18)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_low_latency_playlist_grows_by_parts() {
+        assert_eq!(pace("#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=0.334\n"), Duration::from_millis(334));
+        assert_eq!(number_of("17.3.m4s"), Some(17));
     }
 }

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum as _};
-use lectern_e2e::chaos::{self, Cost, Fault};
+use lectern_e2e::chaos::{self, Cost, Fault, PAIRS, Store};
+use lectern_e2e::settings;
 use lectern_e2e::table::spread;
-use lectern_e2e::{Lab, Share, settings};
 
 /// Faults under a running lecture.
 #[derive(Parser)]
@@ -12,56 +12,92 @@ struct Args {
     /// Which; all of them unless given.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Fault>,
+    /// Pairs instead, each at once: those that are chosen for what they show (`chaos::PAIRS`).
+    #[arg(long)]
+    pairs: bool,
+    /// Of the pairs those with this fault in them alone.
+    #[arg(long, requires = "pairs")]
+    with: Option<Fault>,
     /// How often each.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
     /// Of the lecture: Low or Standard.
     #[arg(long, default_value = "Standard")]
     latency: String,
+    /// Who serves S3.
+    #[arg(long, value_enum, default_value_t = Store::Ministack)]
+    store: Store,
+}
+
+impl Args {
+    fn trials(&self) -> Vec<Vec<Fault>> {
+        let singles: Vec<_> = self.faults.iter().map(|fault| vec![*fault]).collect();
+        match (self.pairs, singles.is_empty()) {
+            (true, _) => {
+                let wanted = PAIRS.iter().filter(|pair| self.with.is_none_or(|fault| pair.0 == fault || pair.1 == fault));
+                singles.into_iter().chain(wanted.map(|pair| vec![pair.0, pair.1])).collect()
+            }
+            (false, false) => singles,
+            (false, true) => Fault::value_variants().iter().map(|fault| vec![*fault]).collect(),
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let faults = if args.faults.is_empty() { Fault::value_variants().to_vec() } else { args.faults };
     std::fs::create_dir_all(settings::out_folder("chaos"))?;
     println!(
-        "{:<18} {:>5} {:>10} {:>6} {:>7} {:>24} {:>24}",
-        "fault", "lost", "renumbered", "twice", "frames", "stall ms", "playlist late ms"
+        "{:<34} {:>4} {:>10} {:>5} {:>6} {:>18} {:>18} {:>18}",
+        "fault", "lost", "renumbered", "twice", "frames", "stall ms", "playlist late ms", "recovery ms"
     );
-    let (mut lost, mut renumbered, mut twice) = (0, 0, 0);
-    for fault in faults {
-        let mut costs: Vec<Cost> = Vec::new();
+    let (mut broken, mut failed) = (0, 0);
+    for faults in args.trials() {
+        let (name, mut costs) = (chaos::name(&faults), Vec::new());
         for round in 1..=args.rounds {
-            eprintln!("{fault:?}, round {round} of {}", args.rounds);
-            Lab::run("chaos", Share::Whole, async |lab| {
-                costs.push(chaos::suffer(lab, fault, &args.latency).await?);
-                Ok(())
-            })
-            .await?;
+            eprintln!("{name}, round {round} of {}", args.rounds);
+            match chaos::trial(&faults, &args.latency, args.store).await {
+                Ok(cost) => costs.push(cost),
+                // The other faults are still worth knowing.
+                Err(error) => {
+                    println!("{name:<34} failed: {error:#}");
+                    failed += 1;
+                }
+            }
         }
-        for complaint in costs.iter().flat_map(|cost| &cost.complaints) {
-            eprintln!("  {complaint}");
-        }
-        let sum = |of: fn(&Cost) -> usize| costs.iter().map(of).sum::<usize>();
-        let (its_lost, its_renumbered, its_twice) = (sum(|cost| cost.lost), sum(|cost| cost.renumbered), sum(|cost| cost.twice));
-        let frames = costs.iter().map(|cost| cost.frames).max().unwrap_or(0);
-        let words = |of: fn(&Cost) -> f64| {
-            spread(costs.iter().map(of)).map_or_else(String::new, |it| format!("{:.0}/{:.0}/{:.0}", it.min, it.median, it.max))
-        };
-        let name = fault.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-        println!(
-            "{name:<18} {its_lost:>5} {its_renumbered:>10} {its_twice:>6} {frames:>7} {:>24} {:>24}",
-            words(|cost| cost.stall),
-            words(|cost| cost.behind)
-        );
-        let worst = costs.iter().map(|cost| cost.stall).fold(0.0, f64::max);
-        if let Some(bar) = fault.longest_stall().filter(|bar| worst > *bar) {
-            println!("{:<18} the player stood still for longer than {bar:.0} ms", "");
-        }
-        (lost, renumbered, twice) = (lost + its_lost, renumbered + its_renumbered, twice + its_twice);
+        tell(&name, &faults, &costs);
+        broken += costs.iter().map(|cost| cost.lost + cost.renumbered + cost.twice).sum::<usize>();
     }
-    println!("result chaos latency={} lost={lost} renumbered={renumbered} twice={twice}", args.latency);
-    ensure!(lost + renumbered + twice == 0, "segments were lost, renumbered or published twice");
+    println!("result chaos latency={} store={:?} broken={broken} failed={failed}", args.latency, args.store);
+    ensure!(broken + failed == 0, "segments were lost, renumbered or published twice, or a lecture did not come to its end");
     Ok(())
+}
+
+/// A line of the table, and what is worse than it may be.
+fn tell(name: &str, faults: &[Fault], costs: &[Cost]) {
+    for complaint in costs.iter().flat_map(|cost| &cost.complaints) {
+        eprintln!("  {complaint}");
+    }
+    let sum = |of: fn(&Cost) -> usize| costs.iter().map(of).sum::<usize>();
+    let words = |of: fn(&Cost) -> f64| match costs {
+        [once] => format!("{:.0}", of(once)),
+        _ => spread(costs.iter().map(of)).map_or_else(String::new, |it| format!("{:.0}/{:.0}/{:.0}", it.min, it.median, it.max)),
+    };
+    println!(
+        "{name:<34} {:>4} {:>10} {:>5} {:>6} {:>18} {:>18} {:>18}",
+        sum(|cost| cost.lost),
+        sum(|cost| cost.renumbered),
+        sum(|cost| cost.twice),
+        costs.iter().map(|cost| cost.frames).max().unwrap_or(0),
+        words(|cost| cost.stall),
+        words(|cost| cost.late),
+        words(|cost| cost.recovery)
+    );
+    // Two faults may cost what the worse of them may, where both have a bar.
+    let bars: Option<Vec<f64>> = faults.iter().map(|fault| fault.longest_stall()).collect();
+    let bar = bars.and_then(|bars| bars.into_iter().reduce(f64::max));
+    let worst = costs.iter().map(|cost| cost.stall).fold(0.0, f64::max);
+    if let Some(bar) = bar.filter(|bar| worst > *bar) {
+        println!("{:<34} the player stood still for longer than {bar:.0} ms", "");
+    }
 }

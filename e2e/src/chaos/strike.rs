@@ -1,0 +1,193 @@
+//! How faults are brought about, and how they pass.
+
+use super::{Fault, Stage, transcoder};
+use crate::http_proxy::Trouble;
+use crate::lab::{Lab, STEP};
+use crate::network::address_of;
+use crate::shards::{on_node, placement};
+use crate::{Shot, condition};
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams};
+use lectern_crds::{LiveStream, POOL_LABEL};
+use std::time::Duration;
+
+/// Where a publisher that returns begins to count.
+const RETURNED: u32 = 100_000;
+/// What a slow server adds.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Whom faults strike: those that had the stream when the first one came.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    transcoder: String,
+    shard: String,
+    origins: Vec<String>,
+    operators: Vec<String>,
+}
+
+impl Target {
+    pub async fn of(stage: &Stage<'_>) -> Result<Self> {
+        let stream = stage.lecture.api().get(&stage.lecture.name).await?;
+        Ok(Self {
+            transcoder: transcoder(&stream).context("status.live.transcoder")?,
+            shard: placement(&stream)?.shard,
+            origins: pods(stage.lab, &format!("app.kubernetes.io/component=origin,{POOL_LABEL}={}", stage.ground.pool)).await?,
+            operators: pods(stage.lab, "app.kubernetes.io/component=operator").await?,
+        })
+    }
+
+    /// Those between whom no packet passes: all of the first, from the second.
+    fn parted(&self, fault: Fault) -> Option<(Vec<String>, &[String])> {
+        let one = |name: &String| vec![name.clone()];
+        match fault {
+            Fault::ShardFromTranscoder => Some((one(&self.transcoder), std::slice::from_ref(&self.shard))),
+            Fault::TranscoderFromOrigin => Some((one(&self.transcoder), &self.origins)),
+            // At the operators' end, because a pod sees its Service's address and not theirs.
+            Fault::TranscoderFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.transcoder))),
+            Fault::ShardFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.shard))),
+            Fault::TranscoderFromS3 | Fault::TranscoderFromSqs => Some((one(&self.transcoder), &[])),
+            _ => None,
+        }
+    }
+
+    /// Whose processes hang, and a word of the command lines of those that do.
+    fn frozen(&self, fault: Fault) -> Option<(&[String], &'static str)> {
+        match fault {
+            Fault::ChildFrozen => Some((std::slice::from_ref(&self.transcoder), "child")),
+            Fault::SupervisorFrozen => Some((std::slice::from_ref(&self.transcoder), "supervise")),
+            Fault::TranscoderFrozen => Some((std::slice::from_ref(&self.transcoder), "")),
+            Fault::ShardFrozen => Some((std::slice::from_ref(&self.shard), "")),
+            Fault::OriginFrozen => Some((&self.origins, "")),
+            Fault::OperatorFrozen => Some((&self.operators, "")),
+            _ => None,
+        }
+    }
+}
+
+impl Fault {
+    /// The trouble that S3 and SQS give.
+    const fn troubles(self) -> Option<(Trouble, Trouble)> {
+        match self {
+            Self::S3Away => Some((Trouble::Away, Trouble::None)),
+            Self::S3Slow => Some((Trouble::Slow(SLOW), Trouble::None)),
+            Self::S3Errors => Some((Trouble::Errors, Trouble::None)),
+            Self::S3AnswersLost => Some((Trouble::AnswersLost, Trouble::None)),
+            Self::SqsAway => Some((Trouble::None, Trouble::Away)),
+            Self::SqsSlow => Some((Trouble::None, Trouble::Slow(SLOW))),
+            Self::SqsAnswersLost => Some((Trouble::None, Trouble::AnswersLost)),
+            Self::S3AndSqsAway => Some((Trouble::Away, Trouble::Away)),
+            _ => None,
+        }
+    }
+
+    pub(super) async fn strikes(self, stage: &mut Stage<'_>, target: &Target) -> Result<()> {
+        let lab = stage.lab;
+        if let Some((s3, sqs)) = self.troubles() {
+            let ways = stage.ground.ways()?;
+            ways.s3.suffers(s3);
+            ways.sqs.suffers(sqs);
+        }
+        if let Some((names, word)) = target.frozen(self) {
+            for name in names {
+                signal(lab, name, word, "STOP").await?;
+            }
+        }
+        if let Some((names, others)) = target.parted(self) {
+            for name in &names {
+                self.parts(stage, name, others).await?;
+            }
+        }
+        match self {
+            Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
+            Self::Drain => lab.pods().delete(&target.transcoder, &DeleteParams::default()).await.map(drop).map_err(Into::into),
+            Self::ChildKilled => signal(lab, &target.transcoder, "child", "KILL").await,
+            Self::SupervisorKilled => signal(lab, &target.transcoder, "supervise", "KILL").await,
+            Self::TranscoderCutOff => lab.is_cut_off(&target.transcoder).await,
+            Self::TranscoderLost => lab.dies(&target.transcoder).await,
+            Self::ShardLost => {
+                lab.dies(&target.shard).await?;
+                stage.publisher_goes()
+            }
+            Self::PublisherDropped => stage.publisher_goes(),
+            Self::OriginKilled => killed(lab, &target.origins).await,
+            Self::OperatorKilled => killed(lab, &target.operators).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// No packet passes between a pod and others, or its way to S3 or SQS.
+    async fn parts(self, stage: &Stage<'_>, pod: &str, others: &[String]) -> Result<()> {
+        let way = match self {
+            Self::TranscoderFromS3 => Some(stage.ground.ways()?.s3.address),
+            Self::TranscoderFromSqs => Some(stage.ground.ways()?.sqs.address),
+            _ => None,
+        };
+        if let Some(way) = way {
+            stage.lab.is_parted(pod, way.ip(), Some(way.port())).await?;
+        }
+        for other in others {
+            stage.lab.is_parted(pod, address_of(&stage.lab.pods().get(other).await?)?, None).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn passes(self, stage: &mut Stage<'_>, target: &Target) -> Result<()> {
+        if self.troubles().is_some() {
+            let ways = stage.ground.ways()?;
+            ways.s3.suffers(Trouble::None);
+            ways.sqs.suffers(Trouble::None);
+        }
+        for name in target.frozen(self).map_or(&[][..], |(names, _)| names) {
+            let word = target.frozen(self).map_or("", |(_, word)| word);
+            // A kubelet may have restarted what did not answer it.
+            signal(stage.lab, name, word, "CONT").await.ok();
+        }
+        for name in target.parted(self).map_or_else(Vec::new, |(names, _)| names) {
+            stage.lab.passes_all(&name).await.ok(); // and may have been deleted meanwhile
+        }
+        match self {
+            Self::TranscoderCutOff => stage.lab.passes_all(&target.transcoder).await,
+            Self::ShardLost | Self::PublisherDropped => {
+                stage.publisher = Some(stage.lecture.publish(Shot { first: RETURNED, ..Shot::default() }).await?);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What was held back goes on, and the stream is well again.
+    pub(super) async fn is_mended(self, stage: &Stage<'_>, target: &Target) -> Result<()> {
+        match self {
+            Self::ShardLost => stage.lab.comes_back(&target.shard).await?,
+            Self::TranscoderCutOff => stage.lab.is_replaced(&target.transcoder, None).await?,
+            _ => {}
+        }
+        let well = |stream: &LiveStream| condition(stream, "Transcoding").is_some_and(|it| it.status == "True");
+        stage.lecture.wait_for("Transcoding=True", STEP, well).await.map(drop)
+    }
+}
+
+async fn pods(lab: &Lab, labels: &str) -> Result<Vec<String>> {
+    Ok(lab.pods().list(&ListParams::default().labels(labels)).await?.iter().map(Pod::name_any).collect())
+}
+
+/// Deletes pods without a farewell.
+async fn killed(lab: &Lab, names: &[String]) -> Result<()> {
+    for name in names {
+        lab.pods().delete(name, &DeleteParams::default().grace_period(0)).await?;
+    }
+    Ok(())
+}
+
+/// Sends a signal to the processes of a pod whose command line has this word at its end.
+async fn signal(lab: &Lab, pod: &str, word: &str, signal: &str) -> Result<()> {
+    const SCRIPT: &str = r#"found=1; for p in /proc/[0-9]*; do
+        tr '\0' '\n' < "$p/environ" 2>/dev/null | grep -qx "POD_NAME=$1" || continue
+        [ -z "$2" ] || tr '\0' ' ' < "$p/cmdline" | grep -q " $2" || continue
+        kill -s "$3" "${p#/proc/}" && found=0
+    done; exit $found"#;
+    let found = lab.pods().get(pod).await?;
+    on_node(&found, &["sh", "-c", SCRIPT, "signal", pod, word, signal]).await
+}

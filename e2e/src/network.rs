@@ -1,0 +1,57 @@
+//! The pods' network, taken away and given back by iptables in their namespaces: nothing is closed by that, packets are only lost.
+
+use crate::lab::{Elsewhere, Lab};
+use crate::shards::on_node;
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Pod;
+use std::net::IpAddr;
+
+/// Runs what follows the address in the network namespace that has it.
+const INSIDE: &str = r#"address=$1; shift
+    for name in $(ip netns list | cut -d" " -f1); do
+        ip -n "$name" -o -4 address show | grep -qF " $address/" || continue
+        ip netns exec "$name" "$@"; exit $?
+    done; exit 1"#;
+
+impl Lab {
+    /// A machine loses its network: nothing reaches the pod and nothing leaves it before [`Lab::is_reached`] or the test's end.
+    pub async fn is_cut_off(&self, pod: &str) -> Result<()> {
+        self.rules(pod, r#"for chain in INPUT OUTPUT; do iptables -w -I "$chain" -j DROP || exit 1; done"#, &[]).await
+    }
+
+    /// Nothing passes any more between the pod and an address, or one port of it, before [`Lab::is_reached`] or the test's end.
+    pub async fn is_parted(&self, pod: &str, from: IpAddr, port: Option<u16>) -> Result<()> {
+        const BOTH_WAYS: &str = r#"iptables -w -I INPUT -s "$1" ${2:+-p tcp --sport "$2"} -j DROP &&
+            iptables -w -I OUTPUT -d "$1" ${2:+-p tcp --dport "$2"} -j DROP"#;
+        let port = port.map(|port| port.to_string()).unwrap_or_default();
+        self.rules(pod, BOTH_WAYS, &[&from.to_string(), &port]).await
+    }
+
+    async fn rules(&self, pod: &str, script: &str, arguments: &[&str]) -> Result<()> {
+        self.goes_with_the_test(Elsewhere::CutOffPod(pod.to_owned()));
+        self.inside(pod, script, arguments).await
+    }
+
+    /// The network is back; waits until the pod is ready.
+    pub async fn is_reached(&self, pod: &str) -> Result<()> {
+        self.passes_all(pod).await?;
+        self.is_replaced(pod, None).await
+    }
+
+    /// Takes all rules away: a pod has none but ours.
+    pub(crate) async fn passes_all(&self, pod: &str) -> Result<()> {
+        self.inside(pod, "iptables -w -F INPUT && iptables -w -F OUTPUT", &[]).await
+    }
+
+    async fn inside(&self, pod: &str, script: &str, arguments: &[&str]) -> Result<()> {
+        let found = self.pods().get(pod).await?;
+        let address = address_of(&found)?.to_string();
+        on_node(&found, &[&["sh", "-c", INSIDE, "inside", &address, "sh", "-c", script, "rules"], arguments].concat()).await
+    }
+}
+
+/// The pod's address.
+pub fn address_of(pod: &Pod) -> Result<IpAddr> {
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).context("the pod's address")?;
+    Ok(address.parse()?)
+}
