@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, env = "LECTERN_CA_SECRET")]
     pub ca_secret: Option<String>,
     /// Seconds between the steps of a CA's rotation: more than the kubelets take to hand out a Secret that has changed.
-    #[arg(long, env = "LECTERN_CA_PAUSE_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(i64).range(60..=604_800))]
+    #[arg(long, env = "LECTERN_CA_PAUSE_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(i64).range(120..=604_800))]
     pub ca_pause_seconds: i64,
     /// The Secret that the gateway's certificate is kept in. Without it none is issued.
     #[arg(long, env = "LECTERN_GATEWAY_TLS_SECRET")]
