@@ -31,3 +31,23 @@ pub fn own_bytes(pid: u32) -> Result<f64> {
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024.0)
 }
+
+/// CPU seconds that the whole machine has used so far: all of the first line of proc(5)'s stat but idling and waiting for disks.
+pub fn machine_cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let fields = stat.lines().next().context("/proc/stat")?.split_whitespace().skip(1);
+    let ticks = fields.map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?;
+    // user nice system idle iowait irq softirq steal; guests are in user and nice.
+    let used = [0, 1, 2, 5, 6].iter().filter_map(|field| ticks.get(*field)).sum::<f64>();
+    Ok(used / TICKS)
+}
+
+/// Resident memory now, and the most that it ever was, in bytes (proc(5)'s status).
+pub fn resident_bytes(pid: u32) -> Result<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let of = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in /proc/PID/status"))?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+    };
+    Ok((of("VmRSS:")?, of("VmHWM:")?))
+}
