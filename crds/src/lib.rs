@@ -18,6 +18,7 @@ pub use livestream::{
 };
 pub use pool::{
     BucketSpec, Exposure, IngestSpec, OriginSpec, OriginTlsSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec,
+    Tenant,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 pub use scheduling::{Amount, PodResources, Scheduling};

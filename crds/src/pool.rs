@@ -1,6 +1,6 @@
 //! StreamPool: where streams run: shards, transcoders, origins, a queue and a bucket.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,10 @@ pub struct StreamPoolSpec {
     pub queue: QueueSpec,
     /// The bucket of objects.
     pub bucket: BucketSpec,
+    /// Who may use the pool, and how much of it. The first entry that a LiveStream's namespace fits counts; who fits none is refused. Unless given, everybody may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub tenants: Vec<Tenant>,
     /// A Secret in the operator's namespace whose keys become the environment of the pool's pods (AWS_ACCESS_KEY_ID, …).
     /// Leave it out where pods get their identity from the platform (IRSA, Pod Identity).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,13 +83,14 @@ pub struct Exposure {
 /// Ingest shards: a StatefulSet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("self.perShard == self.publicUrl.contains('{shard}')").message("spec.ingest.publicUrl: with perShard it has {shard} where the shard's number goes, as in rtmp://{shard}.ingest.school.example/live, and without it has not"))]
 #[x_kube(validation = kube::core::Rule::new("self.plainRtmp || has(self.rtmps)").message("spec.ingest: with plainRtmp false nobody can publish; set rtmps: {} to take publishers over TLS"))]
 pub struct IngestSpec {
     /// How many.
     #[schemars(range(min = 1, max = 1000))]
     pub shards: i32,
-    /// Where lecturers publish, as it stands in `status.ingest.url`: `rtmp://ingest.school.example/live`.
-    #[x_kube(validation = kube::core::Rule::new("isURL(self) && url(self).getScheme() in ['rtmp', 'rtmps'] && url(self).getHostname() != ''").message("spec.ingest.publicUrl: write rtmp://host[:port]/live, as a lecturer types it into OBS"))]
+    /// Where lecturers publish, as it stands in `status.ingest.url`: `rtmp://ingest.school.example/live`. With `perShard`, `{shard}` in it is the number of the shard.
+    #[x_kube(validation = kube::core::Rule::new("isURL(self.replace('{shard}', '0')) && url(self.replace('{shard}', '0')).getScheme() in ['rtmp', 'rtmps'] && url(self.replace('{shard}', '0')).getHostname() != ''").message("spec.ingest.publicUrl: write rtmp://host[:port]/live, as a lecturer types it into OBS"))]
     pub public_url: String,
     /// Take publishers over RTMP in the clear, on port 1935.
     #[serde(default = "yes")]
@@ -96,6 +101,10 @@ pub struct IngestSpec {
     /// How shards are reached from outside.
     #[serde(default)]
     pub exposure: Exposure,
+    /// Each shard has a Service of its own, and a lecturer is told the address of the one that the stream is on: nothing is relayed. With `NodePort` they have
+    /// the ports from `exposure.nodePort` on. Otherwise there is one Service, and any shard takes any lecturer.
+    #[serde(default)]
+    pub per_shard: bool,
     /// Seconds that a shard which is to go (an update, an eviction, a smaller pool) waits for its publishers to leave. Its
     /// streams belong to other shards at once; it only relays to them meanwhile.
     #[serde(default = "default_drain_seconds")]
@@ -109,6 +118,16 @@ pub struct IngestSpec {
     /// Where shards run.
     #[serde(flatten)]
     pub scheduling: Scheduling,
+}
+
+impl IngestSpec {
+    /// Where the lecturer of a stream publishes that is on this shard: `rtmp://3.ingest.school.example/live` of `lectern-ingest-default-3`.
+    pub fn url_of(&self, shard: &str) -> String {
+        match shard.rsplit_once('-') {
+            Some((_, number)) if self.per_shard => self.public_url.replace("{shard}", number),
+            _ => self.public_url.clone(),
+        }
+    }
 }
 
 fn default_drain_seconds() -> i32 {
@@ -221,6 +240,19 @@ pub struct BucketSpec {
 
 fn yes() -> bool {
     true
+}
+
+/// Namespaces that may use a pool.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    /// Which, by their labels; all unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// How many LiveStreams each of them may have in the pool at a time, ended ones not counted; any number unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_streams: Option<i32>,
 }
 
 /// What the operator says of a pool.

@@ -60,6 +60,8 @@ pub struct Context {
     pub superseded: crate::stream::superseded::Superseded,
     /// Jobs that this process has sent.
     pub sent: crate::stream::dispatch::Sent,
+    /// The labels of namespaces.
+    pub namespaces: crate::stream::tenants::Namespaces,
     /// Streams that wait for a transcoder.
     pub waiting: crate::pool::waiting::Waiting,
     /// How many transcoder pods were needed of late.

@@ -69,6 +69,7 @@ pub fn start(
         shard_pods: Default::default(),
         superseded: Default::default(),
         sent: Default::default(),
+        namespaces: Default::default(),
         waiting: Default::default(),
         peaks: Default::default(),
         filled: Default::default(),

@@ -50,6 +50,18 @@ fn services_are_planned_as_written_down() {
 }
 
 #[test]
+fn shards_may_have_an_address_each() {
+    let mut pool = pool();
+    (pool.spec.ingest.per_shard, pool.spec.ingest.public_url) = (true, "rtmp://{shard}.ingest.example/live".into());
+    (pool.spec.ingest.shards, pool.spec.ingest.exposure.node_port) = (2, Some(31_000));
+    let planned = plan(&pool, &place());
+    matches("services-per-shard.yaml", &planned.services);
+    let certificate = planned.certificates.iter().find(|wanted| wanted.secret == "lectern-rtmps-default-tls").unwrap();
+    assert_eq!(certificate.dns_names, ["0.ingest.example", "1.ingest.example"]);
+    assert_eq!(pool.spec.ingest.url_of("lectern-ingest-default-1"), "rtmp://1.ingest.example/live");
+}
+
+#[test]
 fn origins_are_planned_as_written_down() {
     matches("origin.yaml", &planned().origin);
 }

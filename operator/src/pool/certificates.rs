@@ -31,7 +31,7 @@ fn https_secret(tls: &OriginTlsSpec, pool: &str) -> String {
 }
 
 /// The host of a URL that was checked at admission; one that got past it is nothing to make a certificate for.
-fn host(url: &str) -> Option<String> {
+pub fn host(url: &str) -> Option<String> {
     Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned))
 }
 
@@ -49,9 +49,12 @@ pub fn certificates(pool: &StreamPool, namespace: &str) -> Vec<Wanted> {
     let mut certificates = vec![peer(INGEST, PeerRole::Ingest), peer(TRANSCODER, PeerRole::Transcoder), peer(ORIGIN, PeerRole::Origin)];
     if let Some(rtmps) = &pool.spec.ingest.rtmps
         && rtmps.secret_name.is_none()
-        && let Some(host) = host(&pool.spec.ingest.public_url)
     {
-        certificates.push(wanted(rtmps_secret(rtmps, &name), vec![host], Usage::Server));
+        let shards = if pool.spec.ingest.per_shard { pool.spec.ingest.shards } else { 1 };
+        let hosts: Vec<_> = (0..shards).filter_map(|nth| host(&pool.spec.ingest.url_of(&format!("shard-{nth}")))).collect();
+        if !hosts.is_empty() {
+            certificates.push(wanted(rtmps_secret(rtmps, &name), hosts, Usage::Server));
+        }
     }
     if let Some(tls) = &pool.spec.origin.tls
         && tls.secret_name.is_none()

@@ -89,7 +89,10 @@ fn count(number: i32) -> usize {
 
 /// How many pods each class needed of late.
 #[derive(Debug, Default)]
-pub struct Peaks(Mutex<HashMap<(String, String), VecDeque<(Instant, usize)>>>);
+pub struct Peaks(Mutex<HashMap<(String, String), Lately>>);
+
+/// What was wanted when, the greatest first.
+type Lately = VecDeque<(Instant, usize)>;
 
 impl Peaks {
     /// `wanted`, or as many as a class of a pool needed at any time in the last `window`. At the first question it needed all that it has, `alive`:

@@ -14,16 +14,16 @@ use crate::context::{Context, Error};
 use crate::{apply, trust};
 use demand::Load;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use lectern_contract::Ladder;
-use lectern_crds::StreamPool;
+use lectern_crds::{POOL_LABEL, StreamPool};
 use observe::Seen;
 use plan::{Place, Planned, PlannedClass};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -40,7 +40,7 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
     let cloud = ctx.checks.look(&pool, &ctx.clouds, &ctx.metrics).await;
     let place = Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone() };
     let plan = plan::plan(&pool, &place);
-    apply_all(&plan, &ctx).await?;
+    apply_all(&pool, &plan, &ctx).await?;
     let seen = observe::observe(&pool, &ctx).await?;
     let changes = changes(&pool, &plan, &seen, &ctx);
     for (class, change) in &changes {
@@ -83,7 +83,7 @@ fn changes<'a>(pool: &StreamPool, plan: &'a Planned, seen: &Seen, ctx: &Context)
     changes
 }
 
-async fn apply_all(plan: &Planned, ctx: &Context) -> Result<(), Error> {
+async fn apply_all(pool: &StreamPool, plan: &Planned, ctx: &Context) -> Result<(), Error> {
     let (client, namespace) = (ctx.client(), ctx.namespace.as_str());
     for certificate in &plan.certificates {
         trust::ensure(&client, certificate, Timestamp::now()).await?;
@@ -91,10 +91,24 @@ async fn apply_all(plan: &Planned, ctx: &Context) -> Result<(), Error> {
     for service in &plan.services {
         ctx.applied.object(&Api::namespaced(client.clone(), namespace), service).await?;
     }
+    remove_services(pool, plan, ctx).await?;
     ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.cameras).await?;
     ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.ingest_budget).await?;
     ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.ingest).await?;
     ctx.applied.object(&Api::namespaced(client, namespace), &plan.origin).await?;
+    Ok(())
+}
+
+/// Takes away Services that the pool had: of shards that it has no more, or of all of them together since each has its own.
+async fn remove_services(pool: &StreamPool, plan: &Planned, ctx: &Context) -> Result<(), Error> {
+    let services: Api<Service> = Api::namespaced(ctx.client(), &ctx.namespace);
+    let selector = format!("{POOL_LABEL}={},app.kubernetes.io/managed-by={}", pool.name_any(), crate::MANAGER);
+    let planned: BTreeSet<String> = plan.services.iter().map(Service::name_any).collect();
+    for there in services.list_metadata(&ListParams::default().labels(&selector)).await? {
+        if !planned.contains(&there.name_any()) {
+            apply::delete(&services, &there.name_any(), there.uid()).await?;
+        }
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The objects of a pool, whole. Pure: `tests/golden` holds what comes out.
 
-use super::certificates::{HTTPS_FOLDER, PEER_FOLDER, RTMPS_FOLDER, certificates, https_folder, peer_folder, rtmps_folder};
+use super::certificates::{HTTPS_FOLDER, PEER_FOLDER, RTMPS_FOLDER, certificates, host, https_folder, peer_folder, rtmps_folder};
 use super::podspec::{Folder, FolderOf, GRACE, Kind, pod_spec};
 use crate::trust;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
@@ -115,7 +115,11 @@ pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
     };
     Planned {
         certificates: certificates(pool, &place.namespace),
-        services: vec![ingest_service(pool, place), rtmp_service(pool, place), origin_service(pool, place)],
+        services: [ingest_service(pool, place)]
+            .into_iter()
+            .chain(rtmp_services(pool, place))
+            .chain([origin_service(pool, place)])
+            .collect(),
         cameras: cameras(pool, place),
         ingest: ingest(pool, place),
         ingest_budget: ingest_budget(pool, place),
@@ -225,14 +229,26 @@ fn ingest_service(pool: &StreamPool, place: &Place) -> Service {
     Service { metadata: meta(pool, place, INGEST, ingest_name(&pool.name_any())), spec: Some(spec), status: None }
 }
 
-fn rtmp_service(pool: &StreamPool, place: &Place) -> Service {
-    let exposure = &pool.spec.ingest.exposure;
-    let name = format!("{}-rtmp", ingest_name(&pool.name_any()));
-    Service {
-        metadata: meta(pool, place, INGEST, name),
-        spec: Some(exposed(pool, INGEST, ways_in(pool).map(|(name, number, node)| port(name, number, node)).collect(), exposure)),
-        status: None,
+/// One Service for all shards, or one for each.
+fn rtmp_services(pool: &StreamPool, place: &Place) -> Vec<Service> {
+    let (exposure, base) = (&pool.spec.ingest.exposure, ingest_name(&pool.name_any()));
+    let ports = |nth: i32| ways_in(pool).map(|(name, number, node)| port(name, number, node.map(|node| node + nth))).collect();
+    if !pool.spec.ingest.per_shard {
+        let metadata = meta(pool, place, INGEST, format!("{base}-rtmp"));
+        return vec![Service { metadata, spec: Some(exposed(pool, INGEST, ports(0), exposure)), status: None }];
     }
+    let of_shard = |nth: i32| {
+        let shard = format!("{base}-{nth}");
+        let mut metadata = meta(pool, place, INGEST, format!("{shard}-rtmp"));
+        let host = host(&pool.spec.ingest.url_of(&shard));
+        metadata.annotations = host.map(|host| owned([("external-dns.alpha.kubernetes.io/hostname", host)]));
+        let mut spec = exposed(pool, INGEST, ports(nth), exposure);
+        spec.selector.get_or_insert_default().insert("statefulset.kubernetes.io/pod-name".into(), shard);
+        // A lecturer who comes back to a shard that is going is relayed, and not turned away.
+        spec.publish_not_ready_addresses = Some(true);
+        Service { metadata, spec: Some(spec), status: None }
+    };
+    (0..pool.spec.ingest.shards).map(of_shard).collect()
 }
 
 fn origin_service(pool: &StreamPool, place: &Place) -> Service {

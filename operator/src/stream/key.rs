@@ -6,7 +6,7 @@
 
 use super::claims::ACCEPTED;
 use super::rotation::{Hashes, ROTATION_ANNOTATION, Texts, Unusable, previous_of};
-use super::validate::{Refusal, RefusalReason, Wanted};
+use super::validate::{Refusal, RefusalReason};
 use crate::MANAGER;
 use crate::apply;
 use crate::conditions;
@@ -137,11 +137,10 @@ pub fn secret_name(stream: &str) -> String {
 ///
 /// # Errors
 /// A conflict where somebody has written to the Secret since it was read.
-pub async fn ensure(stream: &LiveStream, wanted: &Wanted, now: Timestamp, ctx: &Context) -> Result<Result<Key, Refusal>, Error> {
+pub async fn ensure(stream: &LiveStream, url: &str, now: Timestamp, ctx: &Context) -> Result<Result<Key, Refusal>, Error> {
     let namespace = stream.namespace().unwrap_or_default();
     let name = secret_name(&stream.name_any());
-    let url = &wanted.pool.ingest.public_url;
-    let key = |hashes| Key { url: url.clone(), secret_name: name.clone(), hashes };
+    let key = |hashes| Key { url: url.to_owned(), secret_name: name.clone(), hashes };
     if let Some(known) = ctx.keys.known(stream, url, now) {
         return Ok(Ok(key(known)));
     }

@@ -14,6 +14,7 @@ pub mod run_id;
 pub mod schedule;
 pub mod status;
 pub mod superseded;
+pub mod tenants;
 pub mod validate;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ use plan::Access;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use validate::{Refusal, RefusalReason, Wanted};
+use validate::{Refusal, RefusalReason};
 
 /// Held by every LiveStream: its objects in S3 are settled before it goes.
 pub const FINALIZER: &str = "lectern.video/objects";
@@ -47,6 +48,9 @@ const UNSEEN: Duration = Duration::from_secs(5);
 
 /// How often a stream looks for its camera's Secret.
 const CAMERA: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether there is room for a stream in its namespace's quota.
+const QUOTA: Duration = Duration::from_secs(10);
 
 /// How often an ending stream is looked at.
 const ENDING: Duration = Duration::from_secs(2);
@@ -80,11 +84,12 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
     };
     let has_room = seen.settled && ctx.reports.roomiest(&wanted.pool_name, &wanted.ladder, Instant::now()).is_some();
     let seen = observe::Seen { has_room, ..seen };
-    let access = match access(&stream, &wanted, &seen, &ctx).await? {
+    let place = place::place(&stream, &wanted, &seen, &ctx.book);
+    let url = wanted.pool.ingest.url_of(place.shard().unwrap_or_default());
+    let access = match access(&stream, &url, &seen, &ctx).await? {
         Ok(access) => access,
         Err(refusal) => return refuse(&stream, &seen, &refusal, &ctx).await,
     };
-    let place = place::place(&stream, &wanted, &seen, &ctx.book);
     let plan = plan::plan(&stream, &wanted, &seen, &access, &place);
     if !(is_waiting(&plan.status) || schedule::is_expected(&stream, seen.now)) {
         ctx.waiting.forget(&uid);
@@ -100,8 +105,8 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
 }
 
 /// The Secrets of the stream: its keys, and its camera's credentials.
-async fn access(stream: &LiveStream, wanted: &Wanted, seen: &observe::Seen, ctx: &Context) -> Result<Result<Access, Refusal>, Error> {
-    let key = match key::ensure(stream, wanted, seen.now, ctx).await? {
+async fn access(stream: &LiveStream, url: &str, seen: &observe::Seen, ctx: &Context) -> Result<Result<Access, Refusal>, Error> {
+    let key = match key::ensure(stream, url, seen.now, ctx).await? {
         Ok(key) => key,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -122,7 +127,11 @@ async fn held(stream: Arc<LiveStream>, ctx: &Context) -> Result<Option<Arc<LiveS
 }
 
 async fn refuse(stream: &LiveStream, seen: &observe::Seen, refusal: &Refusal, ctx: &Context) -> Result<Action, Error> {
-    ctx.waiting.forget(&stream.uid().unwrap_or_default());
+    let uid = stream.uid().unwrap_or_default();
+    ctx.waiting.forget(&uid);
+    if status_of(stream).placement.is_none() {
+        ctx.book.remove(&uid);
+    }
     status::write(stream, &status::refused(stream, refusal, seen.now), ctx).await?;
     Ok(match refusal.reason {
         // A deleted stream waits for its time to be cleaned up.
@@ -130,6 +139,8 @@ async fn refuse(stream: &LiveStream, seen: &observe::Seen, refusal: &Refusal, ct
         // Secrets are not watched.
         RefusalReason::BadKeySecret => Action::requeue(REFRESH),
         RefusalReason::BadCameraSecret => Action::requeue(CAMERA),
+        // Nor are namespaces, and that another stream has ended wakes nobody else.
+        RefusalReason::NotATenant | RefusalReason::QuotaExceeded => Action::requeue(QUOTA),
         // A pool or a ladder that appears wakes the stream, and so does a change of its spec.
         _ => Action::await_change(),
     })

@@ -2,6 +2,7 @@
 
 use super::claims::ENDED;
 use super::place::Fleet;
+use super::tenants::{self, Tenancy};
 use super::{run_id, schedule, status_of, stream_ref};
 use crate::cloud::within;
 use crate::conditions;
@@ -39,6 +40,8 @@ pub struct Seen {
     pub pool: Option<StreamPoolSpec>,
     /// The names of all pools.
     pub pools: Vec<String>,
+    /// What its namespace has of the pool.
+    pub tenancy: Tenancy,
     /// The ladder that the stream names, if it exists.
     pub ladder: Option<EncodingLadderSpec>,
     /// The names of all ladders.
@@ -99,6 +102,7 @@ pub async fn observe(stream: &LiveStream, ctx: &Context) -> Result<Seen, Error> 
         Some(pool) => look_at_shards(stream, pool, &status, (settled, now), ctx).await?,
         None => Fleet::default(),
     };
+    let tenancy = tenants::look(stream, pool.as_ref().map(|pool| pool.tenants.as_slice()).unwrap_or_default(), ctx).await?;
     let ladder = stream.spec.ladder.name.as_ref().and_then(|name| named(&ctx.ladders, name)).map(|ladder| ladder.spec);
     Ok(Seen {
         now: Timestamp::now(),
@@ -107,6 +111,7 @@ pub async fn observe(stream: &LiveStream, ctx: &Context) -> Result<Seen, Error> 
         pools: if pool.is_some() { Vec::new() } else { names(&ctx.pools) },
         ladders: if ladder.is_some() { Vec::new() } else { names(&ctx.ladders) },
         pool,
+        tenancy,
         ladder,
         arriving: is_arriving(status.placement.as_ref(), Timestamp::now()),
         fleet,

@@ -40,6 +40,17 @@ pub enum Place {
     Nowhere,
 }
 
+impl Place {
+    /// The shard that it is on from now on.
+    pub fn shard(&self) -> Option<&str> {
+        match self {
+            Self::Stays(held) => Some(&held.shard),
+            Self::Goes { shard, .. } => Some(&shard.0),
+            Self::Nowhere => None,
+        }
+    }
+}
+
 /// Why a stream leaves its shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Leave {

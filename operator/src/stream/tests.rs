@@ -46,6 +46,7 @@ pub fn seen(second: i64) -> Seen {
         settled: true,
         ending: false,
         pool: Some(pool().spec),
+        tenancy: Default::default(),
         pools: vec![],
         ladder: serde_json::from_value(ladder).unwrap(),
         ladders: vec![],

@@ -1,6 +1,8 @@
 //! From what a LiveStream says and names to what can be carried out, or a refusal that says how to mend it.
 
 use super::observe::Seen;
+use super::tenants;
+use kube::ResourceExt;
 use lectern_contract::cost::Needs;
 use lectern_contract::{Ladder, PartCount, SegmentDuration};
 use lectern_crds::{EncodingLadderSpec, Latency, LiveStream, StreamPoolSpec};
@@ -44,6 +46,10 @@ pub enum RefusalReason {
     BadLadder,
     /// It costs more than any transcoder of the pool has.
     LadderTooCostly,
+    /// The pool is for other namespaces.
+    NotATenant,
+    /// The namespace has as many streams in the pool as it may have.
+    QuotaExceeded,
     /// A Secret that is in the way.
     BadKeySecret,
     /// The camera's user name and password are not where the stream says.
@@ -58,6 +64,8 @@ impl RefusalReason {
             Self::UnknownLadder => "UnknownLadder",
             Self::BadLadder => "BadLadder",
             Self::LadderTooCostly => "LadderTooCostly",
+            Self::NotATenant => "NotATenant",
+            Self::QuotaExceeded => "QuotaExceeded",
             Self::BadKeySecret => "BadKeySecret",
             Self::BadCameraSecret => "BadCameraSecret",
         }
@@ -79,6 +87,10 @@ pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
         Latency::Low => (SegmentDuration::LOW_LATENCY, Some(PartCount::LOW_LATENCY)),
         Latency::Standard => (SegmentDuration::STANDARD, None),
     };
+    // Who has a place keeps it: a smaller quota is for those to come.
+    if stream.status.as_ref().is_none_or(|status| status.placement.is_none()) {
+        tenants::admits(&pool.tenants, &seen.tenancy, &stream.namespace().unwrap_or_default(), &spec.pool_name)?;
+    }
     let ladder = ladder(stream, seen)?;
     // A run that has a job keeps it: a smaller budget is for those to come.
     if stream.status.as_ref().is_none_or(|status| status.dispatch.is_none()) {
