@@ -13,6 +13,9 @@ const END: &str = "-----END CERTIFICATE-----";
 /// Why a certificate and a key are no CA.
 #[derive(Debug, thiserror::Error)]
 pub enum UnusableCa {
+    /// The Secret is not there.
+    #[error("there is none")]
+    Absent,
     /// The Secret lacks an entry, or it is no text.
     #[error("it has no usable {0}")]
     Missing(&'static str),

@@ -89,7 +89,7 @@ pub async fn turn(client: &Client, keeper: &Keeper, now: Timestamp) -> Result<()
 
 /// The CA that somebody else keeps in this Secret: the inner error says that it is away, or none.
 async fn given(secrets: &Api<Secret>, name: &str, now: Timestamp) -> Result<Result<Authority, TrustError>, kube::Error> {
-    let usable = secrets.get_opt(name).await?.ok_or(UnusableCa::Missing("Secret")).and_then(|secret| {
+    let usable = secrets.get_opt(name).await?.ok_or(UnusableCa::Absent).and_then(|secret| {
         let found = rotation::authority(&secret, "tls.crt", "tls.key")?;
         if found.until <= now { Err(UnusableCa::RunOut(found.until)) } else { Ok(found) }
     });
