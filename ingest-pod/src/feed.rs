@@ -86,6 +86,9 @@ async fn read_run(socket: TcpStream, remote: SocketAddr, shard: &Shard, owners: 
     tracing::info!(%remote, run = %run.id(), %epoch, from = request.from.map(tracing::field::display), "a reader came");
     FeedFrame::Serving { epoch }.encode(&mut bytes);
     write(&mut socket, &mut bytes).await?;
+    if let Some(reached) = request.from {
+        run.has_come_to(reached);
+    }
     let mut reader = run.reader(request.from);
     loop {
         let batch = tokio::select! {

@@ -9,7 +9,7 @@ use common::*;
 use lectern_contract::feed::{Codec, FeedFrame, Track};
 use lectern_contract::relay::Coming;
 use lectern_contract::report::Publisher;
-use lectern_contract::{KeyHash, Ticks};
+use lectern_contract::{KeyHash, TICKS_PER_SECOND, Ticks, WallMillis};
 use lectern_ingest_pod::routes::Route;
 use lectern_ingest_pod::shard::Admission;
 use lectern_ingest_pod::stream::Limits;
@@ -90,6 +90,38 @@ async fn a_reconnect_continues_the_timeline_after_a_gap() {
     assert!(pictures[0].keyframe && pictures[0].dts >= from, "{:?} after {from:?}", pictures[0].dts);
     frames.extend(again);
     assert_times_grow(&units(&frames));
+}
+
+/// A shard's machine may have the wrong time; what it sends to those who know the run from another must still be new to them.
+#[tokio::test]
+async fn a_shard_whose_clock_is_an_hour_behind_goes_on_where_its_readers_are() {
+    let shard = TestShard::start(Limits::default()).await;
+    let route = shard.own_route();
+    shard.route([Route { anchor: WallMillis(route.anchor.0 + 3_600_000), ..route }]);
+    let _lecturer = publisher(shard.rtmp, "secret", &[]);
+    let mut first = shard.read(Some(Ticks(0))).await;
+    let before = first.next_unit().await;
+
+    let reached = Ticks(before.dts.0 + 3600 * TICKS_PER_SECOND);
+    let mut known = shard.read(Some(reached)).await;
+    let mut seen = vec![before];
+    guarded("the run's time to be set forward", async {
+        while seen.last().is_none_or(|unit| unit.dts <= reached) {
+            seen.push(first.next_unit().await);
+        }
+    })
+    .await;
+    assert_times_grow(&seen.iter().collect::<Vec<_>>());
+    let again = seen.last().unwrap();
+    assert!(again.dts < Ticks(reached.0 + 10 * TICKS_PER_SECOND), "it went on at {}, not at {reached}", again.dts);
+    assert!(again.track == Track::Audio || again.keyframe, "nobody can begin there");
+    while known.next_unit().await.dts <= reached {}
+
+    // Who was there when the clock was set is not ahead of it, and whoever comes back moves nothing.
+    let newest = first.next_unit().await.dts;
+    shard.read(Some(newest)).await.next_unit().await;
+    let next = first.next_unit().await.dts;
+    assert!(next < Ticks(newest.0 + TICKS_PER_SECOND), "{newest} was followed by {next}");
 }
 
 #[tokio::test]

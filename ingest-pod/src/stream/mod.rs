@@ -34,6 +34,8 @@ use tokio::sync::{Notify, watch};
 
 /// Sound alone has no keyframes that matter: readers can start once in this span.
 const SOUND_START_EVERY: Ticks = Ticks(90_000);
+/// What machines' clocks differ by, and publishers' from them, with nothing wrong: a quarter of a second.
+const CLOCKS_DIFFER: Ticks = Ticks(22_500);
 
 /// Why a publisher has to go, or a run is no longer served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +87,6 @@ pub struct Run {
     id: RunId,
     stream: StreamRef,
     epoch: Epoch,
-    clock: Clock,
     shared: Shared,
     state: Mutex<State>,
     recording: Mutex<Option<Recording>>,
@@ -93,7 +94,8 @@ pub struct Run {
     version: watch::Sender<u64>,
 }
 
-/// The time since a run's epoch. The wall clock is read once: should it be set later, the run does not notice.
+/// The time since a run's epoch. The wall clock is read once: should it be set later, the run does not notice. Should it have been wrong, readers
+/// that come from another owner tell ([`Run::has_come_to`]).
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     then: Ticks,
@@ -117,6 +119,7 @@ impl Clock {
 
 #[derive(Debug)]
 struct State {
+    clock: Clock,
     timeline: Timeline,
     history: History,
     configs: Configs,
@@ -162,8 +165,8 @@ impl Run {
             id: route.run.clone(),
             stream: route.stream.clone(),
             epoch: route.epoch,
-            clock,
             state: Mutex::new(State {
+                clock,
                 timeline: Timeline::anchored(clock.now()),
                 history: History::new(shared.limits, shared.memory.clone()),
                 configs: Configs::default(),
@@ -212,7 +215,7 @@ impl Run {
             return Err(closing.clone().into());
         }
         state.publishers_seen += 1;
-        let (number, takeover, now) = (state.publishers_seen, state.takeover, self.clock.now());
+        let (number, takeover, now) = (state.publishers_seen, state.takeover, state.clock.now());
         let (closing, told) = watch::channel(None);
         let live =
             Live { number, seat, remote: remote.clone(), coming, closing, video: None, audio: None, keyframe_seen: false, last_media: now };
@@ -240,6 +243,24 @@ impl Run {
         Reader::new(self.clone(), from)
     }
 
+    /// A reader has the run's media up to `reached`, from an owner before this shard. Where that lies ahead of this shard's time (its wall clock is
+    /// behind the former owner's, or the publisher's runs fast), all that is placed here would be taken for what is known already: so the run's time
+    /// goes on from there, at the publisher's next keyframe.
+    pub fn has_come_to(&self, reached: Ticks) {
+        let mut state = self.lock();
+        let now = state.clock.now();
+        if reached <= now.max(state.timeline.end().unwrap_or_default()).plus(CLOCKS_DIFFER) {
+            return;
+        }
+        let behind = reached.since(now);
+        tracing::warn!(run = %self.id, stream = %self.stream, %behind, "this shard's clock is behind the run's former owner: the run's time is set forward");
+        state.clock.then = state.clock.then.plus(behind);
+        state.gap("the clock of the stream's new shard is behind".to_owned());
+        state.heard_anew(reached);
+        drop(state);
+        self.tell(true);
+    }
+
     /// Says why nobody publishes, where nobody does: `the camera refuses the password`.
     pub fn explain(&self, reason: &str) {
         if self.lock().seats.explain(reason) {
@@ -263,7 +284,8 @@ impl Run {
     /// What a report says about the run; `None` before its first publisher.
     pub fn report(&self) -> Option<IngestRun> {
         let mut state = self.lock();
-        let bitrate = state.bitrate.at(self.clock.now().as_millis());
+        let now = state.clock.now();
+        let bitrate = state.bitrate.at(now.as_millis());
         let newest = state.timeline.newest().unwrap_or_default();
         let publisher = match (state.seats.heard(), state.seats.gone()) {
             (Some(live), _) => Publisher::Publishing {
@@ -308,9 +330,9 @@ impl Run {
     /// What a publisher has sent, and came at `now`. Readers learn of it with the next [`Run::tell`]; true if a report would
     /// say something new.
     fn append(&self, number: u64, media: Media, now: Instant) -> Result<bool, Closing> {
-        let now = self.clock.at(now);
         let span = self.shared.memory.span(self.shared.limits.span);
         let mut state = self.lock();
+        let now = state.clock.at(now);
         state.history.keep(span);
         state.append(number, media, now)
     }
@@ -324,7 +346,8 @@ impl Run {
             Departure::Silence => state.gap(reason.to_owned()),
             Departure::Succession => {
                 state.gap(format!("{reason}; the publisher that stood by follows"));
-                state.heard_anew(self.clock.now());
+                let now = state.clock.now();
+                state.heard_anew(now);
             }
         }
         drop(state);
