@@ -5,6 +5,7 @@ mod common;
 
 use bytes::{Bytes, BytesMut};
 use common::captions::{captioned, pop_on};
+use common::way::Way;
 use common::{folder, ladder, lecture, shard, tool};
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{Objects, Queue};
@@ -39,9 +40,14 @@ impl Pod {
     }
 
     fn start_with(name: &str, backend: &Backend, arguments: &[&str], log: Stdio) -> Self {
+        Self::start_at(name, &backend.endpoint(), backend, arguments, log)
+    }
+
+    /// One that reaches S3 and SQS at `endpoint`.
+    fn start_at(name: &str, endpoint: &str, backend: &Backend, arguments: &[&str], log: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-transcoder"));
         command.args(["supervise", "--pod-name", name, "--bucket", "lectures", "--queue", "jobs", "--health-listen", "127.0.0.1:0"]);
-        command.args(["--bucket-endpoint", &backend.endpoint(), "--queue-endpoint", &backend.endpoint()]);
+        command.args(["--bucket-endpoint", endpoint, "--queue-endpoint", endpoint]);
         command.args(arguments).envs(backend.environment()).stdin(Stdio::null()).stderr(log);
         Self(command.spawn().unwrap())
     }
@@ -408,6 +414,23 @@ async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
     let wanted: Vec<_> = remarks.iter().map(|at| (at / 180_000, *at)).collect();
     assert_eq!(told, wanted, "what was said stands once, in the segment of its time");
     stage.play("killed-play").await;
+}
+
+/// From shortly before the next heartbeat on, so that when S3 and SQS are back the last one is five seconds old: more than a job may go on for unasked.
+#[tokio::test]
+async fn a_pod_that_reaches_nothing_for_three_seconds_keeps_its_lecture() {
+    let stage = Stage::set(lecture("away", 14, Ticks(90_000), &[])).await;
+    let mut way = Way::to(stage.backend.port(), "ChangeMessageVisibility").await;
+    let _pod = Pod::start_at("pod-a", &way.endpoint, &stage.backend, &[], Stdio::inherit());
+    stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await;
+    way.until_the_next().await;
+    tokio::time::sleep(Duration::from_millis(1_800)).await;
+    way.is_away(Duration::from_millis(3_200)).await;
+    let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    assert_eq!(head.epoch, Epoch(1), "the run changed hands");
+    for (rendition, numbers) in stage.numbers().await {
+        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
+    }
 }
 
 /// It goes on in the middle of whatever it did, with all that it has made meanwhile, and another has the run.

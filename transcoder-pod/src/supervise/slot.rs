@@ -330,8 +330,17 @@ impl Slots {
     /// head before they write, and the owner's next move of it fails then.
     async fn is_ours(&self, job: &LiveJob, owner: &Owner) -> bool {
         let key = job.prefix.key(&ObjectName::Head);
-        let found = timeout(LOOK_WITHIN, head::read(&self.objects, &key, job)).await;
-        matches!(found, Ok(Ok(Some((head, _)))) if head.owner == *owner && !head.ended)
+        let looking = async {
+            let mut backoff = Backoff::default();
+            loop {
+                match head::read(&self.objects, &key, job).await {
+                    Ok(found) => return found.is_some_and(|(head, _)| head.owner == *owner && !head.ended),
+                    // It may be back in time.
+                    Err(_) => tokio::time::sleep(backoff.next_wait()).await,
+                }
+            }
+        };
+        timeout(LOOK_WITHIN, looking).await.unwrap_or(false)
     }
 
     /// Has another pod get ready to go on with `job` after the owner of this epoch, the child here; whether the queue has taken the message.

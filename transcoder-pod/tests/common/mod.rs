@@ -5,6 +5,7 @@ pub mod captions;
 pub mod engine;
 pub mod lift;
 pub mod shard;
+pub mod way;
 
 use bytes::Bytes;
 use lectern_contract::feed::{AccessUnit, FeedFrame};
