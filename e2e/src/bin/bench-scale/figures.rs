@@ -180,7 +180,7 @@ impl Figures {
             self.row("  statuses, routes", "", format!("{status:.2}, {route:.2}"));
             self.tell(&format!("lost_{key}_s"), status.max(route), 2);
         }
-        println!("{:<64} {:>8}  {}", "what", "bar", "is");
+        println!("{:<64} {:>8}  is", "what", "bar");
         for (what, bar, is) in &self.rows {
             println!("{what:<64} {bar:>8}  {is}");
         }
