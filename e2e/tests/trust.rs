@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(360);
 
 /// While one CA takes another's place the lecture is moved from transcoder to transcoder: with each move two pods, a shard and an origin shake hands,
 /// whatever files each of them has by then.
-#[ignore = "takes seven minutes: twice the operator's pause, which is the kubelets'"]
+#[ignore = "takes eight minutes: twice the operator's pause, which is the kubelets'"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ca_is_rotated_under_a_playing_lecture() -> Result<()> {
     Lab::run("the_ca_is_rotated_under_a_playing_lecture", Share::Whole, async |lab| {
