@@ -24,7 +24,7 @@ test: ## All tests, on a real cluster that it brings up
 	@scripts/test
 
 ##### Parts of them
-.PHONY: build unit charts e2e platform cluster images install bench chaos fuzz
+.PHONY: build unit charts e2e platform cluster images install bench chaos rotation fuzz
 build: ## Builds all binaries
 	cargo build $(PROFILE) --workspace --bins
 unit: ## Tests that need no cluster
@@ -47,6 +47,8 @@ bench: ## Lists the benchmarks; NAME=start runs one
 	@e2e/bench/run $(NAME)
 chaos: ## What each fault costs a lecture, on the cluster that `make platform` brought up: a table. CHAOS="--faults move,child-killed --rounds 3"
 	@e2e/bench/run chaos $(CHAOS)
+rotation: ## The CA is replaced under a lecture, on the cluster that `make platform` brought up: eight minutes
+	cargo test $(PROFILE) --workspace --features lectern-e2e/bench --test rotation
 fuzz: ## Fuzzes every parser of foreign bytes, FUZZ_SECONDS (600) each
 	@scripts/fuzz
 

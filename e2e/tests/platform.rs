@@ -9,5 +9,4 @@ mod lecture_plays_at_low_latency;
 mod lecture_plays_in_a_browser;
 mod lecture_plays_over_dash;
 mod pools;
-mod trust;
 mod wrong_things_are_refused;

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Values that the chart before this one does not know.
-const NEW_VALUES: [&str; 2] = ["networkPolicies", "aggregateRoles"];
+const NEW_VALUES: [&str; 3] = ["networkPolicies", "aggregateRoles", "trust"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lecture_goes_on_while_the_chart_is_upgraded_uninstalled_and_installed_again() -> Result<()> {
