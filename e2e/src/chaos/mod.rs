@@ -27,7 +27,7 @@ use watch::Watch;
 /// When the fault comes: not a wait for anything, but its place in what is watched.
 const QUIET: Duration = Duration::from_secs(5);
 /// How long the player is watched once the fault has passed.
-const AFTER: Duration = Duration::from_secs(30);
+const AFTER: Duration = Duration::from_secs(20);
 
 /// What a fault cost.
 #[derive(Debug, Clone)]

@@ -12,12 +12,12 @@ struct Args {
     /// Which; all of them unless given.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Fault>,
-    /// Pairs instead, each at once: those that are chosen for what they show (`chaos::PAIRS`).
-    #[arg(long)]
+    /// They strike one after the other without a pause, in one lecture.
+    #[arg(long, requires = "faults")]
+    together: bool,
+    /// Pairs instead: those that are chosen for what they show (`chaos::PAIRS`).
+    #[arg(long, conflicts_with = "faults")]
     pairs: bool,
-    /// Of the pairs those with this fault in them alone.
-    #[arg(long, requires = "pairs")]
-    with: Option<Fault>,
     /// How often each.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
@@ -31,14 +31,12 @@ struct Args {
 
 impl Args {
     fn trials(&self) -> Vec<Vec<Fault>> {
-        let singles: Vec<_> = self.faults.iter().map(|fault| vec![*fault]).collect();
-        match (self.pairs, singles.is_empty()) {
-            (true, _) => {
-                let wanted = PAIRS.iter().filter(|pair| self.with.is_none_or(|fault| pair.0 == fault || pair.1 == fault));
-                singles.into_iter().chain(wanted.map(|pair| vec![pair.0, pair.1])).collect()
-            }
-            (false, false) => singles,
-            (false, true) => Fault::value_variants().iter().map(|fault| vec![*fault]).collect(),
+        let each = |faults: &[Fault]| faults.iter().map(|fault| vec![*fault]).collect();
+        match self.faults.as_slice() {
+            [] if self.pairs => PAIRS.iter().map(|pair| vec![pair.0, pair.1]).collect(),
+            [] => each(Fault::value_variants()),
+            faults if self.together => vec![faults.to_vec()],
+            faults => each(faults),
         }
     }
 }
