@@ -1,12 +1,14 @@
 //! A pool grows with what there is to do, and ahead of the timetable.
 
 use crate::ingest::small;
+use crate::lecture_plays_in_a_browser::recorded;
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
-use kube::api::ListParams;
-use lectern_crds::POOL_LABEL;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use lectern_crds::{POOL_LABEL, StreamPool};
+use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of};
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, PortForward, Share, Shot};
@@ -14,8 +16,8 @@ use serde_json::json;
 
 const MAY_GO: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
-/// One pod of one slot stands ready. The second lecture gets a pod, a third that has only announced itself another; when one has ended by its timetable, idle pods go,
-/// and no other, and the node's autoscaler is told which is which.
+/// One pod of one slot stands ready. The second lecture gets a pod, a third that has only announced itself another; all are replaced when the pool's template changes,
+/// and the lectures lose nothing; when two have ended, one by its timetable, idle pods go, and no other. The nodes' autoscaler is told which pods may go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
     Lab::run("transcoders_come_and_go_with_the_lectures", Share::Half, async |lab| {
@@ -35,7 +37,16 @@ async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
         let soon = (Timestamp::now() + SignedDuration::from_secs(60)).to_string();
         let later = (Timestamp::now() + SignedDuration::from_secs(3600)).to_string();
         let third = lab.apply("grammar", small(json!({"poolName": pool, "schedule": {"startsAt": soon, "endsAt": later}}))).await?;
-        let busy = pods_are(lab, &pool, 2, 1).await?;
+        let old = pods_are(lab, &pool, 2, 1).await?;
+
+        // Another template: each pod is replaced, idle ones first, and the lectures move to the new ones.
+        let never = Patch::Merge(json!({"spec": {"transcoder": {"passthrough": "Never"}}}));
+        Api::<StreamPool>::all(lab.client.clone()).patch(&pool, &PatchParams::default(), &never).await?;
+        let busy = eventually("other pods work", 2 * STEP, async || {
+            let now = pods_are(lab, &pool, 2, 1).await?;
+            Ok(if now.iter().any(|name| old.contains(name)) { Look::NotYet(format!("{now:?}")) } else { Look::Found(now) })
+        })
+        .await?;
 
         // Its time is over before anybody has published: it ends, and so does the second lecture.
         let over = (Timestamp::now() + SignedDuration::from_secs(1)).to_string();
@@ -48,9 +59,12 @@ async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
         ensure!(busy.contains(&left[0]), "{left:?} worked before, with {busy:?}");
         let prefix = prefix_of(&playing)?;
         first.segments_go_on(&prefix, first.newest_segment(&prefix).await?, 2).await?;
-        publisher.leave()?;
+        let published = vec![publisher.leave()?];
         first.end().await?;
-        first.until("Ended", "True").await.map(drop)
+        first.until("Ended", "True").await?;
+        recorded(lab, &first).await?;
+        judge::ended_run(&lab.storage, &prefix, &Expected { published, interrupted: false }, &lab.out.join("judge")).await?.sound()?;
+        Ok(())
     })
     .await
 }

@@ -124,6 +124,20 @@ async fn a_shard_whose_clock_is_an_hour_behind_goes_on_where_its_readers_are() {
     assert!(next < Ticks(newest.0 + TICKS_PER_SECOND), "{newest} was followed by {next}");
 }
 
+/// As one that a lecture moves to: it asks from the segment on that the owner has not begun.
+#[tokio::test]
+async fn a_reader_that_asks_a_segment_ahead_of_the_media_does_not_move_the_time() {
+    let shard = TestShard::with_a_stream().await;
+    let _lecturer = publisher(shard.rtmp, "secret", &[]);
+    let mut reader = shard.read(Some(Ticks(0))).await;
+    let newest = reader.next_unit().await.dts;
+    let _successor = shard.read(Some(Ticks(newest.0 + 4 * TICKS_PER_SECOND))).await;
+    for _ in 0..60 {
+        let next = reader.next_unit().await.dts;
+        assert!(next < Ticks(newest.0 + 4 * TICKS_PER_SECOND), "{newest} was followed by {next}");
+    }
+}
+
 #[tokio::test]
 async fn the_newest_publisher_wins() {
     let shard = TestShard::with_a_stream().await;

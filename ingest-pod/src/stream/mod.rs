@@ -34,8 +34,9 @@ use tokio::sync::{Notify, watch};
 
 /// Sound alone has no keyframes that matter: readers can start once in this span.
 const SOUND_START_EVERY: Ticks = Ticks(90_000);
-/// What machines' clocks differ by, and publishers' from them, with nothing wrong: a quarter of a second.
-const CLOCKS_DIFFER: Ticks = Ticks(22_500);
+/// How far ahead of the media a reader may ask with nothing wrong: from the beginning of a segment that it is to take over and that has not begun, of 4 s at
+/// most, and by what machines' clocks and publishers' differ.
+const READERS_AHEAD: Ticks = Ticks(6 * 90_000);
 
 /// Why a publisher has to go, or a run is no longer served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,7 +250,7 @@ impl Run {
     pub fn has_come_to(&self, reached: Ticks) {
         let mut state = self.lock();
         let now = state.clock.now();
-        if reached <= now.max(state.timeline.end().unwrap_or_default()).plus(CLOCKS_DIFFER) {
+        if reached <= now.max(state.timeline.end().unwrap_or_default()).plus(READERS_AHEAD) {
             return;
         }
         let behind = reached.since(now);
