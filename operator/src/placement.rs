@@ -184,8 +184,7 @@ mod tests {
     fn losing_one_of_a_hundred_shards_leaves_the_others_within_their_bound() {
         let (book, before, after) = (Book::default(), shards_of("p", 100), shards_of("p", 99));
         let held = fill(&book, &before, 10_000, 1);
-        let now: BTreeMap<String, ShardName> =
-            held.keys().map(|uid| (uid.clone(), book.place(uid, "p", &after).unwrap().shard)).collect();
+        let now: BTreeMap<String, ShardName> = held.keys().map(|uid| (uid.clone(), book.place(uid, "p", &after).unwrap().shard)).collect();
         let mean = 10_000.0 / 99.0;
         assert!(loads(&now).values().all(|load| *load as f64 <= 1.05 * mean), "{:?}", loads(&now).values().max());
     }
