@@ -42,6 +42,8 @@ pub struct Backend {
     port: u16,
     keys: Keys,
     process: Option<Child>,
+    /// Held for as long as the port is ours.
+    _claim: File,
 }
 
 impl Backend {
@@ -61,11 +63,14 @@ impl Backend {
     }
 
     async fn start(server: Server, keys: Keys) -> io::Result<Self> {
-        // Between looking for a free port and the server's taking it, another test may be quicker.
+        // Between looking for a free port and the server's taking it, somebody else may be quicker.
         let mut last = Error::other("no attempt was made");
-        for _ in 0..3 {
+        for _ in 0..10 {
+            let port = free_port(server)?;
+            // Another test may be: its server would answer, and be taken for this one.
+            let Some(claim) = claim(port)? else { continue };
             let folder = new_folder()?;
-            let mut backend = Self { server, folder, port: free_port(server)?, keys: keys.clone(), process: None };
+            let mut backend = Self { server, folder, port, keys: keys.clone(), process: None, _claim: claim };
             match backend.restart().await {
                 Ok(()) => return Ok(backend),
                 Err(error) => last = error,
@@ -284,6 +289,18 @@ fn free_port(server: Server) -> io::Result<u16> {
             .map(|_| 11_000 + (random() % 1_000) as u16 * 10)
             .find(|&first| (first..first + 5).all(|port| free(port) && free(port + GRPC_OFFSET)))
             .ok_or_else(|| Error::other("no five free ports were found")),
+    }
+}
+
+/// Takes a port for this test, in whatever process; `None` where another test has it.
+fn claim(port: u16) -> io::Result<Option<File>> {
+    let folder = std::env::temp_dir().join("lectern-ports");
+    fs::create_dir_all(&folder)?;
+    let file = File::options().create(true).write(true).truncate(false).open(folder.join(port.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -9,7 +9,8 @@ mod policies;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lectern_crds::{OriginTlsSpec, RtmpsSpec, SlatePicture, StreamPool};
-use lectern_operator::pool::plan::{Place, Planned, plan, transcoder_budget};
+use lectern_operator::pool::plan::{Place, Planned, plan};
+use lectern_operator::pool::transcoder;
 use lectern_operator::trust::Wanted;
 use serde::Serialize;
 use std::path::Path;
@@ -89,9 +90,9 @@ fn a_class_of_its_own_has_pods_of_its_own() {
 
 #[test]
 fn evictions_take_one_transcoder_after_the_other() {
-    let least = |alive| transcoder_budget(&pool(), &place(), alive).spec.unwrap().min_available;
+    let least = |alive| transcoder::budget(&pool(), &place(), alive).spec.unwrap().min_available;
     assert_eq!([0, 1, 5].map(least), [0, 0, 4].map(|least| Some(IntOrString::Int(least))));
-    matches("transcoder-budget.yaml", &transcoder_budget(&pool(), &place(), 5));
+    matches("transcoder-budget.yaml", &transcoder::budget(&pool(), &place(), 5));
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod plan;
 pub mod pods;
 pub mod podspec;
 pub mod status;
+pub mod transcoder;
 pub mod waiting;
 
 use crate::context::{Context, Error};
@@ -21,12 +22,13 @@ use kube::{Api, Resource, ResourceExt};
 use lectern_contract::Ladder;
 use lectern_crds::{POOL_LABEL, StreamPool};
 use observe::Seen;
-use plan::{Place, Planned, PlannedClass};
+use plan::{Place, Planned};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use transcoder::PlannedClass;
 
 /// How often a pool is looked at although nothing changed.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -48,7 +50,7 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
     }
     mark(&seen, &ctx).await?;
     let alive = seen.pods.iter().filter(|pod| pod.is_alive()).count();
-    ctx.applied.object(&Api::namespaced(ctx.client(), &ctx.namespace), &plan::transcoder_budget(&pool, &place, alive)).await?;
+    ctx.applied.object(&Api::namespaced(ctx.client(), &ctx.namespace), &transcoder::budget(&pool, &place, alive)).await?;
     status::write(&pool, &status::status(&pool, &seen, &cloud), &ctx).await?;
     let soon = if changes.iter().all(|(_, change)| change.is_steady()) { REFRESH } else { Duration::from_secs(3) };
     let idle = |class: &str| plan.classes.iter().find(|known| known.name == class).map(PlannedClass::idle);
@@ -116,7 +118,7 @@ async fn remove_services(pool: &StreamPool, plan: &Planned, ctx: &Context) -> Re
 async fn mark(seen: &Seen, ctx: &Context) -> Result<(), Error> {
     let pods: Api<Pod> = Api::namespaced(ctx.client(), &ctx.namespace);
     for (pod, may_go) in pods::to_mark(&seen.pods) {
-        let annotations: BTreeMap<_, _> = plan::marks(may_go).into();
+        let annotations: BTreeMap<_, _> = transcoder::marks(may_go).into();
         let patch = Patch::Merge(json!({"metadata": {"uid": pod.uid, "annotations": annotations}}));
         match pods
             .patch_metadata(&pod.name, &PatchParams { field_manager: Some(crate::MANAGER.to_owned()), ..PatchParams::default() }, &patch)

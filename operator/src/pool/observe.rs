@@ -1,7 +1,8 @@
 //! What runs for a pool.
 
-use super::plan::{CLASS_LABEL, HASH_ANNOTATION, TRANSCODER, ingest_name, marks, origin_name};
+use super::plan::{TRANSCODER, ingest_name, origin_name};
 use super::pods::Seen as SeenPod;
+use super::transcoder::{CLASS_LABEL, HASH_ANNOTATION, marks};
 use crate::context::{Context, Error};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;

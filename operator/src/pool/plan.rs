@@ -1,20 +1,18 @@
 //! The objects of a pool, whole. Pure: `tests/golden` holds what comes out.
 
 use super::certificates::{HTTPS_FOLDER, PEER_FOLDER, RTMPS_FOLDER, certificates, host, https_folder, peer_folder, rtmps_folder};
-use super::podspec::{Folder, FolderOf, GRACE, Kind, pod_spec};
+use super::podspec::{GRACE, Kind, pod_spec};
+use super::transcoder::{self, PlannedClass};
 use crate::trust;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Secret, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Secret, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use lectern_contract::job::FAREWELL;
-use lectern_crds::{DEFAULT_CLASS, Encoder, Exposure, POOL_LABEL, Passthrough, StreamPool, TranscoderClass, cameras_secret};
-use sha2::{Digest, Sha256};
+use lectern_crds::{Exposure, POOL_LABEL, StreamPool, cameras_secret};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The component label of ingest shards.
 pub const INGEST: &str = "ingest";
@@ -22,13 +20,6 @@ pub const INGEST: &str = "ingest";
 pub const TRANSCODER: &str = "transcoder";
 /// The component label of origins.
 pub const ORIGIN: &str = "origin";
-/// On a transcoder pod: the name of its class. One without it is from before there were classes, and of the first.
-pub const CLASS_LABEL: &str = "lectern.video/class";
-/// On a transcoder pod: the hash of the spec that it was made of.
-pub const HASH_ANNOTATION: &str = "lectern.video/spec-hash";
-
-/// Where a transcoder finds the pool's slate.
-const SLATE_FOLDER: &str = "/slate";
 
 const FEED_PORT: i32 = 7000;
 const RELAY_PORT: i32 = 7001;
@@ -65,37 +56,6 @@ pub struct Planned {
     pub classes: Vec<PlannedClass>,
 }
 
-/// The pods of a class.
-#[derive(Debug, Clone)]
-pub struct PlannedClass {
-    /// Its name.
-    pub name: String,
-    /// What the pool says of it.
-    pub spec: TranscoderClass,
-    /// The hash of its pods' spec.
-    pub hash: String,
-    pod: Pod,
-}
-
-impl PlannedClass {
-    /// One of its pods by the end of its name.
-    pub fn pod(&self, suffix: &str) -> Pod {
-        let mut pod = self.pod.clone();
-        pod.metadata.name = Some(format!("{}-{suffix}", pod.name_any()));
-        pod
-    }
-
-    /// Of one of its pods.
-    pub fn slots(&self) -> usize {
-        usize::try_from(self.spec.slots).unwrap_or(1) // the schema says that it is positive
-    }
-
-    /// For how long a pod stays after it was needed last.
-    pub fn idle(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.spec.idle_seconds).unwrap_or(0))
-    }
-}
-
 /// The name of a pool's StatefulSet of shards, and of the headless Service that gives them addresses.
 pub fn ingest_name(pool: &str) -> String {
     format!("lectern-ingest-{pool}")
@@ -108,11 +68,6 @@ pub fn origin_name(pool: &str) -> String {
 
 /// The plan.
 pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
-    let class = |(name, spec): (&str, &TranscoderClass)| {
-        let pod = transcoder(pool, name, spec, place);
-        let hash = pod.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default();
-        PlannedClass { name: name.to_owned(), spec: spec.clone(), hash, pod }
-    };
     Planned {
         certificates: certificates(pool, &place.namespace),
         services: [ingest_service(pool, place)]
@@ -124,7 +79,7 @@ pub fn plan(pool: &StreamPool, place: &Place) -> Planned {
         ingest: ingest(pool, place),
         ingest_budget: ingest_budget(pool, place),
         origin: origin(pool, place),
-        classes: pool.spec.transcoder.all().map(class).collect(),
+        classes: transcoder::classes(pool, place),
     }
 }
 
@@ -313,92 +268,7 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
     }
 }
 
-/// A transcoder pod of a class, without the end of its name.
-fn transcoder(pool: &StreamPool, name: &str, class: &TranscoderClass, place: &Place) -> Pod {
-    let queue = &pool.spec.queue;
-    let mut env = vec![("LECTERN_QUEUE", queue.name.clone()), ("LECTERN_QUEUE_REGION", queue.region.clone())];
-    env.extend(queue.endpoint.clone().map(|endpoint| ("LECTERN_QUEUE_ENDPOINT", endpoint)));
-    env.push(("LECTERN_SLOTS", class.slots.to_string()));
-    let budget = class.budget.clone().unwrap_or_default();
-    env.extend(budget.megapixels_per_second.map(|mega| ("LECTERN_MEGAPIXELS_PER_SECOND", mega.to_string())));
-    env.extend(budget.gpu_sessions.map(|sessions| ("LECTERN_GPU_SESSIONS", sessions.to_string())));
-    env.extend(budget.gpu_memory_mib.map(|mib| ("LECTERN_GPU_MEMORY_MIB", mib.to_string())));
-    if pool.spec.transcoder.passthrough == Passthrough::Never {
-        env.push(("LECTERN_PASSTHROUGH", "false".to_owned()));
-    }
-    env.push(("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()));
-    let mut folders = vec![peer_folder(TRANSCODER, &pool.name_any())];
-    if let Some(picture) = &pool.spec.transcoder.slate_picture {
-        env.push(("LECTERN_SLATE_PICTURE", format!("{SLATE_FOLDER}/{}", picture.key)));
-        // Lectures do not wait for it: while it is missing there is the card.
-        let of = FolderOf::ConfigMap(picture.config_map_name.clone());
-        folders.push(Folder { volume: "slate", of, path: SLATE_FOLDER, optional: true });
-    }
-    let gpu = class.encoder == Encoder::Nvenc;
-    if gpu {
-        env.push(("LECTERN_ENCODER", "nvenc".to_owned()));
-        env.push(("NVIDIA_DRIVER_CAPABILITIES", "compute,video,utility".to_owned())); // without `video` the container gets no NVENC
-    }
-    let spec = pod_spec(
-        &pool.name_any(),
-        &pool.spec,
-        &place.operator_url,
-        &Kind {
-            name: TRANSCODER,
-            image: &pool.spec.images.transcoder,
-            args: &["supervise"],
-            // A child listens for origins on a port that it is given, and tells it in the head.
-            ports: &[],
-            env,
-            folders,
-            service_account: "lectern-transcoder",
-            reads_api: false,
-            requests: ("100m", "128Mi"),
-            memory_limit: None,
-            gpus: u32::from(gpu),
-            resources: class.resources.as_ref(),
-            scheduling: &class.scheduling,
-            grace_seconds: FAREWELL.as_secs() as i64,
-        },
-    );
-    let mut base = format!("lectern-transcoder-{}", pool.name_any());
-    if name != DEFAULT_CLASS {
-        base = format!("{base}-{name}");
-    }
-    let mut metadata = meta(pool, place, TRANSCODER, base);
-    metadata.labels.get_or_insert_default().insert(CLASS_LABEL.to_owned(), name.to_owned());
-    metadata.annotations = Some(owned([(HASH_ANNOTATION, hash(&spec))].into_iter().chain(marks(true))));
-    Pod { metadata, spec: Some(spec), status: None }
-}
-
-/// The annotations by which autoscalers learn whether a pod may be taken off its node: cluster-autoscaler's, and Karpenter's.
-pub fn marks(may_go: bool) -> [(&'static str, String); 2] {
-    [("cluster-autoscaler.kubernetes.io/safe-to-evict", may_go.to_string()), ("karpenter.sh/do-not-disrupt", (!may_go).to_string())]
-}
-
-/// Evictions, of a node that is drained, take one transcoder after the other, each once the one before is replaced. `alive`: how many there are.
-/// In numbers, because nothing else is allowed of pods that no controller of Kubernetes' own has made.
-pub fn transcoder_budget(pool: &StreamPool, place: &Place, alive: usize) -> PodDisruptionBudget {
-    let least = i32::try_from(alive.saturating_sub(1)).unwrap_or(i32::MAX);
-    PodDisruptionBudget {
-        metadata: meta(pool, place, TRANSCODER, format!("lectern-transcoder-{}", pool.name_any())),
-        spec: Some(PodDisruptionBudgetSpec {
-            min_available: Some(IntOrString::Int(least)),
-            selector: Some(selector(pool, TRANSCODER)),
-            ..PodDisruptionBudgetSpec::default()
-        }),
-        status: None,
-    }
-}
-
-/// The hash of a pod's spec as JSON, whose fields have one order.
-fn hash(spec: &PodSpec) -> String {
-    // A PodSpec is plain data with text keys; writing it as JSON cannot fail. Were it to, all hashes would be alike.
-    let text = serde_json::to_vec(spec).unwrap_or_default();
-    hex::encode(&Sha256::digest(text)[..8])
-}
-
-fn meta(pool: &StreamPool, place: &Place, component: &str, name: String) -> ObjectMeta {
+pub(super) fn meta(pool: &StreamPool, place: &Place, component: &str, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         namespace: Some(place.namespace.clone()),
@@ -423,11 +293,11 @@ fn select(pool: &StreamPool, component: &str) -> BTreeMap<String, String> {
     ])
 }
 
-fn owned<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> BTreeMap<String, String> {
+pub(super) fn owned<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-fn selector(pool: &StreamPool, component: &str) -> LabelSelector {
+pub(super) fn selector(pool: &StreamPool, component: &str) -> LabelSelector {
     LabelSelector { match_labels: Some(select(pool, component)), match_expressions: None }
 }
 
