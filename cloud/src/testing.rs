@@ -18,6 +18,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// One test per sentence and S3 server: each sentence is a function beside, `async fn(Backend)`. The crate that calls it needs tokio.
+#[macro_export]
+macro_rules! on_every_server {
+    ($($sentence:ident),* $(,)?) => {
+        mod ministack {
+            $(#[tokio::test] async fn $sentence() { super::$sentence($crate::testing::Backend::ministack().await.unwrap()).await })*
+        }
+        mod seaweedfs {
+            $(#[tokio::test] async fn $sentence() { super::$sentence($crate::testing::Backend::seaweedfs().await.unwrap()).await })*
+        }
+    };
+}
+
 /// The region that every backend goes by.
 pub const REGION: &str = "us-east-1";
 const KEY_ID: &str = "lectern";

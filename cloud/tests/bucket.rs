@@ -10,19 +10,7 @@ use bytes::Bytes;
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{BucketSetting, Objects, Precondition, Upkeep};
 
-/// One test per sentence and server.
-macro_rules! on_every_server {
-    ($($sentence:ident),* $(,)?) => {
-        mod ministack {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(super::Backend::ministack().await.unwrap()).await })*
-        }
-        mod seaweedfs {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(super::Backend::seaweedfs().await.unwrap()).await })*
-        }
-    };
-}
-
-on_every_server! {
+lectern_cloud::on_every_server! {
     what_somebody_changes_of_a_bucket_is_set_again,
     rules_of_others_are_kept,
     objects_are_written_and_read_as_before,

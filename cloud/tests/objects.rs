@@ -6,19 +6,7 @@ use lectern_cloud::testing::Backend;
 use lectern_cloud::{Etag, FailureKind, Objects, Precondition, PutIfError};
 use std::time::{Duration, Instant};
 
-/// One test per sentence and server.
-macro_rules! on_every_server {
-    ($($sentence:ident),* $(,)?) => {
-        mod ministack {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(super::Backend::ministack().await.unwrap()).await })*
-        }
-        mod seaweedfs {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(super::Backend::seaweedfs().await.unwrap()).await })*
-        }
-    };
-}
-
-on_every_server! {
+lectern_cloud::on_every_server! {
     what_was_put_is_read_back_with_its_media_type,
     a_missing_object_is_none_and_a_missing_bucket_an_error,
     exactly_one_of_many_creators_wins,

@@ -232,18 +232,7 @@ async fn a_shard_that_is_started_anew_goes_on_in_a_new_object(backend: Backend) 
     assert!(objects(&at).await.len() >= 3);
 }
 
-macro_rules! on_every_server {
-    ($($sentence:ident),* $(,)?) => {
-        mod ministack {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(super::Backend::ministack().await.unwrap()).await })*
-        }
-        mod seaweedfs {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(super::Backend::seaweedfs().await.unwrap()).await })*
-        }
-    };
-}
-
-on_every_server! {
+lectern_cloud::on_every_server! {
     a_published_run_is_recorded_whole,
     a_shard_that_is_started_anew_goes_on_in_a_new_object,
 }
