@@ -7,7 +7,6 @@ use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of};
 use lectern_e2e::{Browser, Lab, Share, Shot};
 use serde_json::json;
-use std::time::Duration;
 
 /// Issue 5: H.264, HEVC and AV1 of one lecture. Chromium plays the first and the last; HEVC is judged by ffmpeg's decoder, as are all. The source's
 /// captions come as text in hls.js, and out of the pictures in shaka-player.
@@ -43,7 +42,9 @@ async fn every_codec_plays() -> Result<()> {
             let sample = browser.sample(3).await?;
             assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new(), "{name}");
         }
-        captions_come_to_hls(&mut browser, &playback.hls).await?;
+        browser.open_hls(&playback.hls, STEP).await?;
+        browser.playing_about(STEP).await?;
+        captions_come("hls.js", &mut browser).await?;
         let multivariant = lab.http(&playback.hls).await?;
         ensure!(multivariant.contains("CODECS=\"hvc1.1.6."), "{multivariant}");
         // Players change between the Representations of an AdaptationSet unasked, so a codec has one of its own.
@@ -51,7 +52,7 @@ async fn every_codec_plays() -> Result<()> {
         ensure!(mpd.matches("<AdaptationSet ").count() == 4, "{mpd}");
         assert_eq!(browser.open_shaka(&dash, STEP).await?, "DASH, live");
         browser.playing_about(STEP).await?;
-        captions_come("shaka-player with the MPD", &mut browser, STEP).await?;
+        captions_come("shaka-player with the MPD", &mut browser).await?;
         browser.close().await?;
 
         lecture.end().await?;
@@ -65,23 +66,9 @@ async fn every_codec_plays() -> Result<()> {
     .await
 }
 
-/// hls.js 1.7.4 was seen, in two of nine runs, to offer the text and to show none of it. It is opened again then, as somebody would do who misses it.
-async fn captions_come_to_hls(browser: &mut Browser, hls: &str) -> Result<()> {
-    let mut again = 0;
-    loop {
-        browser.open_hls(hls, STEP).await?;
-        browser.playing_about(STEP).await?;
-        match captions_come("hls.js", browser, STEP / 4).await {
-            Err(error) if again < 2 && format!("{error:#}").contains("not within") => eprintln!("hls.js is opened again: {error:#}"),
-            outcome => return outcome,
-        }
-        again += 1;
-    }
-}
-
 /// Captions begin with the pictures that they were said with: after the dozen of pictures that it takes to say one.
-async fn captions_come(player: &str, browser: &mut Browser, within: Duration) -> Result<()> {
-    let shown = browser.captions(3, within).await?;
+async fn captions_come(player: &str, browser: &mut Browser) -> Result<()> {
+    let shown = browser.captions(3, STEP).await?;
     eprintln!("{player}: captions and the pictures that they begin with: {shown:?}");
     for (number, picture) in &shown {
         let said = picture.saturating_sub(number * LASTS);

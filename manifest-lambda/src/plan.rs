@@ -50,6 +50,7 @@ pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec
             segment_duration: ended.segment_duration,
             anchor: ended.anchor,
             text,
+            blocking: false,
             entries,
             ended: true,
             low_latency: None,

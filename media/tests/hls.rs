@@ -17,7 +17,7 @@ fn segment(number: u64) -> Segment {
 }
 
 fn playlist(kind: Kind, entries: Vec<Entry>, ended: bool) -> MediaPlaylist<'static> {
-    MediaPlaylist { kind, segment_duration: TWO, anchor: WallMillis(1_700_000_000_000), text: false, entries, ended, low_latency: None }
+    MediaPlaylist { kind, segment_duration: TWO, anchor: WallMillis(1_700_000_000_000), text: false, blocking: false, entries, ended, low_latency: None }
 }
 
 fn golden(name: &str, text: &str) {
@@ -198,6 +198,20 @@ fn captions_are_named_as_text_and_as_what_the_pictures_carry() {
     let groups: Vec<_> = variants.map(|inf| (inf.audio(), inf.subtitles(), inf.closed_captions())).collect();
     let picture = (Some("audio"), Some("text"), Some("cc"));
     assert_eq!(groups, [picture, picture, (Some("audio"), Some("text"), None)]);
+}
+
+#[test]
+fn text_beside_parts_is_asked_for_before_it_is_there() {
+    let playlist = MediaPlaylist { text: true, blocking: true, ..playlist(Kind::Live, vec![Entry::Segment(segment(3))], false) };
+    assert_eq!(media_playlist(&playlist), settled(&playlist), "there are no parts to follow");
+    let text = settled(&playlist);
+    let (tags, uris) = tags(&text);
+    assert_eq!(uris, ["3.vtt"]);
+    let control = tags.iter().find_map(|tag| if let hls::Tag::ServerControl(control) = tag { Some(control) } else { None });
+    let control = control.expect("the server's control");
+    assert!(control.can_block_reload() && control.part_hold_back().is_none() && control.can_skip_until().is_none(), "{text}");
+    let ended = media_playlist(&MediaPlaylist { ended: true, ..playlist });
+    assert!(!ended.contains("SERVER-CONTROL"), "nothing comes: {ended}");
 }
 
 #[test]

@@ -15,7 +15,8 @@
 //! | `lectern.video` | `livestreams/finalizers`, `streampools/finalizers` | update (owner references with blockOwnerDeletion) |
 //! | `lectern.video` | `streampools`, `encodingladders` | get, list, watch |
 //! | *core* | `secrets` | get, create, patch (stream keys and cameras' passwords, in the streams' namespaces; never listed or watched) |
-//! | `events.k8s.io` | `events` | create, patch |
+//! | *core* | `namespaces` | get (their labels, by which a pool's tenants are known) |
+//! | `events.k8s.io` | `events` | create |
 //!
 //! Role in the operator's namespace:
 //!
@@ -23,7 +24,7 @@
 //! |---|---|---|
 //! | `lectern.video` | `routeslices` | get, list, watch, create, patch, delete |
 //! | `apps` | `statefulsets`, `deployments` | get, list, watch, create, patch |
-//! | *core* | `services` | get, list, watch, create, patch |
+//! | *core* | `services` | get, list, watch, create, patch, delete |
 //! | *core* | `pods` | get, list, watch, create, patch, delete |
 //! | *core* | `secrets` | get, create, patch (the CA, the gateway's certificate, the pools' Secrets of cameras) |
 //! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch |

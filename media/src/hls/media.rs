@@ -26,6 +26,8 @@ pub struct MediaPlaylist<'a> {
     pub anchor: WallMillis,
     /// Its segments are WebVTT, `{n}.vtt`, which needs no init section.
     pub text: bool,
+    /// Whoever asks for what comes next is answered once it is there (`CAN-BLOCK-RELOAD`), although there are no parts.
+    pub blocking: bool,
     /// In the order of their numbers.
     pub entries: Vec<Entry>,
     /// Nothing will be added: writes `EXT-X-ENDLIST`.
@@ -102,6 +104,8 @@ fn whole_segments(out: &mut String, playlist: &MediaPlaylist<'_>) -> (Option<Seg
     header(out, playlist);
     if let Some(low_latency) = &low_latency {
         parts::header(out, low_latency, target_duration(playlist));
+    } else if playlist.blocking && !playlist.ended {
+        line(out, format_args!("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES"));
     }
     let (mut init, mut expected, mut dated) = (None, None, false);
     for entry in &playlist.entries {

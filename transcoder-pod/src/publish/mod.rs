@@ -30,15 +30,18 @@ pub fn live_playlist(name: &str, window: &LiveWindow, job: &LiveJob, ended: bool
     media_playlist(&described(name, window, job, None, ended))
 }
 
-/// The live playlist of the rendition called `name` up to its last whole segment; all of it, where there are no parts.
+/// The live playlist of the rendition called `name` up to its last whole segment; all of it, where there are no parts. It is for origins, and
+/// those hold a request back: beside pictures in parts, text that is only looked for every two seconds is behind the pictures for good, and
+/// hls.js 1.7 loads none of it then.
 pub fn settled_playlist(name: &str, window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'_>>) -> Bytes {
-    settled(&described(name, window, job, low_latency, false)).into()
+    let blocking = job.parts.is_some();
+    settled(&MediaPlaylist { blocking, ..described(name, window, job, low_latency, false) }).into()
 }
 
 fn described<'a>(name: &str, window: &LiveWindow, job: &LiveJob, low_latency: Option<LowLatency<'a>>, ended: bool) -> MediaPlaylist<'a> {
     let LiveJob { segment_duration, anchor, .. } = *job;
     let (text, entries) = (name == CAPTIONS, window.entries().collect());
-    MediaPlaylist { kind: Kind::Live, segment_duration, anchor, text, entries, ended, low_latency }
+    MediaPlaylist { kind: Kind::Live, segment_duration, anchor, text, blocking: false, entries, ended, low_latency }
 }
 
 /// The run's live MPD, made now; `None` where no rendition has a segment. `part`: the longest part, where segments are named that are

@@ -71,7 +71,8 @@ async fn run(args: &Args, control_plane: &control_plane::ControlPlane, cloud: &B
     watched.until("all streams are planned", Duration::from_secs(120), |seen| seen.unplanned() == 0).await?;
     figures.planned(&watched, args.shards);
     figures.cpu(&figures::Spent::now(control_plane, &operator)?.since(&spent));
-    trials::quiet(control_plane, Duration::from_secs(5)).await?;
+    // A pool counts its streams when it is looked at, twice a minute: the last of that is of the creations, too.
+    trials::quiet(control_plane, Duration::from_secs(35)).await?;
     figures.writes(&control_plane.audit()?.since(&before), args.streams);
 
     eprintln!("nothing happens for {} s", args.steady);
