@@ -17,7 +17,16 @@ fn segment(number: u64) -> Segment {
 }
 
 fn playlist(kind: Kind, entries: Vec<Entry>, ended: bool) -> MediaPlaylist<'static> {
-    MediaPlaylist { kind, segment_duration: TWO, anchor: WallMillis(1_700_000_000_000), text: false, blocking: false, entries, ended, low_latency: None }
+    MediaPlaylist {
+        kind,
+        segment_duration: TWO,
+        anchor: WallMillis(1_700_000_000_000),
+        text: false,
+        blocking: false,
+        entries,
+        ended,
+        low_latency: None,
+    }
 }
 
 fn golden(name: &str, text: &str) {
