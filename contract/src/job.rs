@@ -35,6 +35,9 @@ pub struct LiveJob {
     /// Parts a segment, for players that want to be closer to the live edge than whole segments let them; `None`: none.
     #[serde(default)]
     pub parts: Option<PartCount>,
+    /// How far back live playlists reach, in milliseconds; `None`, as of an operator that does not know of it: ten segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dvr_window_ms: Option<u64>,
     /// What stands below the title while nothing comes from the lecturer; `None`: the run has a hole then.
     #[serde(default)]
     pub slate: Option<String>,

@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Player", type_ = "string", json_path = ".status.playback.player", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = kube::core::Rule::new("self.metadata.name.size() <= 52").message("metadata.name: at most 52 characters, because the names of its Secret and its objects are made of it; choose a shorter name and put the rest into spec.title"),
-    validation = kube::core::Rule::new("!(has(self.spec.source.rtsp) && self.spec.reconnect.backup)").message("spec.reconnect.backup: Lectern pulls from one camera, and nobody can stand by for it; leave it out, or let two encoders publish with spec.source.rtmp")
+    validation = kube::core::Rule::new("!(has(self.spec.source.rtsp) && self.spec.reconnect.backup)").message("spec.reconnect.backup: Lectern pulls from one camera, and nobody can stand by for it; leave it out, or let two encoders publish with spec.source.rtmp"),
+    validation = kube::core::Rule::new("!has(self.spec.dvrWindowSeconds) || self.spec.dvrWindowSeconds <= 3600 || self.spec.latency == 'Standard'").message("spec.dvrWindowSeconds: at most 3600 with latency: Low, where playlists are made three times a second and have a line for every 2 s; take less, or latency: Standard, with which it may be up to 7200")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LiveStreamSpec {
@@ -52,6 +53,12 @@ pub struct LiveStreamSpec {
     #[serde(default)]
     #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("spec.latency cannot change while the stream exists, because segment numbers are made of it; create another stream"))]
     pub latency: Latency,
+
+    /// Seconds that students can go back while the lecture is on air; unless given, ten segments. At most 3600 with `latency: Low`, and 7200
+    /// with `Standard`. A change holds from the next transcoder on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 7200))]
+    pub dvr_window_seconds: Option<i32>,
 
     /// What happens when the publisher is away, or a second one comes.
     #[serde(default)]
@@ -313,5 +320,6 @@ mod tests {
         };
         assert!(message("/properties/spec/properties/streamKey", "oldSelf.rotation").ends_with("count up from its last value"));
         assert!(message("", "reconnect.backup").contains("leave it out, or"));
+        assert!(message("", "dvrWindowSeconds").contains("take less, or latency: Standard"));
     }
 }

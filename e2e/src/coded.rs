@@ -31,6 +31,7 @@ pub fn job(name: &str, ladder: Ladder) -> LiveJob {
         ladder,
         segment_duration: SegmentDuration::LOW_LATENCY,
         parts: Some(PartCount::LOW_LATENCY),
+        dvr_window_ms: None,
         slate: None,
         prefix: RunPrefix::of(&stream, &"r1".into()),
         replaces: None,

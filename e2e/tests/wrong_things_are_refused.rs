@@ -49,6 +49,8 @@ async fn wrong_things_are_refused_at_admission() -> Result<()> {
             &["spec.reconnect.backup", "spec.source.rtmp"],
         )
         .await?;
+        refused(lab, "long", json!({"dvrWindowSeconds": 3601}), &["spec.dvrWindowSeconds", "latency: Standard"]).await?;
+        lab.apply("longer", json!({"dvrWindowSeconds": 7200, "latency": "Standard"})).await?;
         lab.apply("rotated", json!({"streamKey": {"rotation": 2}})).await?;
         refused(lab, "rotated", json!({"streamKey": {"rotation": 1}}), &["spec.streamKey.rotation", "only grow"]).await?;
         refused(lab, &"x".repeat(53), json!({}), &["metadata.name", "52"]).await

@@ -198,6 +198,7 @@ fn live_stream(wanted: &Start, nth: u64) -> LiveStream {
                 audio: None,
             }),
             latency: wanted.latency,
+            dvr_window_seconds: None,
             reconnect: Reconnect::default(),
             stream_key: StreamKey::default(),
             record: Record::default(),

@@ -248,6 +248,34 @@ fn a_window_slides_and_never_goes_back() {
 }
 
 #[test]
+fn a_segment_that_is_lost_is_a_gap_from_then_on() {
+    let mut window = LiveWindow::new(4);
+    (0..5).for_each(|number| assert!(window.push(segment(number))));
+    [0, 3, 9].into_iter().for_each(|number| window.lose(SegmentNumber(number))); // of those, one is there
+    let entries: Vec<Entry> = window.entries().collect();
+    assert_eq!(entries[..2], [1, 2].map(|number| Entry::Segment(segment(number))));
+    assert_eq!(entries[2..], [Entry::Gap(SegmentNumber(3)), Entry::Segment(segment(4))]);
+    [2, 1].into_iter().for_each(|number| window.lose(SegmentNumber(number)));
+    assert_eq!(window.entries().collect::<Vec<_>>(), [Entry::Segment(segment(4))], "none at the front");
+    assert!(window.push(segment(5)) && !window.push(segment(3)), "and none comes back");
+}
+
+#[test]
+fn an_hours_window_is_short_to_load_and_shorter_to_load_again() {
+    let (mut window, mut parts) = (LiveWindow::new(1800), PartWindow::default());
+    for number in 10_000..12_000 {
+        parts.push(SegmentNumber(number), 0, Part { duration: Ticks(30_000), independent: true });
+        window.push(segment(number));
+    }
+    let low_latency = Some(LowLatency { parts: &parts, target: Ticks(30_000), reports: &[] });
+    let full = media_playlist(&MediaPlaylist { low_latency, ..playlist(Kind::Live, window.entries().collect(), false) });
+    let (_, uris) = tags(&full);
+    assert_eq!((uris.len(), uris[0].as_str()), (1800, "10200.m4s"));
+    let delta = delta_update(&full).unwrap();
+    assert!(full.len() < 50 * 1024 && delta.len() < 1024, "{} bytes, {} of an update", full.len(), delta.len());
+}
+
+#[test]
 fn a_source_that_was_away_for_long_leaves_only_what_is_new() {
     let mut window = LiveWindow::new(4);
     window.push(segment(1));

@@ -134,6 +134,25 @@ async fn what_was_not_pushed_comes_from_s3() {
     assert_eq!(lab.get("vod.m3u8").await, (200, FINAL.into()));
 }
 
+/// Nobody holds half an hour in memory: what a playlist names and was not pushed is in S3.
+#[tokio::test]
+async fn the_far_end_of_a_long_window_comes_from_s3_and_the_near_end_from_memory() {
+    let lab = Lab::start().await;
+    let playlist = (1..=900).fold(String::from("#EXTM3U\n"), |text, number| format!("{text}#EXTINF:2.00000,\n{number}.m4s\n"));
+    lab.store("360p/1.m4s", "the beginning").await;
+    let packager = Packager::start().await;
+    packager.push("360p/900.m4s", "the end");
+    packager.push("360p/live.m3u8", &playlist);
+    lab.owned_by(Some(&packager.address), 1, false).await;
+    assert_eq!(lab.get("360p/live.m3u8").await, (200, playlist));
+    assert_eq!(lab.get("360p/900.m4s").await, (200, "the end".into()));
+    assert_eq!(lab.metrics.all_fetches(), 0);
+    for _ in 0..2 {
+        assert_eq!(lab.get("360p/1.m4s").await, (200, "the beginning".into()));
+    }
+    assert_eq!(lab.metrics.all_fetches(), 1, "and from memory who comes next");
+}
+
 #[tokio::test]
 async fn a_lecture_that_has_not_begun_is_a_404_that_no_cache_keeps() {
     let lab = Lab::start().await;

@@ -4,7 +4,9 @@
 use crate::body::Body;
 use crate::engine::{By, Encoded, Output};
 use crate::packager::{Made, Packager, Part, Segment};
-use crate::publish::{Backlog, Event, Item, Live, Restored, empty_window, ladder_renditions, live_mpd, live_playlist, settled_playlist};
+use crate::publish::{
+    Backlog, Event, Item, Live, NEWEST, Restored, empty_window, ladder_renditions, live_mpd, live_playlist, settled_playlist,
+};
 use crate::status::Status;
 use bytes::{Buf as _, Bytes};
 use lectern_contract::feed::TimedMetadata;
@@ -104,7 +106,7 @@ impl Studio {
             Rendition {
                 // Who plays segments while they are made counts the latency.
                 packager: if job.parts.is_some() { packager.telling_when(job.anchor) } else { packager },
-                window: restored.windows.get(&named.name).cloned().unwrap_or_else(empty_window),
+                window: restored.windows.get(&named.name).cloned().unwrap_or_else(|| empty_window(&job)),
                 parts: PartWindow::default(),
                 settled: None,
                 init: restored.inits.get(&named.name).cloned(),
@@ -335,11 +337,13 @@ impl Studio {
             0 => self.live.put_pieces(ObjectName::segment(&name, number), segment.body.clone()),
             parts => self.live.put_joined(&name, number, parts, segment.body.clone()),
         }
-        let (window, parts) = (&rendition.window, &rendition.parts);
-        self.live.retain(&name, |number| window.entries().any(|entry| entry.number() == number), |number| parts.lists(number));
+        let parts = &rendition.parts;
+        self.live.retain(&name, |held| held.0 + NEWEST as u64 > number.0, |number| parts.lists(number));
         self.status.segment(at, number, segment.end(self.job.segment_duration), duration, segment.body.remaining());
         if let Some(number) = rendition.backlog.push(Item::Segment(segment)) {
             self.given_up += 1;
+            // Origins have it for a while yet, and then nobody has.
+            rendition.window.lose(number);
             tracing::error!(rendition = name, %number, "S3 was away for too long: a segment is given up");
             self.status.trouble("given up", Some(format!("{} segments were given up because S3 was away", self.given_up)));
             let _ = self.keeper.send(Event::GivenUp { rendition: at, number });

@@ -84,6 +84,7 @@ fn job(feed: &str, any_feed: Option<&str>) -> LiveJob {
         ladder: Ladder { video: vec![], audio: vec![] },
         segment_duration: SegmentDuration::LOW_LATENCY,
         parts: None,
+        dvr_window_ms: None,
         slate: None,
         prefix: RunPrefix::of(&stream, &"r1".into()),
         replaces: None,

@@ -101,6 +101,7 @@ impl Stage {
             ladder: ladder(),
             segment_duration: SegmentDuration::LOW_LATENCY,
             parts: Some(PartCount::LOW_LATENCY),
+            dvr_window_ms: None,
             slate: None,
             prefix: RunPrefix::of(&stream, &"r1".into()),
             replaces: None,

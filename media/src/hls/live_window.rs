@@ -36,11 +36,23 @@ impl LiveWindow {
             }
         }
         self.append(Entry::Segment(segment));
-        // A gap at the front helps nobody, and players that start there stall at once.
+        self.trim();
+        true
+    }
+
+    /// Segment `number` is not to be had any more: it is a gap from now on. Whoever has not come to it goes past it.
+    pub fn lose(&mut self, number: SegmentNumber) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.number() == number) {
+            *entry = Entry::Gap(number);
+        }
+        self.trim();
+    }
+
+    /// A gap at the front helps nobody, and players that start there stall at once.
+    fn trim(&mut self) {
         while matches!(self.entries.front(), Some(Entry::Gap(_))) {
             self.entries.pop_front();
         }
-        true
     }
 
     fn append(&mut self, entry: Entry) {

@@ -212,6 +212,7 @@ fn job(
         ladder: wanted.ladder.clone(),
         segment_duration: wanted.segment_duration,
         parts: wanted.parts,
+        dvr_window_ms: wanted.dvr_window_ms,
         slate: wanted.slate.clone(),
         prefix: prefix.clone(),
         replaces: None,

@@ -240,6 +240,16 @@ fn the_first_publisher_calls_a_transcoder_once() {
 }
 
 #[test]
+fn a_transcoder_is_told_how_far_back_students_may_go() {
+    for (spec, wanted) in [(json!({}), None), (json!({ "dvrWindowSeconds": 1800 }), Some(1_800_000))] {
+        let (stream, seen) = (stream(spec), Seen { shard: publishing(), ..seen(1) });
+        let place = Place::Goes { shard: "lectern-ingest-default-0".into(), reason: "first choice of 2 by hash".into() };
+        let planned = plan(&stream, &validate(&stream, &seen).unwrap(), &seen, &access(), &place);
+        assert_eq!(planned.send.unwrap().dvr_window_ms, wanted);
+    }
+}
+
+#[test]
 fn a_stream_is_live_when_its_first_segment_is_confirmed() {
     let mut lecture = Lecture::new();
     lecture.look(Seen { shard: publishing(), ..seen(1) });

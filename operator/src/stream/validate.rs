@@ -20,6 +20,8 @@ pub struct Wanted {
     pub segment_duration: SegmentDuration,
     /// Into how many parts they are cut.
     pub parts: Option<PartCount>,
+    /// How far back live playlists reach, in milliseconds, where that is said.
+    pub dvr_window_ms: Option<u64>,
     /// What stands on the card while nothing comes.
     pub slate: Option<String>,
     /// How long a transcoder waits for a silent source, in milliseconds.
@@ -102,6 +104,7 @@ pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
         ladder,
         segment_duration,
         parts,
+        dvr_window_ms: spec.dvr_window_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(|seconds| seconds * 1000),
         slate: spec.reconnect.slate.enabled.then(|| spec.reconnect.slate.text.clone()),
         idle_after_ms: u64::try_from(spec.reconnect.grace_seconds).unwrap_or(0).max(1) * 1000,
     })

@@ -239,7 +239,7 @@ fn uploads(
     for (at, (name, backlog)) in studio.backlogs().enumerate() {
         let uploader = Uploader {
             at,
-            window: restored.windows.get(&name).cloned().unwrap_or_else(empty_window),
+            window: restored.windows.get(&name).cloned().unwrap_or_else(|| empty_window(job)),
             playlist: Written::new(objects.clone(), job.prefix.key(&ObjectName::MediaPlaylist(name.clone())), epoch, marked),
             name,
             objects: objects.clone(),

@@ -1,8 +1,9 @@
 //! What a successor must know of its predecessor's work.
 
+use super::empty_window;
 use super::keeper::ladder_renditions;
-use super::uploader::empty_window;
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lectern_cloud::{Objects, StorageError};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
@@ -13,6 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A minute of the timeline, in ticks: the span of a ledger.
 pub const MINUTE: u64 = 60 * TICKS_PER_SECOND;
+/// Ledgers that may still grow: the newest, and those of what is late.
+const STILL_GROWING: usize = 3;
+/// Ledgers that are read at a time: a successor of a lecture with an hour's window reads sixty, and players wait for it.
+const AT_ONCE: usize = 16;
 
 /// The state of a run as S3 has it; empty for a new run.
 #[derive(Debug, Clone, Default)]
@@ -42,27 +47,33 @@ pub async fn restore(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> R
         let minute = key.strip_prefix(&folder).and_then(|name| name.strip_suffix(".ledger.json")).and_then(|n| n.parse().ok());
         restored.minutes.extend::<Option<u64>>(minute);
     }
-    // Three minutes hold a window of ten segments up to the longest that make sense, and what may still be late.
-    let newest: Vec<u64> = restored.minutes.iter().rev().take(3).copied().collect();
+    // Those that hold the window, the one in which it begins, and one for what may still be late.
+    let span = (super::window_of(job) as u64).saturating_mul(job.segment_duration.ticks().0);
+    let minutes = usize::try_from(span.div_ceil(MINUTE).saturating_add(2)).unwrap_or(usize::MAX);
     let oldest = restored.minutes.first().copied();
-    for minute in newest.iter().rev().copied().chain(oldest.filter(|oldest| !newest.contains(oldest))) {
-        let Some(ledger) = ledger(objects, job, minute).await? else { continue };
+    let newest: BTreeSet<u64> = restored.minutes.iter().rev().take(minutes).copied().collect();
+    let wanted: BTreeSet<u64> = newest.iter().copied().chain(oldest).collect();
+    let reads = stream::iter(wanted).map(|minute| async move { Ok::<_, StorageError>((minute, ledger(objects, job, minute).await?)) });
+    let in_order: Vec<(u64, Option<Ledger>)> = reads.buffered(AT_ONCE).try_collect().await?;
+    let recent = restored.minutes.iter().rev().nth(STILL_GROWING - 1).copied();
+    for (minute, ledger) in in_order.into_iter().filter_map(|(minute, ledger)| Some((minute, ledger?))) {
         if Some(minute) == oldest {
             restored.first = ledger.segments.values().flatten().map(|segment| segment.number).min();
         }
-        if newest.contains(&minute) {
-            restored.ledgers.insert(minute, ledger);
+        if !newest.contains(&minute) {
+            continue;
         }
-    }
-    for ledger in restored.ledgers.values() {
         for (rendition, segments) in &ledger.segments {
-            let window = restored.windows.entry(rendition.clone()).or_insert_with(empty_window);
+            let window = restored.windows.entry(rendition.clone()).or_insert_with(|| empty_window(job));
             for segment in segments {
                 restored.last = restored.last.max(Some(segment.number));
                 if segment.number < next {
                     window.push(hls::Segment { number: segment.number, duration: segment.duration, init: segment.init });
                 }
             }
+        }
+        if recent.is_none_or(|recent| minute >= recent) {
+            restored.ledgers.insert(minute, ledger);
         }
     }
     for EndedRendition { name, .. } in ladder_renditions(job) {

@@ -2,7 +2,7 @@
 
 use super::document::{Outcome, Written, marked_playlist};
 use super::keeper::Event;
-use super::{WINDOW, live_playlist};
+use super::live_playlist;
 use crate::packager::Segment;
 use crate::retry::Backoff;
 use crate::status::Status;
@@ -200,11 +200,6 @@ impl Uploader {
         }
         self.status.trouble(&self.name, Some(format!("{} cannot be stored, {waiting} segments wait: {error}", self.name)));
     }
-}
-
-/// An empty window of the usual size.
-pub fn empty_window() -> LiveWindow {
-    LiveWindow::new(WINDOW)
 }
 
 #[cfg(test)]

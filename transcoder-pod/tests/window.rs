@@ -1,0 +1,101 @@
+//! A live window that is longer than what a transcoder holds: what its playlists name, what origins get, and what a successor finds.
+#![allow(clippy::unwrap_used)]
+
+use bytes::{Bytes, BytesMut};
+use lectern_cloud::testing::Backend;
+use lectern_contract::job::LiveJob;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::ledger::{Ledger, LedgerSegment};
+use lectern_contract::push::PushFrame;
+use lectern_contract::{Epoch, SegmentNumber};
+use lectern_transcoder_pod::engine::{Encoded, Output};
+use lectern_transcoder_pod::publish::{Event, Live, NEWEST, Restored, restore};
+use lectern_transcoder_pod::status::Status;
+use lectern_transcoder_pod::studio::Studio;
+use std::collections::BTreeMap;
+use tokio::sync::mpsc;
+
+/// An AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1): AAC-LC, 48 kHz, two channels.
+const STEREO: &[u8] = &[0x11, 0x90];
+/// Samples in a frame of it.
+const FRAME: u32 = 1024;
+
+/// A lecture of sound alone, in segments of 2 s, of which `window_ms` can be gone back.
+fn job(window_ms: u64) -> LiveJob {
+    let fields = serde_json::json!({
+        "stream": { "namespace": "school", "name": "algebra" }, "title": "", "run": "r1", "attempt": 1, "anchor": 0, "feed": "",
+        "ladder": { "video": [], "audio": [{ "name": "audio", "bitrate": 96_000 }] }, "segmentDuration": 2000,
+        "prefix": "0a/school/algebra/r1", "idleAfterMs": 1, "dvrWindowMs": window_ms,
+    });
+    serde_json::from_value(fields).unwrap()
+}
+
+/// What an origin that comes now gets at once.
+fn burst(live: &Live) -> BTreeMap<String, Bytes> {
+    let mut input = BytesMut::from(&live.subscribe(&"r1".into()).0[..]);
+    let mut objects = BTreeMap::new();
+    while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
+        if let PushFrame::Object { name, body } = frame {
+            objects.insert(name, body);
+        }
+    }
+    objects
+}
+
+/// The numbers that a playlist lists, and those of them that are gaps.
+fn listed(playlist: &Bytes) -> (Vec<u64>, Vec<u64>) {
+    let (mut all, mut gaps, mut gap) = (Vec::new(), Vec::new(), false);
+    for line in std::str::from_utf8(playlist).unwrap().lines() {
+        gap |= line == "#EXT-X-GAP";
+        if let Some(number) = line.strip_suffix(".m4s") {
+            all.push(number.parse().unwrap());
+            if std::mem::take(&mut gap) {
+                gaps.push(*all.last().unwrap());
+            }
+        }
+    }
+    (all, gaps)
+}
+
+/// With nobody who uploads: S3 is away, and what does not fit the backlog is given up.
+#[test]
+fn a_long_window_is_held_only_at_its_end_and_what_is_given_up_is_named_no_more() {
+    let live = Live::new("r1".into());
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let mut studio = Studio::new(job(120_000), &Restored::default(), SegmentNumber(0), live.clone(), Status::default(), events);
+    studio.take(Output::Config { rendition: 0, of: 0, config: Bytes::from_static(STEREO) }).unwrap();
+    for frame in 0..48_000 * 100 / FRAME {
+        let start = u64::from(frame * FRAME);
+        let sample = Encoded { start, duration: FRAME, sync: true, data: Bytes::from_static(b"sound") };
+        studio.take(Output::Sample { rendition: 0, sample }).unwrap();
+    }
+    let objects = burst(&live);
+    let (named, gaps) = listed(&objects["audio/live.m3u8"]);
+    let given_up: Vec<u64> = std::iter::from_fn(|| heard.try_recv().ok())
+        .filter_map(|event| if let Event::GivenUp { number, .. } = event { Some(number.0) } else { None })
+        .collect();
+    let newest = *named.last().unwrap();
+    assert!(newest > 45 && given_up.len() > 10, "{named:?} {given_up:?}");
+    assert_eq!((named[0], gaps), (given_up.len() as u64, vec![]), "the oldest are gone, and a playlist begins with no gap");
+    let held: Vec<u64> = objects.keys().filter_map(|name| name.strip_prefix("audio/")?.strip_suffix(".m4s")?.parse().ok()).collect();
+    assert_eq!(held.len(), NEWEST, "{held:?}");
+    assert!(held.iter().all(|number| newest - number < NEWEST as u64), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_successor_goes_on_with_all_of_a_long_window() {
+    let backend = Backend::ministack().await.unwrap();
+    let (objects, job) = (backend.objects("lectures").await.unwrap(), job(600_000));
+    for minute in 0..20u64 {
+        let segment = |number| LedgerSegment { number: SegmentNumber(number), duration: job.segment_duration.ticks(), bytes: 1, init: 0 };
+        let segments = BTreeMap::from([("audio".to_owned(), (minute * 30..minute * 30 + 30).map(segment).collect())]);
+        let ledger = Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments };
+        objects.put(&job.prefix.key(&ObjectName::Ledger(minute)), serde_json::to_vec(&ledger).unwrap().into()).await.unwrap();
+    }
+    let restored = restore(&objects, &job, SegmentNumber(595)).await.unwrap();
+    let window: Vec<u64> = restored.windows["audio"].entries().map(|entry| entry.number().0).collect();
+    assert_eq!(window, (295..595).collect::<Vec<_>>(), "ten minutes before what is to be made anew, without a gap");
+    assert_eq!(restored.windows["audio"].segments().count(), 300);
+    assert_eq!((restored.first, restored.last), (Some(SegmentNumber(0)), Some(SegmentNumber(599))));
+    assert_eq!(restored.ledgers.keys().copied().collect::<Vec<_>>(), [17, 18, 19], "and only the newest may grow");
+}
