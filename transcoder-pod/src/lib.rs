@@ -7,6 +7,7 @@ mod caution;
 pub mod child;
 pub mod engine;
 pub mod feed;
+mod foregoing;
 pub mod head;
 pub mod line;
 pub mod pace;

@@ -3,6 +3,7 @@
 
 use crate::body::Body;
 use crate::engine::{By, Encoded, Output};
+use crate::foregoing::Foregoing;
 use crate::packager::{Made, Packager, Part, Segment};
 use crate::publish::{
     Backlog, Event, Item, Live, NEWEST, Restored, empty_window, ladder_renditions, live_mpd, live_playlist, settled_playlist,
@@ -52,6 +53,8 @@ pub struct Studio {
 struct Rendition {
     named: EndedRendition,
     packager: Packager,
+    /// Until its first segment comes, and where there are parts.
+    foregoing: Option<Foregoing>,
     window: LiveWindow,
     parts: PartWindow,
     /// Its playlist up to the last whole segment, as it is written once and stands in every playlist until the next.
@@ -104,6 +107,7 @@ impl Studio {
             }
             let packager = Packager::new(timescale, job.segment_duration, job.parts, last);
             Rendition {
+                foregoing: job.parts.map(|count| Foregoing::new(timescale, job.segment_duration, count, next)),
                 // Who plays segments while they are made counts the latency.
                 packager: if job.parts.is_some() { packager.telling_when(job.anchor) } else { packager },
                 window: restored.windows.get(&named.name).cloned().unwrap_or_else(|| empty_window(&job)),
@@ -246,13 +250,21 @@ impl Studio {
     }
 
     fn sample(&mut self, at: usize, sample: Encoded) -> Result<(), StudioError> {
-        let until = self.until;
+        let (next, until) = (self.next, self.until);
         let rendition = self.rendition(at)?;
         let number = rendition.packager.number_of(&sample);
         if until.is_some_and(|until| number >= until) {
             rendition.through = true;
             return Ok(());
         }
+        if let Some(foregoing) = rendition.foregoing.as_mut().filter(|_| number < next) {
+            let init = rendition.init.as_ref().map_or(0, |(init, _)| *init);
+            for Part { number, duration, independent, .. } in foregoing.push(sample)? {
+                rendition.parts.push(number, init, hls::Part { duration, independent });
+            }
+            return Ok(());
+        }
+        rendition.foregoing = None;
         let late = rendition.packager.late();
         let made = rendition.packager.push(sample)?;
         let now_late = rendition.packager.late();
