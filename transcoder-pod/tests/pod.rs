@@ -489,7 +489,9 @@ async fn a_stopping_pod_moves_its_lecture_to_another() {
     let moved = |head: &Head| head.owner.0.starts_with("pod-b") && head.address.is_some();
     let head = stage.until("a new owner", Duration::from_secs(30), moved).await;
     assert_eq!(head.epoch, Epoch(2));
-    let after = tokio::spawn(pushed_by(head.address.unwrap()));
+    let address = head.address.unwrap();
+    let told = tokio::spawn(live_playlist_pushed_by(address.clone(), "360p/live.m3u8"));
+    let after = tokio::spawn(pushed_by(address));
     stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     for (rendition, numbers) in stage.numbers().await {
         assert_eq!(numbers, (0..10).collect::<Vec<_>>(), "{rendition}");
@@ -498,6 +500,9 @@ async fn a_stopping_pod_moves_its_lecture_to_another() {
     let at = head.next_segment.0;
     assert!(before.iter().all(|number| *number < at) && before.contains(&(at - 1)), "{before:?} before {at}");
     assert!(after.iter().all(|number| *number >= at) && after.contains(&at), "{after:?} from {at} on");
+    // Players that were at the predecessor's last part go on with parts.
+    let told = told.await.unwrap();
+    assert!((0..6).all(|part| told.contains(&format!("URI=\"{}.{part}.m4s\"", at - 1))) && told.contains(&format!("{at}.0.m4s")), "{told}");
     stage.play("moved-play").await;
 }
 
@@ -505,6 +510,21 @@ async fn a_stopping_pod_moves_its_lecture_to_another() {
 async fn pushed_by(address: String) -> Vec<u64> {
     let names = names_pushed_by(&address).await;
     names.iter().filter_map(|name| name.strip_prefix("360p/")?.strip_suffix(".m4s")?.parse().ok()).collect()
+}
+
+/// The first text that a packager pushes to `path`.
+async fn live_playlist_pushed_by(address: String, path: &str) -> String {
+    let (mut socket, mut input) = (subscribed(&address).await, BytesMut::new());
+    while socket.read_buf(&mut input).await.unwrap() > 0 {
+        while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
+            if let PushFrame::Object { name, body } = frame
+                && name == path
+            {
+                return String::from_utf8(body.to_vec()).unwrap();
+            }
+        }
+    }
+    panic!("{path} was not pushed");
 }
 
 /// Waits until a packager pushes something whose path begins so.
