@@ -51,25 +51,26 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
+    /// One of 30 a second, every `nth` of them a keyframe.
+    fn picture(slot: u64, nth: u64) -> Encoded {
+        Encoded { start: slot * 3000, duration: 3000, sync: slot.is_multiple_of(nth), data: Bytes::from_static(b"nal") }
+    }
+
     #[test]
     fn a_successor_knows_the_parts_of_each_whole_segment_before_its_first() {
         let mut foregoing = Foregoing::new(90_000, SegmentDuration::LOW_LATENCY, PartCount::LOW_LATENCY, SegmentNumber(3));
-        // 30 pictures a second: segment 0 from its middle on, 1 whole, 2 as far as it came.
-        let picture =
-            |slot: u64| Encoded { start: slot * 3000, duration: 3000, sync: slot.is_multiple_of(30), data: Bytes::from_static(b"nal") };
+        // Segment 0 from its middle on, 1 whole, 2 as far as it came.
         let told = |parts: Vec<Part>| {
             parts.into_iter().map(|part| (part.number.0, part.index, part.duration.0, part.independent)).collect::<Vec<_>>()
         };
-        let known: Vec<_> = (30..150).flat_map(|slot| told(foregoing.push(picture(slot)).unwrap())).collect();
+        let known: Vec<_> = (30..150).flat_map(|slot| told(foregoing.push(picture(slot, 30)).unwrap())).collect();
         assert_eq!(known, (0..6).map(|index| (1, index, 30_000, index % 3 == 0)).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_is_its_own_is_not_foregoing() {
         let mut foregoing = Foregoing::new(90_000, SegmentDuration::LOW_LATENCY, PartCount::LOW_LATENCY, SegmentNumber(1));
-        let picture =
-            |slot: u64| Encoded { start: slot * 3000, duration: 3000, sync: slot.is_multiple_of(60), data: Bytes::from_static(b"nal") };
-        let known: Vec<u64> = (0..120).flat_map(|slot| foregoing.push(picture(slot)).unwrap()).map(|part| part.number.0).collect();
+        let known: Vec<u64> = (0..120).flat_map(|slot| foregoing.push(picture(slot, 60)).unwrap()).map(|part| part.number.0).collect();
         assert_eq!(known, [0; 6]);
     }
 }

@@ -490,7 +490,10 @@ async fn a_stopping_pod_moves_its_lecture_to_another() {
     let head = stage.until("a new owner", Duration::from_secs(30), moved).await;
     assert_eq!(head.epoch, Epoch(2));
     let address = head.address.unwrap();
-    let told = tokio::spawn(live_playlist_pushed_by(address.clone(), "360p/live.m3u8"));
+    let told = tokio::spawn({
+        let address = address.clone();
+        async move { first_pushed(&address, "360p/live.m3u8").await }
+    });
     let after = tokio::spawn(pushed_by(address));
     stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     for (rendition, numbers) in stage.numbers().await {
@@ -501,7 +504,7 @@ async fn a_stopping_pod_moves_its_lecture_to_another() {
     assert!(before.iter().all(|number| *number < at) && before.contains(&(at - 1)), "{before:?} before {at}");
     assert!(after.iter().all(|number| *number >= at) && after.contains(&at), "{after:?} from {at} on");
     // Players that were at the predecessor's last part go on with parts.
-    let told = told.await.unwrap();
+    let told = String::from_utf8(told.await.unwrap().to_vec()).unwrap();
     assert!((0..6).all(|part| told.contains(&format!("URI=\"{}.{part}.m4s\"", at - 1))) && told.contains(&format!("{at}.0.m4s")), "{told}");
     stage.play("moved-play").await;
 }
@@ -512,28 +515,15 @@ async fn pushed_by(address: String) -> Vec<u64> {
     names.iter().filter_map(|name| name.strip_prefix("360p/")?.strip_suffix(".m4s")?.parse().ok()).collect()
 }
 
-/// The first text that a packager pushes to `path`.
-async fn live_playlist_pushed_by(address: String, path: &str) -> String {
-    let (mut socket, mut input) = (subscribed(&address).await, BytesMut::new());
-    while socket.read_buf(&mut input).await.unwrap() > 0 {
-        while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
-            if let PushFrame::Object { name, body } = frame
-                && name == path
-            {
-                return String::from_utf8(body.to_vec()).unwrap();
-            }
-        }
-    }
-    panic!("{path} was not pushed");
-}
-
-/// Waits until a packager pushes something whose path begins so.
-async fn is_pushed(address: &str, start: &str) {
+/// The first object that a packager pushes whose path begins so.
+async fn first_pushed(address: &str, start: &str) -> Bytes {
     let (mut socket, mut input) = (subscribed(address).await, BytesMut::new());
     while socket.read_buf(&mut input).await.unwrap() > 0 {
         while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
-            if matches!(frame, PushFrame::Object { name, .. } if name.starts_with(start)) {
-                return;
+            if let PushFrame::Object { name, body } = frame
+                && name.starts_with(start)
+            {
+                return body;
             }
         }
     }
@@ -587,7 +577,7 @@ async fn a_job_whose_children_die_is_done_with_ever_more_caution_and_then_parked
     let heard = tokio::spawn(async move { names_pushed_by(&address).await });
     stage.until("two segments of it", Duration::from_secs(60), |now| now.next_segment.0 >= next + 2).await;
     // The sound is quicker: its first segments may be counted before the slate has begun.
-    is_pushed(&slate_address, "180p/init-").await;
+    first_pushed(&slate_address, "180p/init-").await;
     pod.kill_child();
     // Of the lecture only the sound is encoded, and the slate in the lowest rendition.
     let mut inits: Vec<_> = heard.await.unwrap().into_iter().filter(|name| name.contains("init-")).collect();
