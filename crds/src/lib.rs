@@ -17,8 +17,8 @@ pub use livestream::{
     Source, StreamKey,
 };
 pub use pool::{
-    BucketSpec, Exposure, IngestSpec, OriginSpec, OriginTlsSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, StreamPool, StreamPoolSpec,
-    Tenant,
+    BucketSpec, Exposure, IngestSpec, OriginSpec, OriginTlsSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, ShardCapacity, StreamPool,
+    StreamPoolSpec, Tenant,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 pub use scheduling::{Amount, PodResources, Scheduling};

@@ -115,9 +115,36 @@ pub struct IngestSpec {
     #[serde(default = "default_memory_mib", rename = "memoryMiB")]
     #[schemars(range(min = 64, max = 1_048_576))]
     pub memory_mib: i32,
+    /// How much a shard takes. A new stream that no shard has room for waits until there is some. Without bounds unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<ShardCapacity>,
     /// Where shards run.
     #[serde(flatten)]
     pub scheduling: Scheduling,
+}
+
+/// How much one shard takes, by count, by bitrate or by both. It is for streams that come: one whose shard leaves is placed although there is no room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::Rule::new("has(self.streams) || has(self.megabits)").message("spec.ingest.capacity: give streams, megabits or both; leave capacity out for shards without bounds"))]
+#[x_kube(validation = kube::core::Rule::new("!has(self.megabits) || self.assumedMegabits <= self.megabits").message("spec.ingest.capacity.assumedMegabits: more than megabits, so that no stream would ever fit; lower it or raise megabits"))]
+pub struct ShardCapacity {
+    /// So many LiveStreams, whether or not somebody publishes to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub streams: Option<i32>,
+    /// So many Mbit/s of what publishers send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub megabits: Option<i32>,
+    /// Mbit/s that a stream counts with while nobody publishes to it.
+    #[serde(default = "default_assumed_megabits")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub assumed_megabits: i32,
+}
+
+fn default_assumed_megabits() -> i32 {
+    6
 }
 
 impl IngestSpec {

@@ -6,6 +6,7 @@ use crate::events::Events;
 use crate::first_pass::FirstPass;
 use crate::metrics::Metrics;
 use crate::placement::Book;
+use crate::placement::zones::Zones;
 use crate::pool::checks::Checks;
 use crate::reports::{Reports, STALE};
 use crate::stores::Filled;
@@ -50,6 +51,8 @@ pub struct Context {
     pub applied: crate::apply::Applied,
     /// Who is on which shard.
     pub book: Book,
+    /// In which zones the shards are.
+    pub zones: Zones,
     /// Stream keys as they were read last.
     pub keys: KeyBook,
     /// When cameras' credentials were carried over last.

@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::context::{Context, DebugClient, Error, bounded, retry};
 use crate::events::{self, Events};
 use crate::metrics::Metrics;
+use crate::placement::Resident;
 use crate::reports::{Change, Reports};
 use crate::routes::Changes;
 use crate::wakes::{from_pools, from_reports, streams_where};
@@ -64,6 +65,7 @@ pub fn start(
         ladders,
         applied: Default::default(),
         book: Default::default(),
+        zones: Default::default(),
         keys: Default::default(),
         cameras: Default::default(),
         shard_pods: Default::default(),
@@ -299,10 +301,10 @@ async fn ready(ctx: &Context) {
     }
 }
 
-fn entry(stream: &LiveStream) -> Option<crate::placement::Entry> {
+fn entry(stream: &LiveStream) -> Option<(Resident, ShardName)> {
     // A stream that has a route is one that has a shard to hold.
     let route = routes::route(stream)?;
-    Some((stream.uid()?, stream.spec.pool_name.clone(), ShardName(route.shard)))
+    Some((stream::resident(stream, stream.status.as_ref()), ShardName(route.shard)))
 }
 
 /// The streams that are there when everything is known are those of the first pass.

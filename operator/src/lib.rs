@@ -16,6 +16,7 @@
 //! | `lectern.video` | `streampools`, `encodingladders` | get, list, watch |
 //! | *core* | `secrets` | get, create, patch (stream keys and cameras' passwords, in the streams' namespaces; never listed or watched) |
 //! | *core* | `namespaces` | get (their labels, by which a pool's tenants are known) |
+//! | *core* | `nodes` | get (their labels, by which the zones of shards are known) |
 //! | `events.k8s.io` | `events` | create |
 //!
 //! Role in the operator's namespace:

@@ -67,7 +67,7 @@ pub fn from_pools(seen: mpsc::UnboundedReceiver<String>, ctx: Arc<Context>) -> i
 enum Concern {
     /// Its status alone has changed.
     Nobody,
-    /// It has so many shards now: those without a shard of these.
+    /// It has so many shards now, or shards that take more or less: those without a shard of these.
     Misplaced(i32),
     /// All of its streams.
     All,
@@ -80,6 +80,7 @@ fn concern(before: Option<&StreamPoolSpec>, now: Option<&StreamPoolSpec>) -> Con
     }
     let mut resized = before.clone();
     resized.ingest.shards = now.ingest.shards;
+    resized.ingest.capacity.clone_from(&now.ingest.capacity);
     if resized == *now { Concern::Misplaced(now.ingest.shards) } else { Concern::All }
 }
 
@@ -132,6 +133,9 @@ mod tests {
         assert_eq!(concern(Some(&large), Some(&large)), Concern::Nobody);
         assert_eq!(concern(Some(&large), Some(&small)), Concern::Misplaced(2));
         assert_eq!(concern(Some(&small), Some(&pool(3, "rtmp://elsewhere.example/live"))), Concern::All);
+        let mut roomier = small.clone();
+        roomier.ingest.capacity = serde_json::from_value(json!({ "streams": 20 })).unwrap();
+        assert_eq!(concern(Some(&small), Some(&roomier)), Concern::Misplaced(2));
         assert_eq!((concern(None, Some(&small)), concern(Some(&small), None)), (Concern::All, Concern::All));
     }
 

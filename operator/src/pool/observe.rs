@@ -36,6 +36,7 @@ pub async fn observe(pool: &StreamPool, ctx: &Context) -> Result<Seen, Error> {
     let origins: Option<Deployment> = Api::namespaced(client.clone(), namespace).get_opt(&origin_name(&name)).await?;
     let pods: Api<Pod> = Api::namespaced(client, namespace);
     let selector = format!("{POOL_LABEL}={name},app.kubernetes.io/component={TRANSCODER}");
+    ctx.zones.look(&name, pool.spec.ingest.shards, ctx).await;
     let listed = pods.list(&ListParams::default().labels(&selector)).await?;
     Ok(Seen {
         shards: shards.and_then(|set| set.status?.ready_replicas).unwrap_or(0),

@@ -193,6 +193,11 @@ impl Reports {
         self.lock().values().filter(|heard| heard.pool == pool && now.duration_since(heard.at) < STALE).count()
     }
 
+    /// There may be something for `stream`.
+    pub fn wake_stream(&self, stream: StreamRef) {
+        self.announce([Change::Stream(stream)].into());
+    }
+
     /// `pool` is asked for more.
     pub fn wake(&self, pool: &str) {
         self.announce([Change::Pool(pool.to_owned())].into());

@@ -13,6 +13,8 @@ use lectern_crds::{DispatchStatus, LiveStreamStatus, PlacementStatus, RecordingS
 pub const ACCEPTED: &str = "Accepted";
 /// A shard owns the stream.
 pub const PLACED: &str = "Placed";
+/// The reason of `Placed` of a stream that no shard of its pool has room for.
+pub const NO_CAPACITY: &str = "NoCapacity";
 /// Media arrives at the shard.
 pub const RECEIVING: &str = "Receiving";
 /// Segments come out of a transcoder.

@@ -2,7 +2,7 @@
 
 use super::claims::{self, ENDED};
 use super::observe::Seen;
-use super::{FINALIZER, api, camera, is_deleting, status, status_of, stream_ref};
+use super::{FINALIZER, api, camera, is_deleting, leave_shard, status, status_of, stream_ref};
 use crate::apply;
 use crate::cloud::{CloudError, within};
 use crate::conditions::{self, Truth};
@@ -128,7 +128,7 @@ async fn write(
 
 fn forget(stream: &LiveStream, ctx: &Context) {
     let uid = stream.uid().unwrap_or_default();
-    ctx.book.remove(&uid);
+    leave_shard(stream, ctx);
     ctx.sent.forget(&uid);
     ctx.superseded.forget(&uid);
     ctx.keys.forget(&uid);

@@ -22,12 +22,14 @@ mod tests;
 
 use crate::conditions::Truth;
 use crate::context::{Context, Error};
+use crate::placement::Resident;
 use crate::{apply, conditions};
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use lectern_contract::StreamRef;
 use lectern_crds::{LiveStream, LiveStreamStatus};
+use place::Place;
 use plan::Access;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +53,9 @@ const CAMERA: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether there is room for a stream in its namespace's quota.
 const QUOTA: Duration = Duration::from_secs(10);
+
+/// How often a stream asks for a place on a full pool. One that ends wakes who has waited longest; what publishers send changes quietly.
+const ROOM: Duration = Duration::from_secs(30);
 
 /// How often an ending stream is looked at.
 const ENDING: Duration = Duration::from_secs(2);
@@ -85,6 +90,10 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
     let has_room = seen.settled && ctx.reports.roomiest(&wanted.pool_name, &wanted.ladder, Instant::now()).is_some();
     let seen = observe::Seen { has_room, ..seen };
     let place = place::place(&stream, &wanted, &seen, &ctx.book);
+    if let Place::Full(why) = &place {
+        // Before it has keys: with an address for each shard there is none to publish to.
+        return wait_for_room(&stream, &seen, why, &ctx).await;
+    }
     let url = wanted.pool.ingest.url_of(place.shard().unwrap_or_default());
     let access = match access(&stream, &url, &seen, &ctx).await? {
         Ok(access) => access,
@@ -126,11 +135,17 @@ async fn held(stream: Arc<LiveStream>, ctx: &Context) -> Result<Option<Arc<LiveS
     Ok(Some(Arc::new(written)))
 }
 
+async fn wait_for_room(stream: &LiveStream, seen: &observe::Seen, why: &str, ctx: &Context) -> Result<Action, Error> {
+    ctx.waiting.forget(&stream.uid().unwrap_or_default());
+    status::write(stream, &status::unplaced(stream, seen, why), ctx).await?;
+    Ok(Action::requeue(if is_deleting(stream) { ENDING } else { ROOM }))
+}
+
 async fn refuse(stream: &LiveStream, seen: &observe::Seen, refusal: &Refusal, ctx: &Context) -> Result<Action, Error> {
     let uid = stream.uid().unwrap_or_default();
     ctx.waiting.forget(&uid);
     if status_of(stream).placement.is_none() {
-        ctx.book.remove(&uid);
+        leave_shard(stream, ctx);
     }
     status::write(stream, &status::refused(stream, refusal, seen.now), ctx).await?;
     Ok(match refusal.reason {
@@ -194,6 +209,24 @@ pub fn stream_ref(stream: &LiveStream) -> StreamRef {
 /// Somebody has deleted the stream; it goes once its finalizer is off.
 pub fn is_deleting(stream: &LiveStream) -> bool {
     stream.meta().deletion_timestamp.is_some()
+}
+
+/// The stream as far as its place is concerned, with this status.
+pub fn resident(stream: &LiveStream, status: Option<&LiveStreamStatus>) -> Resident {
+    Resident {
+        uid: stream.uid().unwrap_or_default(),
+        stream: stream_ref(stream),
+        pool: stream.spec.pool_name.clone(),
+        bits: status.and_then(|status| status.received.as_ref()).map(|received| received.bitrate.unsigned_abs()),
+        since: stream.creation_timestamp().map_or(0, |made| made.0.as_second()),
+    }
+}
+
+/// Takes the stream off its shard, and wakes the one that there may be room for now.
+pub fn leave_shard(stream: &LiveStream, ctx: &Context) {
+    if let Some(next) = ctx.book.remove(&resident(stream, None)) {
+        ctx.reports.wake_stream(next);
+    }
 }
 
 /// The stream's status, empty where it has none yet.

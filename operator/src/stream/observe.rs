@@ -133,7 +133,11 @@ async fn look_at_shards(
     (settled, now): (bool, Instant),
     ctx: &Context,
 ) -> Result<Fleet, Error> {
-    let shards = shards_of(&stream.spec.pool_name, pool.ingest.shards);
+    let zones = ctx.zones.of(&stream.spec.pool_name);
+    let mut shards = shards_of(&stream.spec.pool_name, pool.ingest.shards);
+    for shard in &mut shards {
+        shard.zone = zones.get(&shard.name.0).cloned();
+    }
     let standing = ctx.reports.standing(shards.iter().map(|shard| &shard.name), now);
     let mut fleet = Fleet { shards: shards.into_iter().zip(standing).collect(), ..Fleet::default() };
     let (Some(held), Some(run)) = (&status.placement, &status.run_id) else { return Ok(fleet) };

@@ -5,11 +5,10 @@
 //! stays, whatever is said of its shard: a live stream on a shard that only the operator cannot hear is well.
 
 use super::observe::Seen;
-use super::status_of;
 use super::validate::Wanted;
-use crate::placement::{Book, Shard};
+use super::{resident, status_of};
+use crate::placement::{Book, Limits, NoPlace, Shard};
 use crate::reports::Standing;
-use kube::ResourceExt;
 use lectern_contract::ShardName;
 use lectern_crds::{LiveStream, PlacementStatus};
 
@@ -36,6 +35,8 @@ pub enum Place {
         /// Why.
         reason: String,
     },
+    /// On none, because none has room; what is taken and what to do, for people.
+    Full(String),
     /// There is no shard.
     Nowhere,
 }
@@ -46,7 +47,7 @@ impl Place {
         match self {
             Self::Stays(held) => Some(&held.shard),
             Self::Goes { shard, .. } => Some(&shard.0),
-            Self::Nowhere => None,
+            Self::Full(_) | Self::Nowhere => None,
         }
     }
 }
@@ -66,27 +67,29 @@ enum Leave {
 
 /// Where the stream belongs. What is decided is noted in `book` at once.
 pub fn place(stream: &LiveStream, wanted: &Wanted, seen: &Seen, book: &Book) -> Place {
-    let (uid, pool) = (stream.uid().unwrap_or_default(), &wanted.pool_name);
+    let status = status_of(stream);
+    let (resident, limits) = (resident(stream, Some(&status)), Limits::of(wanted.pool.ingest.capacity.as_ref()));
     let all = || seen.fleet.shards.iter().map(|(shard, _)| shard.clone()).collect::<Vec<_>>();
     let well: Vec<Shard> = seen.fleet.shards.iter().filter(|(_, stands)| is_well(*stands, seen)).map(|(shard, _)| shard.clone()).collect();
-    let first = |shards: &[Shard], why: String| match book.place(&uid, pool, shards) {
-        Some(placement) => Place::Goes { shard: placement.shard, reason: why + &placement.reason },
-        None => Place::Nowhere,
+    let first = |shards: &[Shard], why: String| match book.place(&resident, shards, &limits, status.placement.is_some()) {
+        Ok(placement) => Place::Goes { shard: placement.shard, reason: why + &placement.reason },
+        Err(NoPlace::NoRoom(why)) => Place::Full(why),
+        Err(NoPlace::NoShards) => Place::Nowhere,
     };
     let or_all = |well: Vec<Shard>| if well.is_empty() { all() } else { well };
-    let Some(held) = status_of(stream).placement else { return first(&or_all(well), String::new()) };
+    let Some(held) = status.placement.clone() else { return first(&or_all(well), String::new()) };
     let shard = &held.shard;
     match leaves(stream, &held, seen) {
         Some(Leave::Gone) => first(&or_all(well), format!("{shard} has left the pool; ")),
         Some(Leave::Adopted(by)) => {
-            book.note(&uid, pool, &by);
+            book.note(&resident, &by);
             Place::Goes { shard: by, reason: format!("adopted: a publisher came in here while {shard} was silent") }
         }
         Some(Leave::Draining) if !well.is_empty() => first(&well, format!("{shard} is draining; ")),
         Some(Leave::Down) if !well.is_empty() => first(&well, format!("the pod of {shard} is down and nobody publishes there; ")),
         // There is no better place.
         Some(Leave::Draining | Leave::Down) | None => {
-            book.note(&uid, pool, &ShardName(shard.clone()));
+            book.note(&resident, &ShardName(shard.clone()));
             Place::Stays(held)
         }
     }

@@ -110,7 +110,7 @@ fn placement(old: &LiveStreamStatus, seen: &Seen, place: &Place) -> Option<Place
                 since: Some(Time(whole_second(seen.now))),
             })
         }
-        Place::Nowhere => None,
+        Place::Full(_) | Place::Nowhere => None,
     }
 }
 

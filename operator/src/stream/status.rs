@@ -1,14 +1,15 @@
 //! Writing a LiveStream's status: when it differs in a way that matters, and on a current copy only.
 
-use super::claims::{ACCEPTED, ENDED, PLAYABLE, RECEIVING, RECORDING};
+use super::claims::{self, ACCEPTED, ENDED, NO_CAPACITY, PLACED, PLAYABLE, RECEIVING, RECORDING};
+use super::observe::Seen;
 use super::validate::Refusal;
-use super::{REFRESH, api, is_deleting, status_of};
+use super::{REFRESH, api, is_deleting, leave_shard, resident, status_of};
 use crate::conditions::{self, Claim, Truth, find, holds};
 use crate::context::{Context, Error};
 use crate::events::Note;
 use crate::{apply, reports};
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use lectern_contract::ShardName;
 use lectern_crds::{LiveStream, LiveStreamStatus};
 
@@ -40,6 +41,27 @@ pub fn refused(stream: &LiveStream, refusal: &Refusal, now: Timestamp) -> LiveSt
     status.phase = Some(if is_deleting(stream) { "Deleting" } else { "Refused" }.to_owned());
     status.last_error = Some(refusal.message.clone());
     status
+}
+
+/// The status of a stream that no shard has room for.
+pub fn unplaced(stream: &LiveStream, seen: &Seen, why: &str) -> LiveStreamStatus {
+    let (mut status, generation) = (status_of(stream), stream.metadata.generation);
+    replace(&mut status, &claims::accepted(), generation, seen.now);
+    replace(&mut status, &claims::claim(PLACED, Truth::False, NO_CAPACITY, why), generation, seen.now);
+    if seen.ending {
+        replace(&mut status, &claims::claim(ENDED, Truth::True, "NeverStarted", "nobody has published"), generation, seen.now);
+    }
+    let phase = match (is_deleting(stream), seen.ending) {
+        (true, _) => "Deleting",
+        (false, true) => "Ended",
+        (false, false) => "Pending",
+    };
+    LiveStreamStatus {
+        observed_generation: generation,
+        phase: Some(phase.to_owned()),
+        last_error: (!seen.ending).then(|| why.to_owned()),
+        ..status
+    }
 }
 
 /// Puts one condition in the place of the one of its type.
@@ -96,6 +118,10 @@ pub fn news(old: &LiveStreamStatus, new: &LiveStreamStatus) -> Vec<Note> {
             Some(_) => {}
         }
     }
+    let full = |status: &LiveStreamStatus| conditions::reason(&status.conditions, PLACED) == Some(NO_CAPACITY);
+    if full(new) && !full(old) {
+        notes.push(Note::warning(NO_CAPACITY, message(PLACED)));
+    }
     if became(RECEIVING) {
         notes.push(Note::normal("PublisherArrived", message(RECEIVING)));
     }
@@ -130,11 +156,12 @@ pub fn news(old: &LiveStreamStatus, new: &LiveStreamStatus) -> Vec<Note> {
 
 /// A stream that has ended needs no room on its shard.
 fn keep_book(stream: &LiveStream, status: &LiveStreamStatus, ctx: &Context) {
-    let uid = stream.uid().unwrap_or_default();
     match &status.placement {
         Some(placement) if !holds(&status.conditions, ENDED) => {
-            ctx.book.note(&uid, &stream.spec.pool_name, &ShardName(placement.shard.clone()));
+            ctx.book.note(&resident(stream, Some(status)), &ShardName(placement.shard.clone()));
         }
-        _ => ctx.book.remove(&uid),
+        // One that waits for room has noted that it does.
+        None if conditions::reason(&status.conditions, PLACED) == Some(NO_CAPACITY) && !holds(&status.conditions, ENDED) => {}
+        _ => leave_shard(stream, ctx),
     }
 }

@@ -19,6 +19,7 @@ use lectern_contract::{Epoch, KeyHash, SegmentNumber, StreamRef, Ticks};
 use lectern_crds::{LiveStream, LiveStreamStatus, StreamPool};
 use serde_json::json;
 
+mod full;
 mod moves;
 mod original;
 
