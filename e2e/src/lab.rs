@@ -73,6 +73,8 @@ pub(crate) enum Elsewhere {
     HeldPod(String),
     /// A pod of the platform that not all packets reach.
     CutOffPod(String),
+    /// A node that takes no pods.
+    CordonedNode(String),
 }
 
 impl Lab {
@@ -151,6 +153,7 @@ impl Lab {
                 }
                 Elsewhere::Secret(name) => self.secrets(PLATFORM).delete(name, &DeleteParams::default()).await.map(drop),
                 Elsewhere::HeldPod(name) => self.let_go(name).await,
+                Elsewhere::CordonedNode(name) => self.cordon(name, false).await,
                 Elsewhere::CutOffPod(name) => {
                     self.passes_all(name).await.ok(); // a pod that has gone has taken its rules along
                     Ok(())

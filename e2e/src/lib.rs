@@ -2,6 +2,7 @@
 
 pub mod boxes;
 pub mod browser;
+pub mod by_hand;
 pub mod camera;
 pub mod captioner;
 pub mod certificate;

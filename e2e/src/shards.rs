@@ -4,8 +4,8 @@ use crate::lab::{Elsewhere, Lab, STEP};
 use crate::settings::PLATFORM;
 use crate::wait::{self, Look, eventually};
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use lectern_contract::RunId;
 use lectern_crds::{DEFAULT_POOL, LiveStream, PlacementStatus, Route, RouteSlice};
@@ -40,6 +40,33 @@ impl Lab {
             (pod.uid().unwrap_or_default(), containers.map(|container| container.restart_count).sum())
         };
         Ok(found.iter().map(|pod| (pod.name_any(), life(pod))).collect())
+    }
+
+    /// Makes a node take no pods before the test's end.
+    pub async fn is_cordoned(&self, node: &str) -> Result<()> {
+        self.goes_with_the_test(Elsewhere::CordonedNode(node.to_owned()));
+        self.cordon(node, true).await.with_context(|| format!("cordoning {node}"))
+    }
+
+    pub(crate) async fn cordon(&self, node: &str, closed: bool) -> kube::Result<()> {
+        let patch = Patch::Merge(json!({"spec": {"unschedulable": closed}}));
+        Api::<Node>::all(self.client.clone()).patch(node, &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    /// `kubectl drain` of the platform's pods of a node: each is evicted, and asked again where a budget says not yet; returns their names.
+    pub async fn is_evicted(&self, node: &str) -> Result<Vec<String>> {
+        let there = self.pods().list(&ListParams::default().fields(&format!("spec.nodeName={node}"))).await?;
+        let names: Vec<String> = there.iter().map(Pod::name_any).collect();
+        for name in &names {
+            eventually(&format!("{name} is evicted"), STEP, async || match self.pods().evict(name, &EvictParams::default()).await {
+                Ok(_) => Ok(Look::Found(())),
+                Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(Look::Found(())),
+                Err(kube::Error::Api(answer)) if answer.code == 429 => Ok(Look::NotYet(answer.message.clone())),
+                Err(other) => Err(other.into()),
+            })
+            .await?;
+        }
+        Ok(names)
     }
 
     /// The names of the default pool's shards.

@@ -27,9 +27,22 @@ impl Storage {
             .region(Region::new("us-east-1"))
             .endpoint_url(format!("http://localhost:{port}"))
             .force_path_style(true)
-            .credentials_provider(Credentials::new("test", "test", None, None, "e2e"))
+            .credentials_provider(credentials())
             .build();
         Self { client: aws_sdk_s3::Client::from_conf(config), bucket: bucket.to_owned() }
+    }
+
+    /// Deletes the bucket, as somebody might by hand; it has to be empty.
+    pub async fn delete_bucket(&self) -> Result<()> {
+        self.client.delete_bucket().bucket(&self.bucket).send().await.with_context(|| format!("deleting bucket {}", self.bucket))?;
+        Ok(())
+    }
+
+    /// Whether nobody can open the bucket to the public.
+    pub async fn is_blocked(&self) -> Result<bool> {
+        let told = self.client.get_public_access_block().bucket(&self.bucket).send().await.with_context(|| self.bucket.clone())?;
+        let block = told.public_access_block_configuration;
+        Ok(block.is_some_and(|block| block.block_public_acls == Some(true) && block.restrict_public_buckets == Some(true)))
     }
 
     /// Every object under a prefix: its key and its size.
@@ -73,6 +86,11 @@ impl Storage {
         segments.values_mut().for_each(|numbers| numbers.sort_unstable());
         Ok(segments)
     }
+}
+
+/// What MiniStack takes, as it takes anything.
+pub(crate) fn credentials() -> Credentials {
+    Credentials::new("test", "test", None, None, "e2e")
 }
 
 /// The rendition and the number, where `key` is a segment's, of media or of text.

@@ -33,7 +33,7 @@ pub fn small(more: Value) -> Value {
 }
 
 /// What the shard receives, as the status has it.
-fn received(stream: &LiveStream) -> Option<&ReceivedStatus> {
+pub fn received(stream: &LiveStream) -> Option<&ReceivedStatus> {
     stream.status.as_ref()?.received.as_ref()
 }
 
@@ -68,7 +68,7 @@ async fn is_ended(publisher: &mut Publisher, why: &str) -> Result<()> {
 }
 
 /// Ends a lecture that nobody publishes any more, and judges what is kept of it: of every publisher two seconds at least.
-async fn judged(lab: &Lab, lecture: &Lecture<'_>, prefix: &RunPrefix, expected: Expected) -> Result<Verdict> {
+pub async fn judged(lab: &Lab, lecture: &Lecture<'_>, prefix: &RunPrefix, expected: Expected) -> Result<Verdict> {
     lecture.end().await?;
     lecture.until("Ended", "True").await?;
     recorded(lab, lecture).await?;

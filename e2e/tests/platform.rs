@@ -8,5 +8,7 @@ mod ingest;
 mod lecture_plays_at_low_latency;
 mod lecture_plays_in_a_browser;
 mod lecture_plays_over_dash;
+mod operators;
+mod places;
 mod pools;
 mod wrong_things_are_refused;

@@ -81,6 +81,9 @@ pub struct Context {
     pub backoff: Backoff<(&'static str, String, String)>,
 }
 
+/// All LiveStreams, StreamPools and EncodingLadders.
+pub type Stores = (Store<DeserializeGuard<LiveStream>>, Store<DeserializeGuard<StreamPool>>, Store<DeserializeGuard<EncodingLadder>>);
+
 /// When each of the stores has been filled.
 #[derive(Debug, Clone, Default)]
 pub struct AllFilled {
@@ -103,6 +106,46 @@ impl std::fmt::Debug for DebugClient {
 }
 
 impl Context {
+    /// Of a process that begins to lead now and remembers nothing.
+    pub fn new(
+        client: Client,
+        namespace: String,
+        operator_url: String,
+        reports: Arc<Reports>,
+        (streams, pools, ladders): Stores,
+        events: Events,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            client: DebugClient(client),
+            namespace,
+            operator_url,
+            reports,
+            leading_since: Instant::now(),
+            streams,
+            pools,
+            ladders,
+            applied: Default::default(),
+            book: Default::default(),
+            zones: Default::default(),
+            keys: Default::default(),
+            cameras: Default::default(),
+            shard_pods: Default::default(),
+            superseded: Default::default(),
+            sent: Default::default(),
+            namespaces: Default::default(),
+            waiting: Default::default(),
+            peaks: Default::default(),
+            filled: Default::default(),
+            first_pass: Default::default(),
+            clouds: Default::default(),
+            checks: Default::default(),
+            events,
+            metrics,
+            backoff: Default::default(),
+        }
+    }
+
     /// The client.
     pub fn client(&self) -> Client {
         self.client.0.clone()

@@ -1,7 +1,7 @@
 //! What the leader runs: both controllers and the task that keeps RouteSlices.
 
 use crate::args::Args;
-use crate::context::{Context, DebugClient, Error, bounded, retry};
+use crate::context::{Context, Error, bounded, retry};
 use crate::events::{self, Events};
 use crate::metrics::Metrics;
 use crate::placement::Resident;
@@ -29,7 +29,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 type Guarded<K> = DeserializeGuard<K>;
@@ -54,34 +53,9 @@ pub fn start(
     let (pools, pools_writer) = reflector::store();
     let (ladders, ladders_writer) = reflector::store();
     let (events, noted) = Events::new(args.pod_name.clone());
-    let ctx = Arc::new(Context {
-        client: DebugClient(client.clone()),
-        namespace: args.pod_namespace.clone(),
-        operator_url: args.operator_url(),
-        reports,
-        leading_since: Instant::now(),
-        streams,
-        pools,
-        ladders,
-        applied: Default::default(),
-        book: Default::default(),
-        zones: Default::default(),
-        keys: Default::default(),
-        cameras: Default::default(),
-        shard_pods: Default::default(),
-        superseded: Default::default(),
-        sent: Default::default(),
-        namespaces: Default::default(),
-        waiting: Default::default(),
-        peaks: Default::default(),
-        filled: Default::default(),
-        first_pass: Default::default(),
-        clouds: Default::default(),
-        checks: Default::default(),
-        events,
-        metrics,
-        backoff: Default::default(),
-    });
+    let stores = (streams, pools, ladders);
+    let (namespace, url) = (args.pod_namespace.clone(), args.operator_url());
+    let ctx = Arc::new(Context::new(client.clone(), namespace, url, reports, stores, events, metrics));
     let (stop, changed) = (tasks.stop(), Arc::new(Changes::default()));
 
     let (seen, note) = (ctx.clone(), changed.clone());

@@ -15,8 +15,6 @@ use tokio::time::Instant;
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// How long it is known where a pool's shards are. Streams are not moved because of it, so that an old answer does little harm.
 const HOLDS: Duration = Duration::from_secs(30);
-/// The same while some of them are not on a node yet.
-const HOLDS_SOME: Duration = Duration::from_secs(2);
 /// Nodes that are remembered.
 const MOST_NODES: usize = 5_000;
 
@@ -67,7 +65,8 @@ impl Zones {
             };
             zones.extend(zone.map(|zone| (pod.name_any(), zone)));
         }
-        let holds = if on_nodes >= shards { HOLDS } else { HOLDS_SOME };
+        // While some are not on a node yet every look is a new one: the pool is woken by each step that a pod takes.
+        let holds = if on_nodes >= shards { HOLDS } else { Duration::ZERO };
         self.lock().pools.insert(pool.to_owned(), (Instant::now() + holds, Arc::new(zones)));
     }
 

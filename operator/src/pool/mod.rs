@@ -101,14 +101,25 @@ async fn apply_all(pool: &StreamPool, plan: &Planned, ctx: &Context) -> Result<(
     Ok(())
 }
 
-/// Takes away Services that the pool had: of shards that it has no more, or of all of them together since each has its own.
+/// Takes away Services that the pool had: of shards that it has no more, or of all of them together since each has its own. That of a shard
+/// stays until its pod is gone: publishers who have not left yet are relayed, and come by it.
 async fn remove_services(pool: &StreamPool, plan: &Planned, ctx: &Context) -> Result<(), Error> {
     let services: Api<Service> = Api::namespaced(ctx.client(), &ctx.namespace);
     let selector = format!("{POOL_LABEL}={},app.kubernetes.io/managed-by={}", pool.name_any(), crate::MANAGER);
     let planned: BTreeSet<String> = plan.services.iter().map(Service::name_any).collect();
+    let pods: Api<Pod> = Api::namespaced(ctx.client(), &ctx.namespace);
     for there in services.list_metadata(&ListParams::default().labels(&selector)).await? {
-        if !planned.contains(&there.name_any()) {
-            apply::delete(&services, &there.name_any(), there.uid()).await?;
+        let name = there.name_any();
+        if planned.contains(&name) {
+            continue;
+        }
+        let of_shard = plan::shard_of(&name).filter(|_| pool.spec.ingest.per_shard);
+        let is_used = match of_shard {
+            Some(shard) => pods.get_metadata_opt(shard).await?.is_some(),
+            None => false,
+        };
+        if !is_used {
+            apply::delete(&services, &name, there.uid()).await?;
         }
     }
     Ok(())

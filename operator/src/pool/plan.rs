@@ -184,6 +184,14 @@ fn ingest_service(pool: &StreamPool, place: &Place) -> Service {
     Service { metadata: meta(pool, place, INGEST, ingest_name(&pool.name_any())), spec: Some(spec), status: None }
 }
 
+/// What a shard's own Service has in its name after the shard's.
+const OF_SHARD: &str = "-rtmp";
+
+/// The shard whose own Service this is, if it is one.
+pub fn shard_of(service: &str) -> Option<&str> {
+    service.strip_suffix(OF_SHARD)
+}
+
 /// One Service for all shards, or one for each.
 fn rtmp_services(pool: &StreamPool, place: &Place) -> Vec<Service> {
     let (exposure, base) = (&pool.spec.ingest.exposure, ingest_name(&pool.name_any()));
@@ -194,7 +202,7 @@ fn rtmp_services(pool: &StreamPool, place: &Place) -> Vec<Service> {
     }
     let of_shard = |nth: i32| {
         let shard = format!("{base}-{nth}");
-        let mut metadata = meta(pool, place, INGEST, format!("{shard}-rtmp"));
+        let mut metadata = meta(pool, place, INGEST, format!("{shard}{OF_SHARD}"));
         let host = host(&pool.spec.ingest.url_of(&shard));
         metadata.annotations = host.map(|host| owned([("external-dns.alpha.kubernetes.io/hostname", host)]));
         let mut spec = exposed(pool, INGEST, ports(nth), exposure);
