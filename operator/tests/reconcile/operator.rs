@@ -107,6 +107,7 @@ impl Operator {
         let outcome = loop {
             tokio::select! {
                 outcome = &mut look => break outcome,
+                () = tokio::time::sleep(seconds(60)) => panic!("it does not come to an end"),
                 asked = self.server.asked() => bodies.push(self.server.answer(asked, script.next()).await),
             }
         };
