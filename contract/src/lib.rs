@@ -15,6 +15,8 @@ pub mod push;
 pub mod relay;
 pub mod report;
 pub mod time;
+pub mod timeline;
+pub mod viewing;
 
 pub use ids::{Epoch, KeyHash, Owner, RunId, ShardName, StreamRef};
 pub use ladder::{AudioRendition, Ladder, VideoCodec, VideoRendition};

@@ -2,8 +2,14 @@
 //!
 //! The accepting shard connects to the owner's relay port, sends [`RelayFrame::Hello`], waits for the verdict, and then
 //! sends every FLV tag as it came. The owner treats it as a publisher of its own: only the owner rebases stamps.
+//!
+//! A stream that moves takes its newest media and its timeline along, so that nothing is missing and nothing is renumbered: the
+//! owner that loses it sends [`RelayFrame::Past`] and [`RelayFrame::Heritage`] back before [`RelayFrame::NotMine`], and the
+//! accepting shard hands them on to the next owner, with the tags that the one before had not taken. Shards that do not know these
+//! frames say so by leaving out `heirs`, and are not sent any.
 
 use crate::frame::{self, Fields, FrameError};
+use crate::timeline::TimelineState;
 use crate::{Epoch, KeyHash, StreamRef};
 use bytes::{Bytes, BytesMut};
 
@@ -12,6 +18,9 @@ const ACCEPTED: u8 = 2;
 const REFUSED: u8 = 3;
 const TAG: u8 = 4;
 const NOT_MINE: u8 = 5;
+const TAKEN: u8 = 6;
+const PAST: u8 = 7;
+const HERITAGE: u8 = 8;
 
 /// How a publisher comes to an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +46,14 @@ pub enum RelayFrame {
         remote: String,
         /// Whether it comes for the first time.
         coming: Coming,
+        /// The accepting shard understands what an owner hands over.
+        heirs: bool,
     },
     /// From the owner: the publisher may publish.
-    Accepted,
+    Accepted {
+        /// The owner goes on with what one before it hands over.
+        heirs: bool,
+    },
     /// From the owner: it may not, or no more; the reason is passed on to the publisher. Nothing follows.
     Refused {
         /// Why, for people.
@@ -60,21 +74,36 @@ pub enum RelayFrame {
         /// The message's payload.
         payload: Bytes,
     },
+    /// From the owner, now and then: so many tags of this connection were taken. The others may be needed again.
+    Taken {
+        /// Since [`RelayFrame::Accepted`].
+        tags: u64,
+    },
+    /// From an owner that loses the stream, or to the next one: a piece of the run's newest media.
+    Past {
+        /// Frames of the feed, from a keyframe on; the pieces one behind the other are whole ones.
+        frames: Bytes,
+    },
+    /// After the last [`RelayFrame::Past`]: how the publisher's stamps go on. The next owner goes on from here with the first tag after it.
+    Heritage(TimelineState),
 }
 
 impl RelayFrame {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Hello { key, stream, epoch, remote, coming } => {
+            Self::Hello { key, stream, epoch, remote, coming, heirs } => {
                 let [key, namespace, name, remote] = [&key.0, &stream.namespace, &stream.name, remote].map(|text| frame::text_field(text));
                 let coming = u8::from(*coming == Coming::Back);
-                frame::put(out, HELLO, &[&epoch.0.to_be_bytes(), &[coming], &key, &namespace, &name, &remote]);
+                frame::put(out, HELLO, &[&epoch.0.to_be_bytes(), &[coming], &key, &namespace, &name, &remote, &[u8::from(*heirs)]]);
             }
-            Self::Accepted => frame::put(out, ACCEPTED, &[]),
+            Self::Accepted { heirs } => frame::put(out, ACCEPTED, &[&[u8::from(*heirs)]]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
             Self::NotMine { reason } => frame::put(out, NOT_MINE, &[&frame::text_field(reason)]),
             Self::Tag { kind, timestamp, payload } => frame::put(out, TAG, &[&[*kind], &timestamp.to_be_bytes(), payload]),
+            Self::Taken { tags } => frame::put(out, TAKEN, &[&tags.to_be_bytes()]),
+            Self::Past { frames } => frame::put(out, PAST, &[frames]),
+            Self::Heritage(timeline) => frame::put(out, HERITAGE, &[&timeline.encode()]),
         }
     }
 
@@ -89,8 +118,9 @@ impl RelayFrame {
                 key: KeyHash(fields.text("key")?),
                 stream: StreamRef { namespace: fields.text("namespace")?, name: fields.text("name")? },
                 remote: fields.text("remote")?,
+                heirs: fields.rest().first() == Some(&1),
             },
-            ACCEPTED => Self::Accepted,
+            ACCEPTED => Self::Accepted { heirs: fields.rest().first() == Some(&1) },
             REFUSED => Self::Refused { reason: fields.text("reason")? },
             NOT_MINE => Self::NotMine { reason: fields.text("reason")? },
             TAG => {
@@ -98,6 +128,9 @@ impl RelayFrame {
                 let timestamp = fields.u32("timestamp")?;
                 Self::Tag { kind, timestamp, payload: fields.rest() }
             }
+            TAKEN => Self::Taken { tags: fields.u64("tags")? },
+            PAST => Self::Past { frames: fields.rest() },
+            HERITAGE => Self::Heritage(TimelineState::decode(&mut fields)?),
             other => return Err(FrameError::Kind(other)),
         }))
     }
@@ -116,16 +149,31 @@ mod tests {
                 epoch: Epoch(4),
                 remote: "10.0.0.1:5".into(),
                 coming: Coming::Back,
+                heirs: true,
             },
-            RelayFrame::Accepted,
+            RelayFrame::Accepted { heirs: true },
+            RelayFrame::Accepted { heirs: false },
             RelayFrame::Refused { reason: "no".into() },
             RelayFrame::NotMine { reason: "moved".into() },
             RelayFrame::Tag { kind: 9, timestamp: 40, payload: Bytes::from_static(b"x") },
+            RelayFrame::Taken { tags: 7 },
+            RelayFrame::Past { frames: Bytes::from_static(b"frames") },
+            RelayFrame::Heritage(TimelineState::default()),
         ];
         let mut bytes = BytesMut::new();
         frames.iter().for_each(|frame| frame.encode(&mut bytes));
         for frame in frames {
             assert_eq!(RelayFrame::decode(&mut bytes), Ok(Some(frame)));
         }
+    }
+
+    #[test]
+    fn a_shard_of_before_knows_nothing_of_heirs() {
+        let (mut hello, mut accepted) = (BytesMut::new(), BytesMut::new());
+        let text = |text: &str| frame::text_field(text);
+        frame::put(&mut hello, HELLO, &[&4u64.to_be_bytes(), &[0], &text("k"), &text("a"), &text("b"), &text("10.0.0.1:5")]);
+        frame::put(&mut accepted, ACCEPTED, &[]);
+        assert!(matches!(RelayFrame::decode(&mut hello), Ok(Some(RelayFrame::Hello { heirs: false, .. }))));
+        assert_eq!(RelayFrame::decode(&mut accepted), Ok(Some(RelayFrame::Accepted { heirs: false })));
     }
 }

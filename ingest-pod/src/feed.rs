@@ -46,12 +46,12 @@ enum FeedError {
     Io(#[from] io::Error),
 }
 
-/// Serves transcoders until `stop`. `owners` says how this shard's peers are let in and where others' feeds are.
-pub fn serve(listener: TcpListener, shard: Arc<Shard>, owners: Owners, stop: CancellationToken) -> Task<Infallible> {
+/// Serves transcoders until `stop`. `owners` says how this shard's peers are let in and where others' feeds are. They are counted in `open`.
+pub fn serve(listener: TcpListener, shard: Arc<Shard>, owners: Owners, open: net::Open, stop: CancellationToken) -> Task<Infallible> {
     Box::pin(async move {
         let metrics = shard.metrics().clone();
         let handle = move |socket, remote| connection(socket, remote, shard.clone(), owners.clone());
-        net::serve(listener, MAX_READERS, metrics, stop, handle).await
+        net::serve(listener, MAX_READERS, metrics, (stop, &open), handle).await
     })
 }
 

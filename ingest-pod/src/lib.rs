@@ -7,6 +7,7 @@ pub mod args;
 pub mod drain;
 pub mod feed;
 pub mod gate;
+pub mod handover;
 pub mod memory;
 pub mod metrics;
 pub mod net;

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use lectern_cloud::Objects;
 use lectern_contract::ShardName;
-use lectern_ingest_pod::net::{self, Listening};
+use lectern_ingest_pod::net::{self, Listening, Open};
 use lectern_ingest_pod::{
     args::Args, drain, feed, gate::Gate, memory::Memory, metrics::Metrics, original, relay, routes, rtmp, rtsp, shard::Shard,
 };
@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
 
     let readers = listen(args.feed_listen)?;
     let relayed = listen(args.relay_listen)?;
-    let gate = Gate::new(args.gate());
+    let (gate, open) = (Gate::new(args.gate()), Open::default());
     let pump = rtmp::Pump::start(args.pump_threads, Duration::from_millis(args.batch_millis), &metrics, &shard.draining())?;
     let owners = args.owners(peers.clone());
     let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate: gate.clone() });
@@ -60,7 +60,10 @@ async fn main() -> anyhow::Result<()> {
         Box::new(move || readiness.ready())
     };
 
-    tasks.spawn("drain", drain::run(shard.clone(), gate, readiness, Duration::from_secs(args.drain_seconds), asked, stop.clone()));
+    tasks.spawn(
+        "drain",
+        drain::run(shard.clone(), (gate, open.clone()), readiness, Duration::from_secs(args.drain_seconds), asked, stop.clone()),
+    );
     tasks.spawn("cameras", rtsp::follow(client.clone(), pod.pod_namespace.clone(), pod.pool.clone(), cameras, stop.clone()));
     tasks.spawn("routes", routes::follow(client, pod.pod_namespace.clone(), pod.pool.clone(), table, ready, stop.clone()));
     tasks.spawn("runs", shard.clone().follow_routes(stop.clone()));
@@ -70,10 +73,10 @@ async fn main() -> anyhow::Result<()> {
     if let (Some(address), Some(folder)) = (args.rtmps_listen, args.rtmps_tls_dir) {
         tasks.spawn("rtmps", rtmp::serve_tls(listen(address)?, context, folder, listening));
     }
-    tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers.clone(), stop.clone()));
+    tasks.spawn("relay", relay::serve(relayed, shard.clone(), peers.clone(), open.clone(), stop.clone()));
     tasks.spawn("rtsp", rtsp::run(shard.clone(), credentials, rtsp::Timing::default(), stop.clone()));
     tasks.spawn("original", original::run(shard.clone(), originals, stop.clone()));
-    tasks.spawn("feed", feed::serve(readers, shard.clone(), owners, stop.clone()));
+    tasks.spawn("feed", feed::serve(readers, shard.clone(), owners, open, stop.clone()));
     tasks.spawn("reports", lectern_podkit::report::run(pod, peers, collect, shard.changed(), None, stop));
     tasks.join().await
 }

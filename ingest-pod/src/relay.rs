@@ -1,10 +1,11 @@
 //! The relay: any shard accepts a publisher, the owner serves it. Both ends of `lectern_contract::relay`.
 
+use crate::handover::{self, Baggage, Pieces, Tag, Untaken};
 use crate::net;
 use crate::routes::{Route, RouteTable};
 use crate::shard::{Admission, Shard};
-use crate::stream::{Closing, Publication, PublishError};
-use bytes::{Bytes, BytesMut};
+use crate::stream::{Closing, Heritage, Publication, PublishError};
+use bytes::BytesMut;
 use lectern_contract::frame::FrameError;
 use lectern_contract::relay::{Coming, RelayFrame};
 use lectern_contract::{Epoch, KeyHash, ShardName, StreamRef};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Relayed publishers at once.
@@ -29,6 +30,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// An owner that takes nothing for so long is taken for dead.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// How often an owner says what it has taken.
+const TELL_TAKEN: Duration = Duration::from_millis(200);
+/// How long the last words of an owner may take that closes the connection.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// As for a publisher of the shard's own.
 const IDLE: Duration = crate::rtmp::IDLE;
 
@@ -99,6 +104,10 @@ pub struct Forward {
     socket: PeerStream,
     out: BytesMut,
     input: BytesMut,
+    /// What the next owner may need; `None` where this one says nothing of what it takes.
+    untaken: Option<Untaken>,
+    pieces: Pieces,
+    heritage: Option<Heritage>,
 }
 
 impl Forward {
@@ -113,22 +122,49 @@ impl Forward {
     async fn ask(owners: &Owners, route: &Route, key: &KeyHash, (remote, coming): (&str, Coming)) -> Result<Self, RelayError> {
         let unreachable = |source| RelayError::Unreachable { shard: route.shard.clone(), source };
         let socket = owners.connect(&route.shard).await.map_err(unreachable)?;
-        let mut forward = Self { owner: route.shard.clone(), socket, out: BytesMut::new(), input: BytesMut::new() };
-        let hello =
-            RelayFrame::Hello { key: key.clone(), stream: route.stream.clone(), epoch: route.epoch, remote: remote.to_owned(), coming };
-        hello.encode(&mut forward.out);
+        let mut forward = Self {
+            owner: route.shard.clone(),
+            socket,
+            out: BytesMut::new(),
+            input: BytesMut::new(),
+            untaken: None,
+            pieces: Pieces::default(),
+            heritage: None,
+        };
+        let (key, stream, remote) = (key.clone(), route.stream.clone(), remote.to_owned());
+        RelayFrame::Hello { key, stream, epoch: route.epoch, remote, coming, heirs: true }.encode(&mut forward.out);
         forward.flush().await?;
         match forward.answer().await? {
-            RelayFrame::Accepted => Ok(forward),
+            RelayFrame::Accepted { heirs } => {
+                forward.untaken = heirs.then(Untaken::default);
+                Ok(forward)
+            }
             RelayFrame::Refused { reason } => Err(RelayError::Refused(reason)),
             RelayFrame::NotMine { reason } => Err(RelayError::NotTheOwner(reason)),
             _ => Err(RelayError::Refused("the owning shard gave no verdict".to_owned())),
         }
     }
 
-    /// Queues an FLV tag body as it came.
-    pub fn tag(&mut self, kind: u8, timestamp: u32, payload: Bytes) {
-        RelayFrame::Tag { kind, timestamp, payload }.encode(&mut self.out);
+    /// Queues a tag.
+    pub fn tag(&mut self, tag: Tag) {
+        RelayFrame::Tag { kind: tag.kind, timestamp: tag.timestamp, payload: tag.payload.clone() }.encode(&mut self.out);
+        if let Some(untaken) = &mut self.untaken {
+            untaken.sent(tag);
+        }
+    }
+
+    /// Queues what the owner before has handed over, for an owner that can go on with it.
+    pub fn hand_over(&mut self, baggage: Baggage) {
+        if self.untaken.is_some() {
+            handover::frames(&baggage.heritage).for_each(|frame| frame.encode(&mut self.out));
+            baggage.tags.into_iter().for_each(|tag| self.tag(tag));
+        }
+    }
+
+    /// What the next owner goes on with, once this one has said that it lost the stream.
+    pub fn baggage(self) -> Option<Baggage> {
+        let tags = self.untaken.map(Untaken::into_tags)?;
+        Some(Baggage { heritage: self.heritage?, tags })
     }
 
     /// Sends what is queued. A slow owner slows the publisher, as it would without a relay in between.
@@ -141,11 +177,24 @@ impl Forward {
 
     /// Waits until the owner ends the relay, and says why. May be cancelled and called again.
     pub async fn closing(&mut self) -> RelayError {
-        match self.answer().await {
-            Ok(RelayFrame::Refused { reason }) => RelayError::Refused(reason),
-            Ok(RelayFrame::NotMine { reason }) => RelayError::NotTheOwner(reason),
-            Ok(_) => RelayError::Refused("the owning shard sent what it must not".to_owned()),
-            Err(error) => error,
+        loop {
+            match self.answer().await {
+                Ok(RelayFrame::Taken { tags }) => self.untaken.iter_mut().for_each(|untaken| untaken.taken(tags)),
+                Ok(RelayFrame::Past { frames }) if self.pieces.add(&frames) => {}
+                Ok(RelayFrame::Heritage(timeline)) => self.heritage = Some(self.pieces.close(timeline)),
+                Ok(RelayFrame::Refused { reason }) => return RelayError::Refused(reason),
+                Ok(RelayFrame::NotMine { reason }) => return RelayError::NotTheOwner(reason),
+                Ok(_) => return RelayError::Refused("the owning shard sent what it must not".to_owned()),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// What the owner said last, where nothing can be sent to it any more: that came of `error`, unless it tells of more.
+    pub async fn last_words(&mut self, error: RelayError) -> RelayError {
+        match timeout(LAST_WORDS, self.closing()).await {
+            Ok(said @ (RelayError::Refused(_) | RelayError::NotTheOwner(_))) => said,
+            _ => error,
         }
     }
 
@@ -161,12 +210,12 @@ impl Forward {
     }
 }
 
-/// Takes publishers from other shards, `peers`, until `stop`: the owner's end.
-pub fn serve(listener: TcpListener, shard: Arc<Shard>, peers: PeerTls, stop: CancellationToken) -> Task<Infallible> {
+/// Takes publishers from other shards, `peers`, until `stop`: the owner's end. They are counted in `open`.
+pub fn serve(listener: TcpListener, shard: Arc<Shard>, peers: PeerTls, open: net::Open, stop: CancellationToken) -> Task<Infallible> {
     Box::pin(async move {
         let metrics = shard.metrics().clone();
         let handle = move |socket, peer| connection(socket, peer, shard.clone(), peers.clone());
-        net::serve(listener, MAX_RELAYED, metrics, stop, handle).await
+        net::serve(listener, MAX_RELAYED, metrics, (stop, &open), handle).await
     })
 }
 
@@ -177,21 +226,42 @@ async fn connection(socket: TcpStream, peer: SocketAddr, shard: Arc<Shard>, peer
         Err(_) => return tracing::info!(%peer, "a relay connection shook no hands"),
     };
     let mut input = BytesMut::new();
-    let verdict = match timeout(ANSWER_WITHIN, hello(&mut socket, &mut input)).await {
+    let last = match timeout(ANSWER_WITHIN, hello(&mut socket, &mut input)).await {
         Err(_) | Ok(None) => return tracing::info!(%peer, "a relay connection said no hello"),
         Ok(Some(hello)) => match admit(&shard, &hello).await {
-            Ok(publication) => match send(&mut socket, &RelayFrame::Accepted).await {
-                Ok(()) => receive(&mut socket, &mut input, publication).await,
+            Ok(publication) => match send(&mut socket, &[RelayFrame::Accepted { heirs: true }]).await {
+                Ok(()) => receive(&mut socket, &mut input, publication, hello.heirs).await,
                 Err(_) => None,
             },
-            Err(verdict) => Some(verdict),
+            Err(verdict) => Some(Last { verdict, before: Vec::new() }),
         },
     };
-    if let Some(verdict) = verdict {
-        tracing::info!(%peer, ?verdict, "a relayed publisher is turned away");
-        // The verdict is a courtesy: a shard that is gone needs none.
-        let _ = send(&mut socket, &verdict).await;
+    if let Some(Last { verdict, before }) = last {
+        tracing::info!(%peer, ?verdict, handed_over = before.len(), "a relayed publisher is turned away");
+        // What is said last is a courtesy: a shard that is gone needs none.
+        let said: Vec<RelayFrame> = before.into_iter().chain([verdict]).collect();
+        let _ = send(&mut socket, &said).await;
         net::farewell(&mut socket).await;
+    }
+}
+
+/// What the accepting shard is told last.
+struct Last {
+    verdict: RelayFrame,
+    /// What goes before it: what the next owner needs.
+    before: Vec<RelayFrame>,
+}
+
+impl Last {
+    fn refused(reason: impl Into<String>) -> Option<Self> {
+        Some(Self { verdict: RelayFrame::Refused { reason: reason.into() }, before: Vec::new() })
+    }
+
+    /// The run is closed here. `tags`: so many of the publisher's were taken; `None` where the accepting shard has no use for a heritage.
+    fn closed(closing: &Closing, publication: &Publication, tags: Option<u64>) -> Option<Self> {
+        let heritage = tags.and_then(|tags| Some((tags, publication.heritage()?)));
+        let before = heritage.map(|(tags, heritage)| [RelayFrame::Taken { tags }].into_iter().chain(handover::frames(&heritage)).collect());
+        Some(Self { verdict: told(closing), before: before.unwrap_or_default() })
     }
 }
 
@@ -202,13 +272,16 @@ struct Hello {
     epoch: Epoch,
     remote: String,
     coming: Coming,
+    heirs: bool,
 }
 
 /// The first frame; `None` if it is something else or does not come.
 async fn hello(socket: &mut PeerStream, input: &mut BytesMut) -> Option<Hello> {
     loop {
         match RelayFrame::decode(input).ok()? {
-            Some(RelayFrame::Hello { key, stream, epoch, remote, coming }) => return Some(Hello { key, stream, epoch, remote, coming }),
+            Some(RelayFrame::Hello { key, stream, epoch, remote, coming, heirs }) => {
+                return Some(Hello { key, stream, epoch, remote, coming, heirs });
+            }
             Some(_) => return None,
             None if socket.read_buf(input).await.ok()? == 0 => return None,
             None => {}
@@ -259,31 +332,45 @@ fn told(closing: &Closing) -> RelayFrame {
     }
 }
 
-/// Takes tags until the publisher leaves or has to; `Some` is what the other shard is to be told.
-async fn receive(socket: &mut PeerStream, input: &mut BytesMut, mut publication: Publication) -> Option<RelayFrame> {
+/// Takes tags until the publisher leaves or has to; `Some` is what the other shard is to be told, one that is for `heirs` where it understands
+/// what an owner hands over.
+async fn receive(socket: &mut PeerStream, input: &mut BytesMut, mut publication: Publication, heirs: bool) -> Option<Last> {
+    let (mut taken, mut told_of, mut told_at, mut pieces) = (0, 0, Instant::now(), Pieces::default());
     loop {
         loop {
             match RelayFrame::decode(input) {
-                Ok(Some(RelayFrame::Tag { kind, timestamp, payload })) => {
-                    if let Err(error) = publication.tag(kind, timestamp, payload) {
-                        publication.leave(error.to_string());
-                        return Some(match error {
-                            PublishError::Closed(closing) => told(&closing),
-                            other => RelayFrame::Refused { reason: other.to_string() },
-                        });
+                Ok(Some(RelayFrame::Tag { kind, timestamp, payload })) => match publication.tag(kind, timestamp, payload) {
+                    Ok(()) => taken += 1,
+                    Err(PublishError::Closed(closing)) => {
+                        let last = Last::closed(&closing, &publication, heirs.then_some(taken));
+                        publication.leave(closing.to_string());
+                        return last;
                     }
-                }
+                    Err(error) => {
+                        publication.leave(error.to_string());
+                        return Last::refused(error.to_string());
+                    }
+                },
+                Ok(Some(RelayFrame::Past { frames })) if pieces.add(&frames) => {}
+                Ok(Some(RelayFrame::Heritage(timeline))) => publication.inherit(&pieces.close(timeline)),
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => {
                     publication.leave("the relaying shard broke the protocol");
-                    return Some(RelayFrame::Refused { reason: "the relay protocol was broken".to_owned() });
+                    return Last::refused("the relay protocol was broken");
                 }
+            }
+        }
+        if heirs && taken > told_of && told_at.elapsed() >= TELL_TAKEN {
+            (told_of, told_at) = (taken, Instant::now());
+            if let Err(error) = send(socket, &[RelayFrame::Taken { tags: taken }]).await {
+                publication.leave(format!("the relaying shard was lost: {error}"));
+                return None;
             }
         }
         // One buffer's worth at a time: a slice of it is kept as long as its tag is.
         input.reserve(64 * 1024);
         tokio::select! {
-            closing = publication.closing() => return Some(told(&closing)),
+            closing = publication.closing() => return Last::closed(&closing, &publication, heirs.then_some(taken)),
             read = timeout(IDLE, socket.read_buf(input)) => match read {
                 Ok(Ok(0)) => {
                     publication.leave("the publisher left");
@@ -296,16 +383,16 @@ async fn receive(socket: &mut PeerStream, input: &mut BytesMut, mut publication:
                 }
                 Err(_) => {
                     publication.leave(format!("nothing came for {} s", IDLE.as_secs()));
-                    return Some(RelayFrame::Refused { reason: "nothing came for too long".to_owned() });
+                    return Last::refused("nothing came for too long");
                 }
             },
         }
     }
 }
 
-async fn send(socket: &mut PeerStream, frame: &RelayFrame) -> io::Result<()> {
+async fn send(socket: &mut PeerStream, frames: &[RelayFrame]) -> io::Result<()> {
     let mut bytes = BytesMut::new();
-    frame.encode(&mut bytes);
+    frames.iter().for_each(|frame| frame.encode(&mut bytes));
     put(socket, &bytes).await
 }
 

@@ -131,7 +131,7 @@ async fn only_shards_may_relay() {
     assert_eq!(relay.hello(1).await, None);
     let shard = peer(&ca, PeerRole::Ingest).await;
     let mut relay = Relay(shard.connect(&owner.name.0, PeerRole::Ingest).await.unwrap(), BytesMut::new());
-    assert_eq!(relay.hello(1).await, Some(RelayFrame::Accepted));
+    assert_eq!(relay.hello(1).await, Some(RelayFrame::Accepted { heirs: true }));
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn an_owner_accepts_a_relayed_publisher_under_its_own_epoch_only() {
     assert!(reason.contains("epoch 2"), "{reason}");
     // The owner has missed one: it waits for its routes.
     owner.route([at(3)]);
-    assert_eq!(guarded("the owner to catch up", waiting).await.unwrap(), Some(RelayFrame::Accepted));
+    assert_eq!(guarded("the owner to catch up", waiting).await.unwrap(), Some(RelayFrame::Accepted { heirs: true }));
     // And not for ever.
     let Some(RelayFrame::NotMine { reason }) = Relay::to(&owner).await.hello(4).await else { panic!("a newer epoch was accepted") };
     assert!(reason.contains("not yet 4"), "{reason}");
@@ -171,6 +171,7 @@ impl Relay {
             epoch: Epoch(epoch),
             coming: Coming::New,
             remote: "192.0.2.1:9".into(),
+            heirs: true,
         };
         let mut bytes = BytesMut::new();
         hello.encode(&mut bytes);

@@ -17,6 +17,7 @@
 
 use lectern_contract::Ticks;
 use lectern_contract::feed::Track;
+use lectern_contract::timeline::{ClockState, LaneState, TimelineState};
 
 /// The earliest time that is given out: AAC priming, 2048 samples at most, must not reach below zero (an unsigned
 /// `tfdt` would wrap).
@@ -124,6 +125,24 @@ impl Timeline {
     /// An empty timeline, at `now` ticks after the run's epoch.
     pub fn anchored(now: Ticks) -> Self {
         Self { video: Lane::default(), audio: Lane::default(), not_before: now, begun: false }
+    }
+
+    /// The timeline as another owner of the run had it; the publisher's next stamp is placed as that owner would have.
+    pub fn resumed(state: &TimelineState) -> Self {
+        let lane = |lane: &LaneState| Lane {
+            end: TrackEnd(lane.end),
+            clock: lane.clock.map(|ClockState { base, first, last }| Clock { base, first, last }),
+        };
+        Self { video: lane(&state.video), audio: lane(&state.audio), not_before: state.not_before, begun: state.begun }
+    }
+
+    /// What another owner resumes from.
+    pub fn state(&self) -> TimelineState {
+        let lane = |lane: &Lane| LaneState {
+            end: lane.end.0,
+            clock: lane.clock.map(|Clock { base, first, last }| ClockState { base, first, last }),
+        };
+        TimelineState { video: lane(&self.video), audio: lane(&self.audio), not_before: self.not_before, begun: self.begun }
     }
 
     /// A new connection begins: its first stamp, whatever it is, will lie at `now`, or behind all that came before.
@@ -241,6 +260,28 @@ mod tests {
     fn a_run_that_is_published_at_once_starts_a_second_in() {
         let mut timeline = Timeline::anchored(Ticks(0));
         assert_eq!(timeline.push(Track::Audio, 0, 0, Ticks(0)).stamp.dts, FIRST_TICK);
+    }
+
+    proptest! {
+        /// An owner that goes on at any place puts everything where the one before would have put it.
+        #[test]
+        fn a_timeline_that_is_handed_over_goes_on_as_if_nothing_had_happened(
+            steps in proptest::collection::vec((any::<bool>(), 0u32..3_000, -20i32..200), 2..120),
+            at in 0usize..120,
+            first: u32,
+        ) {
+            let mut whole = Timeline::anchored(seconds(3));
+            let mut parted = whole.clone();
+            let (mut stamp, mut now) = (first, seconds(3));
+            for (index, (video, step, composition)) in steps.into_iter().enumerate() {
+                if index == at {
+                    parted = Timeline::resumed(&parted.state());
+                }
+                (stamp, now) = (stamp.wrapping_add(step), now.plus(millis(step.into())));
+                let track = if video { Track::Video } else { Track::Audio };
+                prop_assert_eq!(parted.push(track, stamp, composition, now), whole.push(track, stamp, composition, now));
+            }
+        }
     }
 
     #[test]

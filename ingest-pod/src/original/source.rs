@@ -37,6 +37,11 @@ impl Source {
         loop {
             // The frames are this process's own: none is malformed.
             while let Ok(Some(frame)) = FeedFrame::decode(&mut self.input) {
+                if let FeedFrame::AccessUnit(unit) = &frame
+                    && self.run.is_inherited(unit.track, unit.dts)
+                {
+                    continue; // the owner before stores it
+                }
                 if let Some(piece) = self.cutter.push(frame) {
                     return Some(piece);
                 }

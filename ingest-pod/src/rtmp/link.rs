@@ -7,6 +7,7 @@ use super::pump::{Parted, Parting, Pump};
 use super::session::Event;
 use super::sink::SinkError;
 use super::{BATCH, IDLE, SETUP, TOLD_TO_RECONNECT, TURN, with_scratch};
+use crate::handover::{Baggage, Tag};
 use crate::net;
 use crate::relay::Forward;
 use crate::stream::{Publication, PublishError};
@@ -22,12 +23,14 @@ pub(super) struct Link {
     socket: TcpStream,
     peer: Peer,
     headers: Headers,
+    /// What the owner before has handed over, until there is a next one.
+    baggage: Option<Baggage>,
 }
 
 impl Link {
     /// A link past its handshake.
     pub(super) fn new(socket: TcpStream, peer: Peer) -> Self {
-        Self { socket, peer, headers: Headers::default() }
+        Self { socket, peer, headers: Headers::default(), baggage: None }
     }
 
     /// The peer's address.
@@ -60,8 +63,10 @@ impl Link {
 
     /// Has the pump read the publisher, and gives the link back with why it came back. Without a link the pump is gone, and
     /// so is the connection.
-    pub(super) async fn pumped(self, pump: &Pump, mut publication: Publication) -> (Option<Self>, Parting) {
-        if let Err(error) = self.headers.replay(&mut publication) {
+    pub(super) async fn pumped(mut self, pump: &Pump, mut publication: Publication) -> (Option<Self>, Parting) {
+        let told = self.headers.replay(&mut publication);
+        let told = told.and_then(|()| self.baggage.take().map_or(Ok(()), |baggage| baggage.unpack(&mut publication)));
+        if let Err(error) = told {
             publication.leave(error.to_string());
             return (Some(self), Parting::End(error.into()));
         }
@@ -71,19 +76,23 @@ impl Link {
             Err(error) => return lost(error),
         };
         let Some(parted) = pump.publish(self.peer, socket, self.headers, publication).await else { return (None, Parting::End(End::Left)) };
-        let Parted { peer, socket, headers, why } = parted;
+        let Parted { peer, socket, headers, baggage, why } = parted;
         match TcpStream::from_std(socket) {
-            Ok(socket) => (Some(Self { socket, peer, headers }), why),
+            Ok(socket) => (Some(Self { socket, peer, headers, baggage }), why),
             Err(error) => lost(error),
         }
     }
 
     /// Hands the publisher's media on to the owner of its stream.
     pub(super) async fn relayed(mut self, mut forward: Forward, draining: watch::Receiver<bool>) -> (Option<Self>, Parting) {
-        for (kind, body) in self.headers.each() {
-            forward.tag(kind, 0, body);
+        for (kind, payload) in self.headers.each() {
+            forward.tag(Tag { kind, timestamp: 0, payload });
+        }
+        if let Some(baggage) = self.baggage.take() {
+            forward.hand_over(baggage);
         }
         let parting = self.relay(&mut forward, draining).await.unwrap_or_else(Parting::End);
+        self.baggage = forward.baggage();
         (Some(self), parting)
     }
 
@@ -91,18 +100,20 @@ impl Link {
         let mut heard = Instant::now();
         loop {
             let next = Instant::now() + BATCH;
-            let Self { peer, socket, headers } = self;
+            let Self { peer, socket, headers, .. } = self;
             let mut on = |event| match event {
                 Event::Media { kind, timestamp, payload } => {
                     heard = Instant::now();
                     headers.note(kind, &payload);
-                    forward.tag(kind, timestamp, payload);
+                    forward.tag(Tag { kind, timestamp, payload });
                     Ok(None)
                 }
                 other => Ok(Some(other)),
             };
             let taken = with_scratch(|scratch| peer.take(socket, scratch, TURN, false, &mut on))?;
-            forward.flush().await.map_err(SinkError::from)?;
+            if let Err(error) = forward.flush().await {
+                return Err(SinkError::from(forward.last_words(error).await).into());
+            }
             self.peer.answer(&self.socket)?;
             match taken {
                 Taken::Event(_) => return Ok(Parting::Unpublished),

@@ -98,6 +98,7 @@ pub fn serve(listener: TcpListener, context: Arc<Context>, tls: Option<ServerTls
                 }
             }
         };
-        net::serve(listener, net::NO_LIMIT, metrics, listening, handle).await
+        // The gate counts those that count.
+        net::serve(listener, net::NO_LIMIT, metrics, (listening, &net::Open::default()), handle).await
     })
 }

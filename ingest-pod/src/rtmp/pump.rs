@@ -9,6 +9,7 @@
 use super::peer::{End, Peer, Taken};
 use super::session::Event;
 use super::{IDLE, TOLD_TO_RECONNECT};
+use crate::handover::{Baggage, Tag};
 use crate::metrics::Metrics;
 use crate::rtmp::headers::Headers;
 use crate::stream::{Closing, Publication};
@@ -54,6 +55,8 @@ pub(super) struct Parted {
     pub(super) peer: Peer,
     pub(super) socket: std::net::TcpStream,
     pub(super) headers: Headers,
+    /// What its stream's next owner needs, where the stream has moved.
+    pub(super) baggage: Option<Baggage>,
     pub(super) why: Parting,
 }
 
@@ -142,6 +145,8 @@ struct Place {
     publication: Publication,
     headers: Headers,
     parted: oneshot::Sender<Parted>,
+    /// What came when the run had no place for it any more.
+    untaken: Option<Tag>,
     /// It is in `ready`.
     listed: bool,
     /// It may have closed its end: a short read does not mean that nothing follows.
@@ -213,7 +218,8 @@ impl Worker {
         let mut socket = TcpStream::from_std(socket);
         let registered = self.poll.registry().register(&mut socket, Token(at), Interest::READABLE);
         acknowledge_at_leisure(&socket);
-        let place = Place { peer, socket, publication, headers, parted, listed: false, closed: false, asked: false, heard: now };
+        let place =
+            Place { peer, socket, publication, headers, parted, untaken: None, listed: false, closed: false, asked: false, heard: now };
         self.places[at] = Some(Box::new(place));
         match registered {
             // What came before it was registered raises no event, its end included: this once it is read to the last byte.
@@ -259,24 +265,30 @@ impl Worker {
     fn part(&mut self, at: usize, why: Parting) {
         let Some(place) = self.places.get_mut(at).and_then(Option::take) else { return };
         self.free.push(at);
-        let Place { peer, mut socket, publication, headers, parted, .. } = *place;
+        let Place { peer, mut socket, publication, headers, parted, untaken, .. } = *place;
         // A socket that was never registered has nothing to be taken back.
         let _ = self.poll.registry().deregister(&mut socket);
+        let heritage = if matches!(&why, Parting::Closing(closing) if closing.is_a_move()) { publication.heritage() } else { None };
+        let baggage = heritage.map(|heritage| Baggage { heritage, tags: untaken.into_iter().collect() });
         publication.leave(why.to_string());
         // A task that is gone has let go of the connection.
-        let _ = parted.send(Parted { peer, socket: socket.into(), headers, why });
+        let _ = parted.send(Parted { peer, socket: socket.into(), headers, baggage, why });
     }
 }
 
 impl Place {
     fn read(&mut self, scratch: &mut [u8], now: Instant) -> Result<Taken, End> {
-        let Self { peer, socket, publication, headers, heard, .. } = self;
+        let Self { peer, socket, publication, headers, heard, untaken, .. } = self;
         publication.batch(now);
         let mut on = |event| match event {
             Event::Media { kind, timestamp, payload } => {
                 *heard = now;
                 headers.note(kind, &payload);
-                publication.tag(kind, timestamp, payload)?;
+                let again = payload.clone();
+                if let Err(error) = publication.tag(kind, timestamp, payload) {
+                    *untaken = Some(Tag { kind, timestamp, payload: again });
+                    return Err(error.into());
+                }
                 Ok(None)
             }
             other => Ok(Some(other)),

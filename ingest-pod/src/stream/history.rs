@@ -126,6 +126,16 @@ impl History {
         self.starts.back().map(|start| start.dts)
     }
 
+    /// The newest media, from the last start at or before `from`, or from a later one so that it is `most` bytes at most; `None` where there
+    /// is no such start.
+    pub(super) fn tail(&self, from: Ticks, most: usize) -> Option<Cursor> {
+        let fits = |start: &&Start| self.ring.end() - start.position <= most as u64;
+        let mut fitting = self.starts.iter().filter(fits);
+        let first = fitting.next()?;
+        let start = fitting.take_while(|start| start.dts <= from).last().unwrap_or(first);
+        Some(Cursor::new(Some(start.dts)))
+    }
+
     /// Writes the frames that follow `cursor` to `out`, about `most` bytes of them, and moves the cursor. Where the reader had
     /// lost its place because it was too slow: up to when it had read.
     pub(super) fn read(&self, cursor: &mut Cursor, out: &mut BytesMut, most: usize) -> Option<Ticks> {
@@ -288,6 +298,17 @@ mod tests {
         for (from, begins) in [(0, 0), (19, 10), (20, 20), (1000, 30)] {
             assert_eq!(first_unit(&read(&history, &mut Cursor::new(Some(Ticks(from * FRAME))))), begins, "from {from}");
         }
+    }
+
+    #[test]
+    fn the_tail_begins_at_the_keyframe_before_or_at_a_later_one_where_that_is_too_much() {
+        let history = history(35, Limits::default());
+        let begins = |from: u64, most: usize| {
+            let mut cursor = history.tail(Ticks(from * FRAME), most)?;
+            Some(first_unit(&read(&history, &mut cursor)))
+        };
+        assert_eq!([0, 19, 20, 1000].map(|from| begins(from, usize::MAX)), [0, 10, 20, 30].map(Some));
+        assert_eq!((begins(5, 20_000), begins(5, 6_000), begins(5, 100)), (Some(20), Some(30), None));
     }
 
     #[test]

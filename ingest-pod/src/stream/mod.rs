@@ -1,6 +1,7 @@
 //! A run at its shard: one publisher at a time writes it, any number of readers read it, and neither waits for the other.
 
 mod bitrate;
+mod heritage;
 mod history;
 mod publication;
 mod reader;
@@ -8,6 +9,7 @@ mod ring;
 mod said;
 mod seats;
 
+pub use heritage::{Heritage, MOST_PAST};
 pub use history::Limits;
 pub use publication::{Publication, PublishError};
 pub use reader::{Batch, Reader};
@@ -28,7 +30,7 @@ use lectern_podkit::clock::wall_now;
 use said::Saying;
 use seats::{Arrival, Departure, Live, Seats};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::sync::{Notify, watch};
 
@@ -91,6 +93,8 @@ pub struct Run {
     shared: Shared,
     state: Mutex<State>,
     recording: Mutex<Option<Recording>>,
+    /// The newest access unit of picture and of sound that came from the owner before; never set where none handed anything over.
+    inherited: OnceLock<[Option<Ticks>; 2]>,
     /// Counts changes; readers wait for it to move.
     version: watch::Sender<u64>,
 }
@@ -129,6 +133,8 @@ struct State {
     takeover: Takeover,
     bitrate: Bitrate,
     closed: Option<Closing>,
+    /// The publisher that was heard when the run moved, by its number.
+    heir: Option<u64>,
     publishers_seen: u64,
 }
 
@@ -176,10 +182,12 @@ impl Run {
                 takeover: route.takeover,
                 bitrate: Bitrate::default(),
                 closed: None,
+                heir: None,
                 publishers_seen: 0,
             }),
             shared,
             recording: Mutex::default(),
+            inherited: OnceLock::new(),
             version: watch::Sender::new(0),
         };
         Arc::new(run)
@@ -275,6 +283,7 @@ impl Run {
         if state.closed.is_some() {
             return;
         }
+        state.heir = state.seats.heard().filter(|live| closing.is_a_move() && live.keyframe_seen).map(|live| live.number);
         state.seats.close(&closing);
         tracing::info!(run = %self.id, stream = %self.stream, why = %closing, "closed");
         state.closed = Some(closing);
@@ -432,17 +441,13 @@ impl State {
                 }
                 let first = track == Track::Video && !live.keyframe_seen;
                 live.keyframe_seen |= track == Track::Video;
-                let sound_only = live.video.is_none();
                 self.bitrate.add(payload.len(), now.as_millis());
                 let placed = self.timeline.push(track, dts_millis, composition_millis, now);
                 if let Some(from) = placed.gap {
                     self.history.note(&FeedFrame::Gap { from, reason: "the publisher left out some of its media".to_owned() });
                 }
                 let stamp = placed.stamp;
-                let start = match track {
-                    Track::Video => keyframe,
-                    Track::Audio => sound_only && self.history.newest_start().is_none_or(|last| stamp.dts.since(last) >= SOUND_START_EVERY),
-                };
+                let start = self.is_start(track, keyframe, stamp.dts);
                 let unit = AccessUnit { track, dts: stamp.dts, pts: stamp.pts, keyframe, payload };
                 self.history.push(&unit, start, &self.configs);
                 return first;
@@ -456,6 +461,17 @@ impl State {
             }
         }
         true
+    }
+
+    /// Whether readers may begin with this access unit of the publisher that is heard.
+    fn is_start(&self, track: Track, keyframe: bool, dts: Ticks) -> bool {
+        match track {
+            Track::Video => keyframe,
+            Track::Audio => {
+                let sound_only = self.seats.heard().is_none_or(|live| live.video.is_none());
+                sound_only && self.history.newest_start().is_none_or(|last| dts.since(last) >= SOUND_START_EVERY)
+            }
+        }
     }
 
     /// Another publisher is heard from here on.

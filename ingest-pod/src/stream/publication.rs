@@ -1,6 +1,6 @@
 //! The publisher's end of a run: what every protocol adapts to.
 
-use super::{Closing, Media, Run, VideoSeen};
+use super::{Closing, Heritage, Media, Run, VideoSeen};
 use crate::metrics::{Counted, Metrics};
 use bytes::Bytes;
 use lectern_contract::feed::{Codec, Track};
@@ -79,6 +79,17 @@ impl Publication {
             Ok(true) => self.told.borrow_and_update().clone(),
             Err(_) => Some(self.told.borrow().clone().unwrap_or(Closing::TakenOver)),
         }
+    }
+
+    /// What the publisher takes along to the run's next owner, where the run has moved.
+    pub fn heritage(&self) -> Option<Heritage> {
+        self.run.heritage(self.number)
+    }
+
+    /// Goes on where the owner before stopped. For a publisher whose parameters are told and whose media is not; where the run has other
+    /// media already, nothing happens.
+    pub fn inherit(&self, heritage: &Heritage) {
+        self.run.inherit(self.number, heritage);
     }
 
     /// From now on, all that is added came at `now`, and readers are told of it by [`Publication::flush`] only: one look at

@@ -90,8 +90,8 @@ impl TestShard {
         let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate: gate.clone() });
         tokio::spawn(shard.clone().follow_routes(stop.clone()));
         tokio::spawn(rtmp::serve(rtmp_at, context, None, stop.clone().into()));
-        tokio::spawn(feed::serve(feed_at, shard.clone(), owners, stop.clone()));
-        tokio::spawn(relay::serve(relay_at, shard.clone(), peers, stop.clone()));
+        tokio::spawn(feed::serve(feed_at, shard.clone(), owners, net::Open::default(), stop.clone()));
+        tokio::spawn(relay::serve(relay_at, shard.clone(), peers, net::Open::default(), stop.clone()));
         let (cameras, credentials) = watch::channel(Known::default());
         tokio::spawn(rtsp::run(shard.clone(), credentials, IMPATIENT, stop.clone()));
         Self { name, shard, metrics, gate, rtmp, feed, cameras, routes, stop }

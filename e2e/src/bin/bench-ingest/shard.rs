@@ -43,7 +43,7 @@ pub async fn run_shard(args: Args) -> Result<()> {
     println!("{}", json!({"rtmp": publishers.local_addr()?, "feed": readers.local_addr()?}));
     tokio::spawn(shard.clone().follow_routes(stop.clone()));
     tokio::spawn(rtmp::serve(publishers, Arc::new(context), None, Listening::from(stop.clone())));
-    tokio::spawn(feed::serve(readers, shard.clone(), owners, stop.clone()));
+    tokio::spawn(feed::serve(readers, shard.clone(), owners, Open::default(), stop.clone()));
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while lines.next_line().await?.is_some() {
         let (held, publishers, panics) = (shard.memory().held(), metrics.publishers.get(), metrics.panics.get());
