@@ -28,7 +28,7 @@ use lectern_crds::{LiveStream, POOL_LABEL, Route, RouteSlice, RouteSliceSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use table::{Slices, Table, Wanted};
+use table::{Name, Slices, Table, Wanted};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -83,7 +83,7 @@ pub fn route(stream: &LiveStream) -> Option<Route> {
 struct Known {
     table: Table,
     /// Slices that are not written as the table has them.
-    touched: BTreeSet<String>,
+    touched: BTreeSet<Name>,
     /// Their versions as the API server has told them last.
     versions: BTreeMap<String, Option<String>>,
 }
@@ -160,7 +160,7 @@ impl Keeper {
             None => {
                 let listed = self.api.list(&ListParams::default()).await?.items;
                 let versions = listed.iter().map(|slice| (slice.name_any(), slice.resource_version())).collect();
-                let slices: Slices = listed.into_iter().map(|slice| (slice.name_any(), slice.spec)).collect();
+                let slices: Slices = listed.into_iter().map(|slice| (slice.name_any().into(), slice.spec)).collect();
                 let (table, touched) = Table::of(slices);
                 Known { table, touched, versions }
             }
@@ -194,7 +194,7 @@ impl Keeper {
         }
         for name in touched.iter().filter(|name| table.slice(name).is_none()) {
             apply::delete(&self.api, name, None).await?;
-            versions.remove(name);
+            versions.remove(name.as_ref());
         }
         touched.clear();
         Ok(())

@@ -8,24 +8,21 @@ use super::PER_SLICE;
 use lectern_contract::StreamRef;
 use lectern_crds::{Route, RouteSliceSpec};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// The slices of all pools by name.
-pub type Slices = BTreeMap<String, RouteSliceSpec>;
+pub type Slices = BTreeMap<Name, RouteSliceSpec>;
+
+/// Of a slice: all of its streams share it.
+pub type Name = Arc<str>;
 
 /// The slices, and where in them each stream is.
 #[derive(Debug, Default)]
 pub struct Table {
     slices: Slices,
     /// The shard whose new streams a slice takes.
-    homes: HashMap<String, String>,
-    held: HashMap<StreamRef, Held>,
-}
-
-/// Where a stream's route is.
-#[derive(Debug, Clone)]
-struct Held {
-    slice: String,
-    run: String,
+    homes: HashMap<Name, String>,
+    held: HashMap<StreamRef, Name>,
 }
 
 /// What a stream should have: its pool and its route, or none.
@@ -34,14 +31,14 @@ pub type Wanted = Option<(String, Route)>;
 impl Table {
     /// A table of slices as they were read, and the names of those in which a route was that another has, too: somebody stopped between two
     /// writes. It is the first that counts.
-    pub fn of(slices: Slices) -> (Self, BTreeSet<String>) {
+    pub fn of(slices: Slices) -> (Self, BTreeSet<Name>) {
         let (mut table, mut touched) = (Self::default(), BTreeSet::new());
         for (name, mut slice) in slices {
             let before = slice.routes.len();
             slice.routes.retain(|route| {
                 let is_new = !table.held.contains_key(&stream_of(route));
                 if is_new {
-                    table.held.insert(stream_of(route), Held { slice: name.clone(), run: route.run_id.clone() });
+                    table.held.insert(stream_of(route), name.clone());
                 }
                 is_new
             });
@@ -67,19 +64,19 @@ impl Table {
     }
 
     /// Brings the streams' routes to what is wanted; the names of the slices that are others now, or are to go.
-    pub fn bring(&mut self, wanted: impl IntoIterator<Item = (StreamRef, Wanted)>) -> BTreeSet<String> {
+    pub fn bring(&mut self, wanted: impl IntoIterator<Item = (StreamRef, Wanted)>) -> BTreeSet<Name> {
         let (mut touched, mut new) = (BTreeSet::new(), BTreeMap::new());
         for (stream, wanted) in wanted {
             match (self.held.get(&stream).cloned(), wanted) {
-                (Some(held), Some((pool, route))) if self.fits(&held, &pool, &route) => {
-                    if self.replace(&held, route) {
-                        touched.insert(held.slice);
+                (Some(slice), Some((pool, route))) if self.fits(&slice, &pool, &route) => {
+                    if self.replace(&slice, route) {
+                        touched.insert(slice);
                     }
                 }
-                (held, wanted) => {
-                    if let Some(held) = held {
-                        self.take_out(&stream, &held);
-                        touched.insert(held.slice);
+                (slice, wanted) => {
+                    if let Some(slice) = slice {
+                        self.take_out(&stream, &slice);
+                        touched.insert(slice);
                     }
                     if let Some((pool, route)) = wanted {
                         new.insert((pool, route.run_id.clone()), (stream, route));
@@ -91,23 +88,24 @@ impl Table {
         for ((pool, run), (stream, route)) in new {
             let name = self.room(&pool, &route.shard);
             self.homes.entry(name.clone()).or_insert_with(|| route.shard.clone());
-            let slice = self.slices.entry(name.clone()).or_insert_with(|| RouteSliceSpec { pool_name: pool, routes: Vec::new() });
+            let empty = || RouteSliceSpec { pool_name: pool, routes: Vec::with_capacity(PER_SLICE) };
+            let slice = self.slices.entry(name.clone()).or_insert_with(empty);
             let at = slice.routes.partition_point(|other| other.run_id < run);
             slice.routes.insert(at, route);
-            self.held.insert(stream, Held { slice: name.clone(), run });
+            self.held.insert(stream, name.clone());
             touched.insert(name);
         }
         touched
     }
 
     /// Whether the route may stay where it is.
-    fn fits(&self, held: &Held, pool: &str, route: &Route) -> bool {
-        held.run == route.run_id && self.slices.get(&held.slice).is_some_and(|slice| slice.pool_name == pool)
+    fn fits(&self, slice: &str, pool: &str, route: &Route) -> bool {
+        self.slices.get(slice).is_some_and(|slice| slice.pool_name == pool && slice.routes.iter().any(|held| held.run_id == route.run_id))
     }
 
     /// Puts the route in the place of the one of its run; whether it is another.
-    fn replace(&mut self, held: &Held, route: Route) -> bool {
-        let before = self.slices.get_mut(&held.slice).and_then(|slice| slice.routes.iter_mut().find(|other| other.run_id == held.run));
+    fn replace(&mut self, slice: &str, route: Route) -> bool {
+        let before = self.slices.get_mut(slice).and_then(|slice| slice.routes.iter_mut().find(|held| held.run_id == route.run_id));
         match before {
             Some(before) if *before != route => {
                 *before = route;
@@ -117,19 +115,19 @@ impl Table {
         }
     }
 
-    fn take_out(&mut self, stream: &StreamRef, held: &Held) {
+    fn take_out(&mut self, stream: &StreamRef, from: &str) {
         self.held.remove(stream);
-        if let Some(slice) = self.slices.get_mut(&held.slice) {
-            slice.routes.retain(|route| route.run_id != held.run);
+        if let Some(slice) = self.slices.get_mut(from) {
+            slice.routes.retain(|route| (&route.namespace, &route.name) != (&stream.namespace, &stream.name));
             if slice.routes.is_empty() {
-                self.slices.remove(&held.slice);
-                self.homes.remove(&held.slice);
+                self.slices.remove(from);
+                self.homes.remove(from);
             }
         }
     }
 
     /// A slice of the shard's with room, or the lowest number that is free.
-    fn room(&self, pool: &str, shard: &str) -> String {
+    fn room(&self, pool: &str, shard: &str) -> Name {
         let is_home = |name: &str| self.homes.get(name).is_some_and(|home| home == shard);
         let with_room = self.slices.iter().find(|(name, slice)| slice.routes.len() < PER_SLICE && slice.pool_name == pool && is_home(name));
         if let Some((name, _)) = with_room {
@@ -137,7 +135,7 @@ impl Table {
         }
         let mut number = 0usize;
         loop {
-            let name = format!("{pool}-{number}");
+            let name = Name::from(format!("{pool}-{number}"));
             if !self.slices.contains_key(&name) {
                 return name;
             }
@@ -199,8 +197,8 @@ mod tests {
         table
     }
 
-    fn touched(names: BTreeSet<String>) -> Vec<String> {
-        names.into_iter().collect()
+    fn touched(names: BTreeSet<Name>) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -233,7 +231,7 @@ mod tests {
         assert_eq!(touched(table.bring((0..3).map(without))), ["default-0"]);
         assert_eq!(table.slice("default-0"), None);
         let empty = RouteSliceSpec { pool_name: "default".into(), routes: vec![] };
-        assert_eq!(touched(Table::of([("default-0".to_owned(), empty)].into()).1), ["default-0"], "also one that was found so");
+        assert_eq!(touched(Table::of([("default-0".into(), empty)].into()).1), ["default-0"], "also one that was found so");
     }
 
     #[test]
@@ -293,6 +291,6 @@ mod tests {
         let mut table = full(0..1);
         let elsewhere = a_route(1);
         table.bring([(stream_of(&elsewhere), Some(("other".into(), elsewhere)))]);
-        assert_eq!(table.slices.keys().collect::<Vec<_>>(), ["default-0", "other-0"]);
+        assert_eq!(touched(table.slices.into_keys().collect()), ["default-0", "other-0"]);
     }
 }
