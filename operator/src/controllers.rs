@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::placement::Resident;
 use crate::reports::{Change, Reports};
 use crate::routes::Changes;
-use crate::wakes::{from_pools, from_reports, streams_where};
+use crate::wakes::{from_pools, from_reports, in_turn, streams_where};
 use crate::{pool, routes, stream};
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, future};
@@ -232,6 +232,7 @@ where
         trigger_with(ladders, by_ladder).boxed(),
         from_reports(triggers.changes, ctx.streams.clone(), triggers.asked).map(|stream| Ok(stream.into())).boxed(),
         from_pools(triggers.pools_seen, ctx.clone()).map(|stream| Ok(stream.into())).boxed(),
+        in_turn(ctx.clone()).map(|stream| Ok(stream.into())).boxed(),
     ];
     turn(wakes, ctx.streams.clone(), reconcile_stream, retry_stream, (ctx.clone(), stop)).await;
     Ok(())

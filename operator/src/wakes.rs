@@ -1,4 +1,4 @@
-//! Which LiveStreams are woken by what happens elsewhere: in their pool, and on its shards.
+//! Which LiveStreams are woken by what happens elsewhere, in their pool and on its shards, and which because it is their turn.
 
 use crate::conditions::holds;
 use crate::context::Context;
@@ -6,13 +6,20 @@ use crate::placement::shards_of;
 use crate::reports::Change;
 use crate::stream::claims::ENDED;
 use futures::{Stream, StreamExt};
+use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use lectern_contract::ShardName;
 use lectern_crds::{LiveStream, StreamPoolSpec};
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::interval;
+
+/// How often every stream that has not ended is looked at, whatever happens.
+pub const TURN: Duration = Duration::from_secs(300);
 
 /// The streams that a report gives reason to look at; the pools go to `pools`.
 pub fn from_reports(
@@ -60,6 +67,27 @@ pub fn from_pools(seen: mpsc::UnboundedReceiver<String>, ctx: Arc<Context>) -> i
         }
     });
     refs.flatten()
+}
+
+/// Each stream that has not ended once in [`TURN`], in a second of its own: Secrets are not watched, so what is known of its key is doubted then.
+pub fn in_turn(ctx: Arc<Context>) -> impl Stream<Item = ObjectRef<DeserializeGuard<LiveStream>>> {
+    let seconds = futures::stream::unfold((interval(Duration::from_secs(1)), 0), async |(mut ticks, second)| {
+        ticks.tick().await; // of seconds that were missed, each comes
+        Some((second, (ticks, (second + 1) % TURN.as_secs())))
+    });
+    let woken = move |second| {
+        let woken = streams_where(&ctx.streams, |stream| is_turn_of(stream, second));
+        woken.iter().filter_map(|stream| stream.extra.uid.as_deref()).for_each(|uid| ctx.keys.doubt(uid));
+        futures::stream::iter(woken)
+    };
+    seconds.flat_map(woken)
+}
+
+/// Whether this second of [`TURN`] is the stream's. Its uid says so: ten thousand are spread evenly.
+fn is_turn_of(stream: &LiveStream, second: u64) -> bool {
+    let mut hasher = DefaultHasher::new();
+    stream.uid().hash(&mut hasher);
+    hasher.finish() % TURN.as_secs() == second && !stream.status.as_ref().is_some_and(|status| holds(&status.conditions, ENDED))
 }
 
 /// Whom the change of a pool concerns.
@@ -110,6 +138,21 @@ pub fn streams_where(
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn every_stream_has_a_second_of_its_own_unless_it_has_ended() {
+        let seconds = |uid: &str, status: serde_json::Value| {
+            let mut stream = stream(status);
+            stream.metadata.uid = Some(uid.into());
+            (0..TURN.as_secs()).filter(|second| is_turn_of(&stream, *second)).collect::<Vec<_>>()
+        };
+        let turns: BTreeSet<Vec<u64>> = (0..100).map(|number| seconds(&format!("uid-{number}"), json!(null))).collect();
+        assert!(turns.iter().all(|turns| turns.len() == 1));
+        assert!(turns.len() > 70, "they come in bursts: {turns:?}");
+        let ended =
+            json!({ "type": "Ended", "status": "True", "reason": "Ended", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+        assert_eq!(seconds("uid-1", json!({ "conditions": [ended] })), Vec::<u64>::new());
+    }
 
     fn pool(shards: i32, public_url: &str) -> StreamPoolSpec {
         let spec = json!({

@@ -1,8 +1,8 @@
 //! The stream's Secret: where to publish, and with which keys.
 //!
 //! Secrets are read by name and never listed or watched: that would open every Secret of the cluster to the operator. So a
-//! key that is changed by hand is noticed when the stream is looked at next: with the next change of its spec, or within
-//! five minutes.
+//! key that is changed by hand is noticed with the next change of the stream's spec, or within five minutes, in its turn
+//! ([`in_turn`](crate::wakes::in_turn)).
 
 use super::claims::ACCEPTED;
 use super::rotation::{Hashes, ROTATION_ANNOTATION, Texts, Unusable, previous_of};
@@ -20,14 +20,10 @@ use lectern_crds::{LiveStream, POOL_LABEL, STREAM_LABEL};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::Instant;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Lowercase base 32 without the letters that are taken for digits.
 const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-/// How long a key that was read is taken for the key that is there.
-const REMEMBERED: Duration = Duration::from_secs(300);
 /// 32 digits of 5 bits: 160 random bits.
 const LENGTH: usize = 32;
 
@@ -42,62 +38,72 @@ pub struct Key {
     pub hashes: Hashes,
 }
 
-/// Secrets as they were read last, by the stream's uid, so that not every reconcile reads one. It holds hashes and no keys.
+/// What is known of Secrets, by the stream's uid, so that not every reconcile reads one: whether what the status tells is what was read.
 #[derive(Debug, Default)]
 pub struct KeyBook(Mutex<HashMap<String, Line>>);
 
 #[derive(Debug)]
 struct Line {
-    generation: Option<i64>,
-    until: Instant,
-    /// Of the address in it.
-    url: u64,
-    hashes: Hashes,
+    /// Of the spec's generation and of what was read.
+    stamp: u64,
+    /// What was read, until the status tells it: with ten thousand streams that need not be held twice.
+    untold: Option<Box<Hashes>>,
     /// The Secret still has the text of the key before.
     keeps_previous: bool,
+    /// It is time to read it again.
+    doubted: bool,
 }
 
 impl KeyBook {
     /// The hashes of `stream`'s keys, if its Secret was read a short while ago, by this process or the one before, its spec is the same, and
     /// there is nothing to change in the Secret now.
     fn known(&self, stream: &LiveStream, url: &str, now: Timestamp) -> Option<Hashes> {
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.lock();
         let line = match book.entry(stream.uid()?) {
             Entry::Occupied(line) => line.into_mut(),
             Entry::Vacant(empty) => empty.insert(Line::told(stream, url)?),
         };
-        let same = line.generation == stream.metadata.generation && line.url == hash(url);
-        if !same || Instant::now() >= line.until {
-            return None;
-        }
-        let previous = previous_of(&line.hashes.key, &stream.spec, told(stream), now);
+        let held = line.stamp;
+        let is_it = |hashes: &Hashes| stamp(stream, url, hashes) == held;
+        let hashes = match told(stream).map(Hashes::of).filter(is_it) {
+            _ if line.doubted => return None,
+            Some(told) => {
+                line.untold = None;
+                told
+            }
+            None => line.untold.as_deref().filter(|untold| is_it(untold))?.clone(),
+        };
+        let previous = previous_of(&hashes.key, &stream.spec, told(stream), now);
         let is_over = line.keeps_previous && previous.is_none();
-        (!is_over).then(|| Hashes { previous, ..line.hashes.clone() })
+        (!is_over).then_some(Hashes { previous, ..hashes })
     }
 
-    fn note(&self, stream: &LiveStream, url: &str, keeps_previous: bool, hashes: Hashes) {
+    fn note(&self, stream: &LiveStream, url: &str, keeps_previous: bool, hashes: &Hashes) {
         let Some(uid) = stream.uid() else { return };
-        let line =
-            Line { generation: stream.metadata.generation, until: Instant::now() + REMEMBERED, url: hash(url), hashes, keeps_previous };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, line);
+        let untold = Some(Box::new(hashes.clone()));
+        self.lock().insert(uid, Line { stamp: stamp(stream, url, hashes), untold, keeps_previous, doubted: false });
     }
 
-    /// How soon the Secret of `stream` is to be read again.
-    pub fn next_look(&self, stream: &LiveStream) -> Duration {
-        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = stream.metadata.uid.as_ref().and_then(|uid| book.get(uid));
-        line.map_or(REMEMBERED, |line| line.until.saturating_duration_since(Instant::now()))
+    /// Somebody may have changed the Secret meanwhile: it is read when its stream is looked at next.
+    pub fn doubt(&self, uid: &str) {
+        if let Some(line) = self.lock().get_mut(uid) {
+            line.doubted = true;
+        }
     }
 
     /// Forgets a Secret whose stream is gone.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Line {
-    /// What the status tells, where it tells of the spec as it is: a new leader need not read ten thousand Secrets before it can work. When each is
-    /// read again is up to chance, so that not all are read at once.
+    /// What the status tells, where it tells of the spec as it is: a new leader need not read ten thousand Secrets before it can work. Each is
+    /// read in its stream's turn.
     fn told(stream: &LiveStream, url: &str) -> Option<Self> {
         let status = stream.status.as_ref()?;
         let told = status.ingest.as_ref()?;
@@ -106,24 +112,15 @@ impl Line {
         if !holds || told.url != url || told.previous_key_hash.is_some() {
             return None;
         }
-        Some(Self {
-            generation: stream.metadata.generation,
-            until: Instant::now() + REMEMBERED.mul_f64(rand::random::<f64>()),
-            url: hash(url),
-            hashes: Hashes {
-                key: KeyHash(told.key_hash.clone()),
-                rotation: told.key_rotation,
-                previous: None,
-                backup: told.backup_key_hash.clone().map(KeyHash),
-            },
-            keeps_previous: false,
-        })
+        Some(Self { stamp: stamp(stream, url, &Hashes::of(told)), untold: None, keeps_previous: false, doubted: false })
     }
 }
 
-fn hash(url: &str) -> u64 {
+/// Of the spec's generation, the address and the hashes but that of the key before, which has a time of its own.
+fn stamp(stream: &LiveStream, url: &str, hashes: &Hashes) -> u64 {
     let mut hasher = DefaultHasher::new();
-    url.hash(&mut hasher);
+    let backup = hashes.backup.as_ref().map(|backup| &backup.0);
+    (stream.metadata.generation, url, &hashes.key.0, hashes.rotation, backup).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -173,7 +170,7 @@ pub async fn ensure(stream: &LiveStream, url: &str, now: Timestamp, ctx: &Contex
         backup: should.backup.as_deref().map(KeyHash::of),
         key: hash,
     };
-    ctx.keys.note(stream, url, should.previous.is_some(), hashes.clone());
+    ctx.keys.note(stream, url, should.previous.is_some(), &hashes);
     Ok(Ok(key(hashes)))
 }
 
@@ -288,11 +285,26 @@ mod tests {
     }
 
     #[test]
-    fn a_new_leader_takes_the_key_that_the_status_tells_of_and_reads_the_secret_within_five_minutes() {
+    fn a_new_leader_takes_the_key_that_the_status_tells_of_and_reads_the_secret_in_its_turn() {
         let stream = told_of(json!({}));
         let (book, hashes) = known(&stream);
         assert_eq!(hashes, Some(Hashes { key: KeyHash::of("k"), rotation: 2, previous: None, backup: None }));
-        assert!(book.next_look(&stream) <= REMEMBERED);
+        book.doubt("u1");
+        assert_eq!(book.known(&stream, URL, Timestamp::UNIX_EPOCH), None);
+        book.note(&stream, URL, false, &hashes.unwrap());
+        assert!(book.known(&stream, URL, Timestamp::UNIX_EPOCH).is_some(), "it was read");
+    }
+
+    #[test]
+    fn a_key_that_was_read_is_known_until_the_status_has_told_it_and_then_tells_another() {
+        let (before, after) = (told_of(json!({})), told_of(json!({ "/status/ingest/keyHash": KeyHash::of("l").0 })));
+        let (book, hashes) = known(&before);
+        book.note(&before, URL, false, &Hashes { key: KeyHash::of("l"), ..hashes.unwrap() });
+        let key = |stream: &LiveStream| book.known(stream, URL, Timestamp::UNIX_EPOCH).map(|hashes| hashes.key);
+        for stream in [&before, &after] {
+            assert_eq!(key(stream), Some(KeyHash::of("l")));
+        }
+        assert_eq!(key(&before), None, "somebody has changed the status");
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod tests;
 use crate::conditions::Truth;
 use crate::context::{Context, Error};
 use crate::placement::Resident;
+use crate::wakes::TURN;
 use crate::{apply, conditions};
 use kube::api::Api;
 use kube::runtime::controller::Action;
@@ -110,7 +111,9 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
         // The attempt is written down; only now may anybody hear of it.
         dispatch::send(&written, job, &wanted, &ctx).await?;
     }
-    Ok(Action::requeue(next_look(&plan.status, &stream, &seen).min(ctx.keys.next_look(&stream))))
+    let next = next_look(&plan.status, &stream, &seen);
+    // What can wait for its turn has no timer of its own: kube's would take 800 bytes of each stream.
+    Ok(if next < TURN { Action::requeue(next) } else { Action::await_change() })
 }
 
 /// The Secrets of the stream: its keys, and its camera's credentials.
@@ -174,7 +177,7 @@ fn next_look(status: &LiveStreamStatus, stream: &LiveStream, seen: &observe::See
     } else if conditions::holds(&status.conditions, claims::RECEIVING) {
         REFRESH
     } else {
-        Duration::from_secs(300)
+        TURN
     };
     // Secrets are not watched, and the end of an overlap is no event.
     let camera = camera::next_look(stream).unwrap_or(pace);

@@ -125,6 +125,16 @@ pub fn previous_of(key: &KeyHash, spec: &LiveStreamSpec, told: Option<&IngestSta
 }
 
 impl Hashes {
+    /// What the status tells, but for the key before.
+    pub fn of(told: &IngestStatus) -> Self {
+        Self {
+            key: KeyHash(told.key_hash.clone()),
+            rotation: told.key_rotation,
+            previous: None,
+            backup: told.backup_key_hash.clone().map(KeyHash),
+        }
+    }
+
     /// As the status tells it, with the address and the Secret's name.
     pub fn told(&self, url: &str, secret_name: &str, camera_credentials: Option<String>) -> IngestStatus {
         IngestStatus {

@@ -14,7 +14,7 @@ async fn a_new_stream_gets_its_finalizer_then_its_secret_then_its_status_and_not
     // Two writes to the LiveStream, as docs/scale.md counts them, and one to its Secret.
     let script = [ok("PATCH livestreams/algebra"), ok("POST secrets"), ok("PATCH livestreams/algebra/status")];
     let look = operator.looks_at("algebra", script).await;
-    assert!(look.error.is_none() && look.next == Action::requeue(seconds(300)), "{look:?}");
+    assert!(look.error.is_none() && look.next == Action::await_change(), "it has its turn, and no timer: {look:?}");
 
     let [finalizer, secret, status] = look.bodies.try_into().unwrap();
     let unchanged = json!({ "op": "test", "path": "/metadata/resourceVersion", "value": "1" });
@@ -32,7 +32,7 @@ async fn a_new_stream_gets_its_finalizer_then_its_secret_then_its_status_and_not
 async fn a_stream_that_is_as_it_should_be_costs_the_api_server_nothing() {
     let mut operator = Operator::with_algebra_in(pool("default", json!({}))).await;
     let next = operator.looks_at("algebra", []).await.next;
-    assert_eq!(next, Action::requeue(seconds(300)));
+    assert_eq!(next, Action::await_change());
     operator.is_replaced();
     let look = operator.looks_at("algebra", []).await;
     assert!(look.error.is_none(), "{look:?}");
