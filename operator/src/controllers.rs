@@ -10,7 +10,7 @@ use crate::routes::Changes;
 use crate::wakes::{from_pools, from_reports, in_turn, streams_where};
 use crate::{pool, routes, stream};
 use futures::stream::{BoxStream, select_all};
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::Api;
@@ -119,9 +119,13 @@ fn in_pages() -> watcher::Config {
     watcher::Config::default().page_size(100)
 }
 
-/// Managed fields are more than half of an object in memory, and nobody here reads them.
+/// Managed fields are more than half of an object in memory, what `kubectl apply` keeps of it is as large as its spec, and nobody here reads them.
 fn slim<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
 }
 
 /// What wakes a controller.
@@ -140,7 +144,7 @@ async fn turn<K, F>(
     F: Future<Output = Result<Action, Error>> + Send + 'static,
 {
     let config = controller::Config::default().concurrency(CONCURRENCY);
-    let queue = select_all(wakes).take_until(stop.cancelled_owned());
+    let queue = select_all(wakes).map_ok(bare).take_until(stop.cancelled_owned());
     let turning = applier(move |object, ctx| Box::pin(reconcile(object, ctx)), on_error, ctx, store, queue, config);
     let tell = |turned: Result<_, controller::Error<Error, watcher::Error>>| {
         // What a reconcile says has been logged with its object; a watch that fails would be silent otherwise.
@@ -150,6 +154,12 @@ async fn turn<K, F>(
         future::ready(())
     };
     turning.for_each(tell).await;
+}
+
+/// The scheduler holds a request twice until it is due: a name and a namespace are all that counts of it.
+fn bare<K: Resource<DynamicType = ()>>(mut request: ReconcileRequest<K>) -> ReconcileRequest<K> {
+    request.obj_ref.extra = Default::default();
+    request
 }
 
 async fn run_pools<W>(
