@@ -42,7 +42,7 @@ impl Operator {
         let mut command = Command::new(beside_this_program("lectern-operator")?);
         command
             .env("KUBECONFIG", plane.operators_kubeconfig())
-            .env("MALLOC_ARENA_MAX", "2") // as in the chart
+            .env("MALLOC_ARENA_MAX", "1") // as in the chart
             .envs(cloud.environment())
             .envs([("POD_NAME", pod), ("POD_NAMESPACE", crate::platform::NAMESPACE)])
             .env("LECTERN_REPORT_LISTEN", format!("127.0.0.1:{reports}"))
