@@ -112,7 +112,7 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
         dispatch::send(&written, job, &wanted, &ctx).await?;
     }
     let next = next_look(&plan.status, &stream, &seen);
-    // What can wait for its turn has no timer of its own: kube's would take 800 bytes of each stream.
+    // What can wait for its turn has no timer of its own: kube's would take 600 bytes of each stream.
     Ok(if next < TURN { Action::requeue(next) } else { Action::await_change() })
 }
 
