@@ -26,9 +26,22 @@ macro_rules! name {
 }
 
 name! {
-    /// One run of a LiveStream, from its placement to its end: `{unix seconds, base 36}-{random}`, a valid DNS label.
+    /// One run of a LiveStream, from its placement to its end: `{unix seconds, base 36}-{random}`, and before that `s-` where only those
+    /// who have a link may watch it ([`crate::viewing`]); a valid DNS label.
     RunId
 }
+
+/// What the ids of signed runs begin with. A run's age is never it: that would be the 29th second of 1970.
+pub const SIGNED: &str = "s-";
+
+impl RunId {
+    /// Only those who have a link may watch the run. Its name says so, and with it every key and path: who finds a recording years later
+    /// in S3 knows it, too.
+    pub fn is_signed(&self) -> bool {
+        self.0.starts_with(SIGNED)
+    }
+}
+
 name! {
     /// An ingest shard: the name of its pod.
     ShardName

@@ -1,6 +1,6 @@
 //! Object keys: `{h}/{namespace}/{name}/{run}/…`, the same in S3, at the origin and behind the CDN.
 
-use crate::{RunId, SegmentNumber, StreamRef, Ticks};
+use crate::{RunId, SegmentNumber, StreamRef, Ticks, ids};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -42,6 +42,11 @@ impl RunPrefix {
     /// The run's name: the last part.
     pub fn run(&self) -> RunId {
         RunId(self.0.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
+    /// Only those who have a link may watch the run: see [`RunId::is_signed`].
+    pub fn is_signed(&self) -> bool {
+        self.0.rsplit('/').next().is_some_and(|run| run.starts_with(ids::SIGNED))
     }
 
     /// The key of the object that `name` stands for.
@@ -135,13 +140,24 @@ pub fn content_type(key: &str) -> &'static str {
     }
 }
 
-/// How long a cache may keep an object (facts: CDN cache rules). A segment and an init section never change; a live
+/// How long a cache may keep the object at `key` (facts: CDN cache rules). A segment and an init section never change; a live
 /// playlist (an MPD is one) holds for half a segment; a VOD playlist is rewritten only when a late ledger arrives.
+///
+/// What is signed is kept by the browser of who was let in and by nothing between; an hour is enough to go back in a lecture.
 pub fn cache_control(key: &str) -> &'static str {
-    match key.rsplit('/').next() {
-        Some("live.m3u8" | "live.mpd") => "public, max-age=1",
-        Some("vod.m3u8" | "vod.mpd") => "public, max-age=5",
-        Some(name) if [".m4s", ".mp4", ".vtt"].iter().any(|end| name.ends_with(end)) => "public, max-age=1209600, immutable",
+    let is_signed = RunPrefix::of_key(key).is_some_and(|(prefix, _)| prefix.is_signed());
+    match (key.rsplit('/').next(), is_signed) {
+        (Some("live.m3u8" | "live.mpd"), false) => "public, max-age=1",
+        (Some("live.m3u8" | "live.mpd"), true) => "private, max-age=1",
+        (Some("vod.m3u8" | "vod.mpd"), false) => "public, max-age=5",
+        (Some("vod.m3u8" | "vod.mpd"), true) => "private, max-age=5",
+        (Some(name), is_signed) if [".m4s", ".mp4", ".vtt"].iter().any(|end| name.ends_with(end)) => {
+            if is_signed {
+                "private, max-age=3600, immutable"
+            } else {
+                "public, max-age=1209600, immutable"
+            }
+        }
         _ => "no-store",
     }
 }
@@ -160,6 +176,26 @@ mod tests {
         let (back, rest) = RunPrefix::of_key(&key).unwrap();
         assert_eq!((back, rest), (prefix(), "360p/42.m4s"));
         assert_eq!(prefix().run(), RunId("r1".into()));
+    }
+
+    #[test]
+    fn a_signed_run_says_so_in_every_key_and_is_kept_by_browsers_only() {
+        let of = |run: &str| RunPrefix::of(&StreamRef { namespace: "s-school".into(), name: "s-algebra".into() }, &run.into());
+        let (signed, public) = (of("s-tro8w0-000001"), of("tro8w0-000001"));
+        assert!(signed.is_signed() && signed.run().is_signed() && !public.is_signed() && !public.run().is_signed());
+        for name in [
+            ObjectName::Multivariant,
+            ObjectName::Vod,
+            ObjectName::Segment("360p".into(), SegmentNumber(7)),
+            ObjectName::Init("360p".into(), 0),
+            ObjectName::NoText(CAPTIONS.into()),
+        ] {
+            let key = signed.key(&name);
+            assert_eq!(RunPrefix::of_key(&key).unwrap().0, signed);
+            assert!(cache_control(&key).starts_with("private, max-age="), "{key}");
+            assert!(cache_control(&public.key(&name)).starts_with("public, max-age="), "{name}");
+        }
+        assert_eq!(cache_control(&signed.key(&ObjectName::Head)), "no-store");
     }
 
     #[test]

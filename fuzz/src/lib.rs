@@ -3,8 +3,10 @@
 
 use bytes::{Bytes, BytesMut};
 use lectern_contract::feed::{Codec, FeedFrame, FeedRequest, Track};
+use lectern_contract::keys::RunPrefix;
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_contract::relay::RelayFrame;
+use lectern_contract::viewing::{self, ViewingKey};
 use lectern_contract::{Ticks, VideoCodec};
 use lectern_media::captions::{Captions, carriage, triplets, webvtt};
 use lectern_media::rtmp::message::{Aggregate, Command, UserControl};
@@ -30,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("sound", sounds),
     ("captions", captions),
     ("feed", feed),
+    ("token", tokens),
 ];
 
 /// Runs a target by its name.
@@ -143,4 +146,13 @@ fn feed(bytes: &[u8]) {
     while let Ok(Some(_)) = RelayFrame::decode(&mut input) {}
     let mut input = BytesMut::from(bytes);
     while let Ok(Some(_)) = PushFrame::decode(&mut input) {}
+}
+
+/// A path and a token, as a player sends both: nobody gets in who has not the key.
+fn tokens(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (path, token) = text.split_once('?').unwrap_or((&text, &text));
+    if let Some((prefix, _)) = RunPrefix::of_key(path) {
+        assert!(viewing::verify([&ViewingKey::from([9; 32])], &prefix, token, 0).is_err());
+    }
 }

@@ -37,6 +37,9 @@ pub struct Args {
     /// Segments held in memory, in MiB: three quarters for what is pushed, one for what is read from S3.
     #[arg(long, env = "LECTERN_MEMORY_MB", default_value_t = 512)]
     pub memory_mb: usize,
+    /// The folder of the keys that sign links to lectures that not everybody may watch: `current` and `previous`. Without it nobody can watch those.
+    #[arg(long, env = "LECTERN_VIEWING_KEYS_DIR")]
+    pub viewing_keys_dir: Option<PathBuf>,
     /// The folder that has `hls.min.js`.
     #[arg(long, env = "LECTERN_PLAYER_DIR", default_value = "/player")]
     pub player_dir: PathBuf,

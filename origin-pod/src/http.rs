@@ -7,14 +7,17 @@ use crate::pages::{self, Pages};
 use crate::public::Public;
 use crate::range::{Asked, asked};
 use crate::runs::{Found, Runs};
+use crate::viewing::{self, OverTls, Shown, Viewing};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, ORIGIN, RANGE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use bytes::Bytes;
@@ -29,12 +32,13 @@ use tokio::sync::watch;
 #[derive(Clone)]
 struct Origin {
     runs: Runs,
+    viewing: Viewing,
     metrics: Metrics,
 }
 
 /// All that the origin serves.
-pub fn router(runs: Runs, pages: Pages, metrics: Metrics) -> Router {
-    pages::router(pages).fallback(media).with_state(Origin { runs, metrics })
+pub fn router(runs: Runs, pages: Pages, viewing: Viewing, metrics: Metrics) -> Router {
+    pages::router(pages, viewing.clone(), metrics.clone()).fallback(media).with_state(Origin { runs, viewing, metrics })
 }
 
 /// Serves `router` until `stop`, then lets requests under way finish.
@@ -49,9 +53,10 @@ pub fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> 
 }
 
 /// A run's objects, at the paths that they have in S3.
-async fn media(State(origin): State<Origin>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let mut response = match method {
-        Method::GET | Method::HEAD => object(&origin, &method, &uri, &headers).await,
+async fn media(State(origin): State<Origin>, request: Request) -> Response {
+    let (request, _) = request.into_parts();
+    let mut response = match request.method {
+        Method::GET | Method::HEAD => object(&origin, &request).await,
         Method::OPTIONS => (
             StatusCode::NO_CONTENT,
             [(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"), (ACCESS_CONTROL_ALLOW_HEADERS, "range"), (ACCESS_CONTROL_MAX_AGE, "86400")],
@@ -59,30 +64,66 @@ async fn media(State(origin): State<Origin>, method: Method, uri: Uri, headers: 
             .into_response(),
         _ => (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD, OPTIONS")]).into_response(),
     };
-    // Players on a school's own pages may fetch it; who may watch is not decided by the page that asks.
     let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let key = request.uri.path().trim_start_matches('/');
+    if RunPrefix::of_key(key).is_some_and(|(prefix, _)| prefix.is_signed()) {
+        // Cookies may come along from a school's own pages, and those have to be named for that.
+        headers.insert(VARY, HeaderValue::from(ORIGIN));
+        if let Some(site) = viewing::site(&request.headers) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, site);
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+    } else {
+        // Players on a school's own pages may fetch it; who may watch is not decided by the page that asks.
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("content-length, content-range, date"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-async fn object(origin: &Origin, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
+/// The object that is asked for, if who asks may have it.
+async fn object(origin: &Origin, request: &Parts) -> Response {
     // The path is taken as it came: no name that is served needs an escape, so that nothing can hide behind one.
-    let named = uri.path().strip_prefix('/').and_then(RunPrefix::of_key).and_then(|(prefix, rest)| Some((prefix, rest, Public::of(rest)?)));
+    let key = request.uri.path().strip_prefix('/').unwrap_or_default();
+    let named = RunPrefix::of_key(key).and_then(|(prefix, rest)| Some((prefix, rest, Public::of(rest)?)));
     let Some((prefix, rest, what)) = named else {
         origin.metrics.request(Kind::Refused, Outcome::Missing);
         return refusal(StatusCode::NOT_FOUND, "there is nothing at this path");
     };
+    match origin.viewing.admit(&prefix, shown(request), viewing::now()) {
+        Ok(admitted) => {
+            let mut response = found(origin, request, key, (&prefix, rest, what)).await;
+            admitted.dress(response.headers_mut());
+            response
+        }
+        Err(refused) => {
+            origin.metrics.refused(refused.why());
+            origin.metrics.request(what.kind(), Outcome::Forbidden);
+            let mut response = refusal(refused.status(), &refused.to_string());
+            refused.dress(response.headers_mut());
+            response
+        }
+    }
+}
+
+/// What `request` shows of who sends it.
+pub(crate) fn shown(request: &Parts) -> Shown<'_> {
+    Shown { uri: &request.uri, headers: &request.headers, over_tls: request.extensions.get::<OverTls>().is_some() }
+}
+
+/// The object at `key`, which is below `prefix` at `rest`, and a `what`.
+async fn found(origin: &Origin, request: &Parts, key: &str, (prefix, rest, what): (&RunPrefix, &str, Public)) -> Response {
+    let (method, headers): (_, &HeaderMap) = (&request.method, &request.headers);
     let bad = |reason| {
         origin.metrics.request(what.kind(), Outcome::Bad);
         refusal(StatusCode::BAD_REQUEST, reason)
     };
-    let directives = match Directives::parse(uri.query()) {
+    let directives = match Directives::parse(request.uri.query()) {
         Ok(directives) => directives,
         Err(reason) => return bad(reason),
     };
-    let (body, outcome) = match origin.runs.get(&prefix, rest, what, directives).await {
+    let (body, outcome) = match origin.runs.get(prefix, rest, what, directives).await {
         Ok(Found::Memory(body)) => (body, Outcome::Memory),
         Ok(Found::Storage(body)) => (body, Outcome::Storage),
         Ok(Found::Growing(grown)) => {
@@ -122,7 +163,7 @@ async fn object(origin: &Origin, method: &Method, uri: &Uri, headers: &HeaderMap
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(keys::content_type(rest)));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static(keys::cache_control(rest)));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(keys::cache_control(key)));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     if what.is_immutable() {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -1,7 +1,8 @@
 //! HTTPS: what [`crate::http`] serves, behind TLS, with the newest certificate for each connection.
 
-use axum::Router;
+use crate::viewing::OverTls;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use lectern_podkit::health::Readiness;
 use lectern_podkit::tls::ServerTls;
 use lectern_podkit::{CancellationToken, Task};
@@ -39,7 +40,7 @@ pub fn serve(
             readiness.ready();
         }
         let greeted = Greeted { listener, tls, handshakes: JoinSet::new() };
-        axum::serve(greeted, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        axum::serve(greeted, router.layer(Extension(OverTls))).with_graceful_shutdown(stop.cancelled_owned()).await
     })
 }
 

@@ -21,3 +21,4 @@ mod range;
 pub mod runs;
 pub mod store;
 mod subscription;
+pub mod viewing;

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use lectern_cloud::Objects;
-use lectern_origin_pod::{args::Args, http, https, metrics::Metrics, pages::Pages, runs::Runs, store::Store};
+use lectern_origin_pod::{args::Args, http, https, metrics::Metrics, pages::Pages, runs::Runs, store::Store, viewing::Viewing};
 use lectern_podkit::health::{self, Readiness};
 use lectern_podkit::{Tasks, shutdown, telemetry};
 use prometheus_client::registry::Registry;
@@ -33,7 +33,9 @@ async fn main() -> anyhow::Result<()> {
     };
     let runs = Runs::new(store, pushed, peers, metrics.clone());
     tasks.spawn("sweep", runs.clone().sweep(stop.clone()));
-    let router = http::router(runs, pages, metrics);
+    let (viewing, reading) = Viewing::follow(args.viewing_keys_dir, stop.clone()).await;
+    tasks.spawn("viewing keys", reading);
+    let router = http::router(runs, pages, viewing, metrics);
     // One that serves HTTPS alone is ready once it has a certificate to show.
     let waits = plain.is_none().then(|| readiness.clone());
     match plain {

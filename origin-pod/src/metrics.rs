@@ -25,6 +25,8 @@ pub struct Metrics {
     pub runs: Gauge,
     /// Requests that wait for what will be pushed next.
     pub waiting: Gauge,
+    /// Requests for signed lectures by who may not watch them.
+    pub refusals: Family<RefusalLabels, Counter>,
 }
 
 /// Labels of a request.
@@ -70,6 +72,30 @@ pub enum Outcome {
     Failed,
     /// The range asked for lies outside the object.
     BadRange,
+    /// The lecture is signed, and who asks may not watch it.
+    Forbidden,
+}
+
+/// Labels of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// Why.
+    pub reason: Why,
+}
+
+/// Why somebody may not watch a signed lecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Why {
+    /// No token came.
+    NoToken,
+    /// What came is no token.
+    Malformed,
+    /// The token is for another lecture, or of a key that does not count any more.
+    Foreign,
+    /// The token has run out.
+    Expired,
+    /// The origin has no keys.
+    NoKeys,
 }
 
 /// Labels of a request to S3.
@@ -103,12 +129,18 @@ impl Metrics {
         registry.register("pushed_objects", "Objects that packagers pushed", metrics.pushed.clone());
         registry.register("runs", "Runs asked for lately", metrics.runs.clone());
         registry.register("waiting_requests", "Requests that wait for what is pushed next", metrics.waiting.clone());
+        registry.register("viewing_refusals", "Requests for signed lectures that were refused, by reason", metrics.refusals.clone());
         metrics
     }
 
     /// Counts a request.
     pub fn request(&self, kind: Kind, outcome: Outcome) {
         self.requests.get_or_create(&RequestLabels { kind, outcome }).inc();
+    }
+
+    /// Counts somebody who may not watch.
+    pub fn refused(&self, reason: Why) {
+        self.refusals.get_or_create(&RefusalLabels { reason }).inc();
     }
 
     /// Counts a request to S3.

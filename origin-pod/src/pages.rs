@@ -1,7 +1,10 @@
 //! The player page and what it loads. Nothing on it comes from elsewhere.
 
+use crate::http::shown;
+use crate::metrics::Metrics;
+use crate::viewing::{self, Admitted, Viewing};
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -37,20 +40,41 @@ impl Pages {
 }
 
 /// The pages, for a router with any state.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>(pages: Pages) -> Router<S> {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(pages: Pages, viewing: Viewing, metrics: Metrics) -> Router<S> {
     Router::new()
         .route("/", get(|| async { page(include_str!("../player/index.html")) }))
-        .route("/watch/{h}/{namespace}/{name}/{run}", get(watch))
+        .route("/watch/{h}/{namespace}/{name}/{run}", get(watch).with_state((viewing, metrics)))
         .route("/player/player.js", get(|| async { asset(JS, Bytes::from_static(include_bytes!("../player/player.js"))) }))
         .route("/player/player.css", get(|| async { asset(CSS, Bytes::from_static(include_bytes!("../player/player.css"))) }))
         .route("/player/hls.min.js", get(library).with_state(pages))
 }
 
-async fn watch(Path((h, namespace, name, run)): Path<(String, String, String, String)>) -> Response {
+async fn watch(
+    State((viewing, metrics)): State<(Viewing, Metrics)>,
+    Path((h, namespace, name, run)): Path<(String, String, String, String)>,
+    request: Request,
+) -> Response {
     // The same shape that the media's paths must have, so that the page never asks for what cannot be there.
-    match RunPrefix::of_key(&format!("{h}/{namespace}/{name}/{run}/live.m3u8")) {
-        Some((_, "live.m3u8")) => page(include_str!("../player/player.html")),
-        _ => (StatusCode::NOT_FOUND, "no lecture can be here\n").into_response(),
+    let key = format!("{h}/{namespace}/{name}/{run}/live.m3u8");
+    let Some((prefix, "live.m3u8")) = RunPrefix::of_key(&key) else {
+        return (StatusCode::NOT_FOUND, "no lecture can be here\n").into_response();
+    };
+    let (request, _) = request.into_parts();
+    match viewing.admit(&prefix, shown(&request), viewing::now()) {
+        Ok(admitted) => {
+            let mut response = page(include_str!("../player/player.html"));
+            if admitted != Admitted::Anybody {
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+            }
+            admitted.dress(response.headers_mut());
+            response
+        }
+        Err(refused) => {
+            metrics.refused(refused.why());
+            let mut response = (refused.status(), [(CACHE_CONTROL, "no-store")], format!("{refused}\n")).into_response();
+            refused.dress(response.headers_mut());
+            response
+        }
     }
 }
 

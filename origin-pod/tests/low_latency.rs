@@ -3,8 +3,7 @@
 
 mod common;
 
-use common::{Lab, Packager};
-use std::time::Duration;
+use common::{Lab, Packager, waiting};
 use tokio::task::JoinHandle;
 
 /// A playlist of segments of a second whose newest is `newest`, with `parts` of the next.
@@ -38,17 +37,6 @@ fn ask(lab: &Lab, path: &str) -> JoinHandle<(u16, String)> {
         let answer = request.await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     })
-}
-
-/// Waits until `n` requests wait.
-async fn waiting(lab: &Lab, n: i64) {
-    tokio::time::timeout(Duration::from_secs(20), async {
-        while lab.metrics.waiting.get() != n {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap_or_else(|_| panic!("{} requests wait, not {n}", lab.metrics.waiting.get()));
 }
 
 #[tokio::test]

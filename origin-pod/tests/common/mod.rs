@@ -8,8 +8,9 @@ use lectern_cloud::{Objects, Precondition};
 use lectern_contract::head::Head;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{Epoch, SegmentNumber, StreamRef, Ticks};
-use lectern_origin_pod::{http, metrics::Metrics, pages::Pages, runs::Runs, store::Store};
+use lectern_contract::viewing::ViewingKey;
+use lectern_contract::{Epoch, RunId, SegmentNumber, StreamRef, Ticks};
+use lectern_origin_pod::{http, metrics::Metrics, pages::Pages, runs::Runs, store::Store, viewing::Viewing};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::tls::PeerTls;
 use std::sync::{Arc, Mutex};
@@ -25,12 +26,23 @@ pub struct Lab {
     pub metrics: Metrics,
     pub client: reqwest::Client,
     pub router: axum::Router,
+    /// The run of [`Lab::url`], [`Lab::store`] and [`Lab::owned_by`].
+    prefix: RunPrefix,
     base: String,
     stop: CancellationToken,
 }
 
 pub fn prefix() -> RunPrefix {
-    RunPrefix::of(&StreamRef { namespace: "school".into(), name: "algebra".into() }, &"r1".into())
+    prefix_of("algebra", "r1")
+}
+
+pub fn prefix_of(name: &str, run: &str) -> RunPrefix {
+    RunPrefix::of(&StreamRef { namespace: "school".into(), name: name.into() }, &run.into())
+}
+
+/// What signs the links to the lab's lectures.
+pub fn key() -> ViewingKey {
+    ViewingKey::from([1; 32])
 }
 
 pub fn bytes(text: impl Into<String>) -> Bytes {
@@ -39,6 +51,10 @@ pub fn bytes(text: impl Into<String>) -> Bytes {
 
 impl Lab {
     pub async fn start() -> Self {
+        Self::start_for(prefix()).await
+    }
+
+    pub async fn start_for(prefix: RunPrefix) -> Self {
         let backend = Backend::ministack().await.unwrap();
         let objects = backend.objects("lectures").await.unwrap();
         let metrics = Metrics::default();
@@ -48,13 +64,13 @@ impl Lab {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         tokio::spawn(runs.clone().sweep(stop.clone()));
-        let router = http::router(runs, Pages::load(std::path::Path::new("/nowhere")), metrics.clone());
+        let router = http::router(runs, Pages::load(std::path::Path::new("/nowhere")), Viewing::of([key()]), metrics.clone());
         tokio::spawn(http::serve(listener, router.clone(), stop.clone()));
-        Self { backend, objects, metrics, client: reqwest::Client::new(), router, base, stop }
+        Self { backend, objects, metrics, client: reqwest::Client::new(), router, prefix, base, stop }
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("{}/{}/{path}", self.base, prefix())
+        format!("{}/{}/{path}", self.base, self.prefix)
     }
 
     /// Any path of the origin.
@@ -81,13 +97,13 @@ impl Lab {
     }
 
     pub async fn store(&self, path: &str, body: &str) {
-        self.objects.put(&format!("{}/{path}", prefix()), bytes(body)).await.unwrap();
+        self.objects.put(&format!("{}/{path}", self.prefix), bytes(body)).await.unwrap();
     }
 
     /// Writes the head: `packager` owns the run now.
     pub async fn owned_by(&self, address: Option<&str>, epoch: u64, ended: bool) {
         let head = Head {
-            run: "r1".into(),
+            run: self.prefix.run(),
             owner: format!("transcoder-{epoch}").as_str().into(),
             epoch: Epoch(epoch),
             address: address.map(str::to_owned),
@@ -95,7 +111,7 @@ impl Lab {
             shift: Ticks(0),
             ended,
         };
-        let key = prefix().key(&ObjectName::Head);
+        let key = self.prefix.key(&ObjectName::Head);
         let condition = match self.objects.get(&key).await.unwrap() {
             Some(there) => Precondition::Matches(there.etag),
             None => Precondition::Absent,
@@ -108,6 +124,17 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Waits until `n` requests wait.
+pub async fn waiting(lab: &Lab, n: i64) {
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while lab.metrics.waiting.get() != n {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{} requests wait, not {n}", lab.metrics.waiting.get()));
 }
 
 /// A packager: sends all that it has to whoever subscribes, then what is pushed.
@@ -125,6 +152,10 @@ impl Packager {
     }
 
     pub async fn start_under(epoch: u64) -> Self {
+        Self::start_of(prefix().run(), epoch).await
+    }
+
+    pub async fn start_of(run: RunId, epoch: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let kept = Arc::new(Mutex::new(vec![PushFrame::Serving { epoch: Epoch(epoch) }]));
@@ -133,7 +164,7 @@ impl Packager {
         let task = tokio::spawn(async move {
             let mut readers = JoinSet::new(); // aborted with this task
             while let Ok((connection, _)) = listener.accept().await {
-                readers.spawn(serve(connection, all.clone(), feed.clone()));
+                readers.spawn(serve(connection, run.clone(), all.clone(), feed.clone()));
             }
         });
         Self { address, kept, news, task }
@@ -163,7 +194,7 @@ impl Packager {
     }
 }
 
-async fn serve(mut connection: TcpStream, kept: Arc<Mutex<Vec<PushFrame>>>, news: broadcast::Sender<PushFrame>) {
+async fn serve(mut connection: TcpStream, run: RunId, kept: Arc<Mutex<Vec<PushFrame>>>, news: broadcast::Sender<PushFrame>) {
     let mut input = BytesMut::new();
     let request = loop {
         if let Some(request) = PushRequest::decode(&mut input).unwrap() {
@@ -171,7 +202,7 @@ async fn serve(mut connection: TcpStream, kept: Arc<Mutex<Vec<PushFrame>>>, news
         }
         assert_ne!(connection.read_buf(&mut input).await.unwrap(), 0, "the origin hung up before it asked");
     };
-    assert_eq!(request, PushRequest::Objects(prefix().run()));
+    assert_eq!(request, PushRequest::Objects(run));
     let mut out = BytesMut::new();
     let mut later = {
         let kept = kept.lock().unwrap();
