@@ -7,6 +7,7 @@
 use crate::frame::{self, Fields, FrameError};
 use crate::{Epoch, RunId, Ticks};
 use bytes::{Bytes, BytesMut};
+use std::time::Duration;
 
 const REQUEST: u8 = 1;
 const CONFIG: u8 = 2;
@@ -17,6 +18,10 @@ const REFUSED: u8 = 6;
 const SERVING: u8 = 7;
 const MOVED: u8 = 8;
 const METADATA: u8 = 9;
+const ALIVE: u8 = 10;
+
+/// How often an owner that has nothing else for a reader says [`FeedFrame::Alive`].
+pub const ALIVE_EVERY: Duration = Duration::from_millis(250);
 
 /// What a reader asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub struct FeedRequest {
     /// Start at the last keyframe at or before this time, or at the oldest one still kept, and then after a gap; zero: at the
     /// oldest one, whatever came before it; `None`: at the newest one.
     pub from: Option<Ticks>,
+    /// The reader understands [`FeedFrame::Alive`].
+    pub alive: bool,
 }
 
 /// Which of a run's two elementary streams.
@@ -109,6 +116,9 @@ pub enum FeedFrame {
         /// Under which epoch it owns the run. A reader that has heard of a newer one hangs up.
         epoch: Epoch,
     },
+    /// The owner is there. Right after [`FeedFrame::Serving`], and where nothing else is sent for [`ALIVE_EVERY`], to readers that understand it:
+    /// a publisher that says nothing is another thing than a network that is cut.
+    Alive,
     /// Another shard owns the run. Nothing follows.
     Moved {
         /// Where its feed is served: `host:port`.
@@ -174,7 +184,7 @@ impl FeedRequest {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         let from = self.from.map_or(u64::MAX, |ticks| ticks.0);
-        frame::put(out, REQUEST, &[&from.to_be_bytes(), &self.epoch.0.to_be_bytes(), &frame::text_field(&self.run.0)]);
+        frame::put(out, REQUEST, &[&from.to_be_bytes(), &self.epoch.0.to_be_bytes(), &frame::text_field(&self.run.0), &[u8::from(self.alive)]]);
     }
 
     /// Takes one request off `input`; `None` until it is whole.
@@ -186,7 +196,8 @@ impl FeedRequest {
         let mut fields = Fields::new(kind, body);
         let from = Some(fields.u64("from")?).filter(|ticks| *ticks != u64::MAX).map(Ticks);
         let epoch = Epoch(fields.u64("epoch")?);
-        Ok(Some(Self { run: RunId(fields.text("run")?), epoch, from }))
+        // A reader of before ends with its run.
+        Ok(Some(Self { run: RunId(fields.text("run")?), epoch, from, alive: fields.rest().first() == Some(&1) }))
     }
 }
 
@@ -205,6 +216,7 @@ impl FeedFrame {
                 frame::put(out, METADATA, &[&at.0.to_be_bytes(), &frame::text_field(name), &frame::text_field(value)]);
             }
             Self::Gap { from, reason } => frame::put(out, GAP, &[&from.0.to_be_bytes(), &frame::text_field(reason)]),
+            Self::Alive => frame::put(out, ALIVE, &[]),
             Self::End => frame::put(out, END, &[]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
         }
@@ -234,6 +246,7 @@ impl FeedFrame {
                 Self::Metadata(TimedMetadata { at: Ticks(fields.u64("at")?), name: fields.text("name")?, value: fields.text("value")? })
             }
             GAP => Self::Gap { from: Ticks(fields.u64("from")?), reason: fields.text("reason")? },
+            ALIVE => Self::Alive,
             END => Self::End,
             REFUSED => Self::Refused { reason: fields.text("reason")? },
             other => return Err(FrameError::Kind(other)),
@@ -381,7 +394,7 @@ mod tests {
     #[test]
     fn a_request_keeps_its_start() {
         for from in [None, Some(Ticks(0)), Some(Ticks(123))] {
-            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from };
+            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from, alive: true };
             let mut bytes = BytesMut::new();
             request.encode(&mut bytes);
             assert_eq!(FeedRequest::decode(&mut bytes), Ok(Some(request)));

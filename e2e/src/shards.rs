@@ -42,10 +42,15 @@ impl Lab {
         Ok(found.iter().map(|pod| (pod.name_any(), life(pod))).collect())
     }
 
-    /// Makes a node take no pods before the test's end.
+    /// Makes a node take no pods before [`Lab::is_open`] or the test's end.
     pub async fn is_cordoned(&self, node: &str) -> Result<()> {
         self.goes_with_the_test(Elsewhere::CordonedNode(node.to_owned()));
         self.cordon(node, true).await.with_context(|| format!("cordoning {node}"))
+    }
+
+    /// The node takes pods again.
+    pub async fn is_open(&self, node: &str) -> Result<()> {
+        self.cordon(node, false).await.with_context(|| format!("uncordoning {node}"))
     }
 
     pub(crate) async fn cordon(&self, node: &str, closed: bool) -> kube::Result<()> {

@@ -99,7 +99,7 @@ async fn transcoder_killed_mid_lecture() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lecture_moves_to_another_transcoder() -> Result<()> {
     Lab::run("a_lecture_moves_to_another_transcoder", Share::Whole, async |lab| {
-        let lecture = lab.apply("geography", json!({"latency": "Standard"})).await?;
+        let lecture = lab.apply("geography", json!({"latency": "Low"})).await?;
         let publisher = lecture.publish(Shot::default()).await?;
         let playable = |stream: &lectern_crds::LiveStream| condition(stream, "Playable").is_some_and(|playable| playable.status == "True");
         let before = lecture.wait_for("Playable=True with a transcoder", STEP, |stream| playable(stream) && transcoder(stream).is_some());

@@ -4,7 +4,7 @@ use crate::ingest::{judged, small};
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use kube::ResourceExt as _;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use lectern_contract::RunId;
 use lectern_crds::LiveStream;
 use lectern_e2e::by_hand::Queues;
@@ -123,29 +123,50 @@ async fn queue_and_bucket_deleted_by_hand_come_back() -> Result<()> {
     .await
 }
 
-/// `kubectl drain` of the node that a lecture's transcoder is on, with whatever else of the platform runs there: the lecture moves, nothing is missing, and the
-/// playlists only go on.
+/// `kubectl drain` of the node that a lecture's shard and its transcoder are on, with whatever else of the platform runs there, while its publisher comes in at
+/// another shard: both move, nothing is missing, and the playlists only go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_drained_mid_lecture() -> Result<()> {
     Lab::run("a_node_is_drained_mid_lecture", Share::Whole, async |lab| {
         let lecture = lab.apply("botany", small(json!({}))).await?;
-        let publisher = lecture.publish(Shot::small()).await?;
-        let works =
-            |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
+        let (_, key) = lecture.credentials().await?;
+        let owner = placement(&lecture.until("Placed", "True").await?)?.shard;
+        let node_of = async |pod: &str| lab.pods().get(pod).await?.spec.and_then(|spec| spec.node_name).context("the pod's node");
+        let node = node_of(&owner).await?;
+        let door = lab.shards().await?.into_iter().find(|shard| *shard != owner).context("a second shard")?;
+        if node_of(&door).await? == node {
+            // An eviction before this one has left them together.
+            let before = lab.pods().get(&door).await?.uid();
+            lab.is_cordoned(&node).await?;
+            lab.pods().delete(&door, &DeleteParams::default()).await?;
+            lab.is_replaced(&door, before.as_deref()).await?;
+            lab.is_open(&node).await?;
+        }
+        let way = PortForward::to(&lab.settings, &door, 1935).await?;
+        let publisher = lab.publish(&format!("rtmp://127.0.0.1:{}/live", way.port), &key, Shot::small())?;
+        let works = |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
         let before = lecture.wait_for("Playable=True with a transcoder", STEP, works).await?;
-        let (prefix, working) = (prefix_of(&before)?, transcoder(&before).context("status.live.transcoder")?);
+        let (prefix, mut working) = (prefix_of(&before)?, transcoder(&before).context("status.live.transcoder")?);
         let hls = before.status.as_ref().and_then(|status| status.playback.as_ref()).map(|playback| playback.hls.clone());
-        let node = lab.pods().get(&working).await?.spec.and_then(|spec| spec.node_name).context("the transcoder's node")?;
+        let is_another = async |than: &str| {
+            let moved = lecture.wait_for("another transcoder works", STEP, |stream| {
+                let works = condition(stream, "Transcoding").is_some_and(|it| it.status == "True");
+                works && transcoder(stream).is_some_and(|now| now != than)
+            });
+            transcoder(&moved.await?).context("status.live.transcoder")
+        };
+        if node_of(&working).await? != node {
+            lecture.annotate("lectern.video/move", "now").await?;
+            working = is_another(&working).await?;
+        }
         let start = lecture.newest_segment(&prefix).await?;
 
         lab.is_cordoned(&node).await?;
         let evicted = lab.is_evicted(&node).await?;
-        ensure!(evicted.contains(&working), "{working} is not among {evicted:?}");
-        eprintln!("{}: evicted from {node}: {evicted:?}", lab.test);
-        let moved = lecture.wait_for("another transcoder works", STEP, |stream| {
-            transcoder(stream).is_some_and(|now| now != working) && condition(stream, "Transcoding").is_some_and(|it| it.status == "True")
-        });
-        moved.await?;
+        ensure!(evicted.contains(&working) && evicted.contains(&owner), "{working} and {owner} are not both among {evicted:?}");
+        is_another(&working).await?;
+        let at = placement(&lecture.api().get(&lecture.name).await?)?;
+        ensure!(at.shard == door && at.reason.contains("is draining"), "{at:?}");
         let mut next = lecture.segments_go_on(&prefix, start, 8).await?;
         let mut onlooker = Onlooker::new(lab, &hls.context("status.playback.hls")?)?;
         for _ in 0..3 {

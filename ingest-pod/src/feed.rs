@@ -4,9 +4,9 @@ use crate::metrics::Counted;
 use crate::net;
 use crate::relay::Owners;
 use crate::shard::{NotServed, Shard};
-use crate::stream::Closing;
+use crate::stream::{Batch, Closing};
 use bytes::BytesMut;
-use lectern_contract::feed::{FeedFrame, FeedRequest};
+use lectern_contract::feed::{ALIVE_EVERY, FeedFrame, FeedRequest};
 use lectern_contract::frame::FrameError;
 use lectern_podkit::Task;
 use lectern_podkit::tls::{PeerRefused, PeerRole, PeerStream};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Readers at once: a transcoder, its successor and a few tools for each of some thousand runs.
@@ -85,6 +85,9 @@ async fn read_run(socket: TcpStream, remote: SocketAddr, shard: &Shard, owners: 
     };
     tracing::info!(%remote, run = %run.id(), %epoch, from = request.from.map(tracing::field::display), "a reader came");
     FeedFrame::Serving { epoch }.encode(&mut bytes);
+    if request.alive {
+        FeedFrame::Alive.encode(&mut bytes);
+    }
     write(&mut socket, &mut bytes).await?;
     if let Some(reached) = request.from {
         run.has_come_to(reached);
@@ -92,7 +95,12 @@ async fn read_run(socket: TcpStream, remote: SocketAddr, shard: &Shard, owners: 
     let mut reader = run.reader(request.from);
     loop {
         let batch = tokio::select! {
+            biased; // what there is goes before words of nothing
             batch = reader.next(&mut bytes) => batch,
+            () = sleep(ALIVE_EVERY), if request.alive => {
+                FeedFrame::Alive.encode(&mut bytes);
+                Batch::default()
+            }
             gone = hung_up(&mut socket) => return gone,
         };
         if let Some(closing) = &batch.closed {

@@ -119,10 +119,10 @@ where
         }
     }
     drop(listener);
-    // Those who came before may stay until the end.
-    while !stop.is_cancelled() && !connections.is_empty() {
+    // Those who came before may stay until the end, and it ends no sooner without any: a task that is over stops the whole process.
+    loop {
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => note(ended, &metrics),
         }
     }
@@ -155,4 +155,30 @@ pub(crate) async fn farewell(socket: &mut (impl AsyncRead + AsyncWrite + Unpin))
         Ok::<_, std::io::Error>(())
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[tokio::test]
+    async fn a_listener_that_accepts_no_more_and_has_no_connections_is_there_until_stop() {
+        let listening = Listening { accepting: CancellationToken::new(), stop: CancellationToken::new() };
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let (address, open) = (listener.local_addr().unwrap(), Open::default());
+        let (given, counted) = (listening.clone(), open.clone());
+        let handle = |mut socket: TcpStream, _| async move { drop(socket.read(&mut [0]).await) };
+        let serving = tokio::spawn(async move { serve(listener, 9, Metrics::default(), (given, &counted), handle).await });
+        let mut first = TcpStream::connect(address).await.unwrap();
+        open.0.subscribe().wait_for(|count| *count == 1).await.unwrap();
+        listening.accepting.cancel();
+        first.shutdown().await.unwrap();
+        open.none().await;
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        assert!(!serving.is_finished());
+        listening.stop.cancel();
+        assert!(serving.await.is_ok());
+    }
 }

@@ -7,7 +7,7 @@ use crate::shards::Shards;
 use crate::silence::{PATIENCE, Silence, WITHOUT_SHARD};
 use crate::status::Status;
 use bytes::BytesMut;
-use lectern_contract::feed::{AccessUnit, FeedFrame, FeedRequest, TimedMetadata, Track};
+use lectern_contract::feed::{ALIVE_EVERY, AccessUnit, FeedFrame, FeedRequest, TimedMetadata, Track};
 use lectern_contract::frame::FrameError;
 use lectern_contract::job::LiveJob;
 use lectern_contract::{Epoch, RunId, Ticks};
@@ -24,6 +24,12 @@ const FILL_EVERY: Duration = Duration::from_millis(100);
 
 /// A feed that lets its reader wait for so long, while the engine has taken all, has no more.
 const AT_LIVE_EDGE: Duration = Duration::from_millis(5);
+
+/// A shard that says that it is there, and says nothing for so long, is away: the network is cut, or its processes stand still. What the
+/// lecturer sends meanwhile is kept there.
+const QUIET: Duration = ALIVE_EVERY.saturating_mul(3);
+/// After so long another way to the run is looked for.
+const DEAF: Duration = Duration::from_secs(3);
 
 /// Why the feed is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,8 @@ enum Broken {
     Frame(#[from] FrameError),
     #[error("the shard closed the connection")]
     Closed,
+    #[error("the shard has said nothing for {} s", DEAF.as_secs())]
+    Deaf,
     #[error("the shard refuses: {0}")]
     Refused(String),
     #[error("the run is at {0}")]
@@ -86,6 +94,8 @@ pub struct Feed {
     silence: Option<(Silence, Instant)>,
     /// The shard serves the run just now.
     served: bool,
+    /// When the shard was heard last; only of one that says that it is there.
+    alive: Option<Instant>,
     /// Whether the engine keeps up.
     pace: Pace,
     /// A track that is let pass.
@@ -124,6 +134,7 @@ impl Feed {
             gap: None,
             silence: job.slate.is_some().then(|| (Silence::new(from, Instant::now()), Instant::now())),
             served: false,
+            alive: None,
             pace: Pace::new(Rungs::of(&job.ladder, job.parts.is_some()).steps(), job.segment_duration, Instant::now()),
             deaf_to: None,
         }
@@ -149,7 +160,7 @@ impl Feed {
         loop {
             let seen = self.last_media;
             let broken = self.connection().await;
-            self.served = false;
+            (self.served, self.alive) = (false, None);
             match broken {
                 Ok(never) => match never {},
                 Err(Broken::Over(end)) => {
@@ -192,16 +203,17 @@ impl Feed {
         let mut bytes = BytesMut::new();
         // What was received is asked for again and skipped: the shard counts in keyframes, not in bytes.
         let from = self.newest.iter().flatten().min().copied().or(self.from);
-        FeedRequest { run: self.run.clone(), epoch: self.epoch, from }.encode(&mut bytes);
+        FeedRequest { run: self.run.clone(), epoch: self.epoch, from, alive: true }.encode(&mut bytes);
         socket.write_all(&bytes).await?;
         socket.flush().await?;
         let mut input = BytesMut::with_capacity(1 << 16);
         loop {
             let began = Instant::now();
-            if let Some(read) = self.until(socket.read_buf(&mut input), None).await?
-                && read? == 0
-            {
-                return Err(Broken::Closed);
+            let deaf = self.alive.map(|_| began + DEAF);
+            match self.until(socket.read_buf(&mut input), deaf).await?.transpose()? {
+                Some(0) => return Err(Broken::Closed),
+                Some(_) => self.alive = self.alive.map(|_| Instant::now()),
+                None => return Err(Broken::Deaf),
             }
             if self.served && began.elapsed() >= AT_LIVE_EDGE && self.inputs.capacity() == self.inputs.max_capacity() {
                 self.status.caught_up();
@@ -238,7 +250,8 @@ impl Feed {
         let Some((silence, next)) = &mut self.silence else { return Ok(()) };
         let now = Instant::now();
         *next = now + FILL_EVERY;
-        for (track, until) in silence.fill(now, if self.served { PATIENCE } else { WITHOUT_SHARD }) {
+        let is_there = self.served && self.alive.is_none_or(|heard| now.duration_since(heard) < QUIET);
+        for (track, until) in silence.fill(now, if is_there { PATIENCE } else { WITHOUT_SHARD }) {
             self.give(Input::Fill(track, until)).await?;
         }
         Ok(())
@@ -292,6 +305,10 @@ impl Feed {
                 self.epoch = epoch;
                 self.served = true;
                 self.shards.served();
+                Ok(())
+            }
+            FeedFrame::Alive => {
+                self.alive.get_or_insert(Instant::now());
                 Ok(())
             }
             FeedFrame::Moved { feed } => Err(Broken::Moved(feed)),

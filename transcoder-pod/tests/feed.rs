@@ -193,3 +193,45 @@ async fn what_was_said_comes_once_and_at_its_place_whoever_owns_the_run() {
     assert_eq!((end, first.dts, second.dts), (FeedEnd::Ended, Ticks(15), Ticks(25)));
     assert_eq!((one, two), (&said(15, "1"), &said(25, "2")));
 }
+
+/// A lecture whose silence is filled.
+fn with_a_slate(feed: &str, any_feed: Option<&str>) -> LiveJob {
+    LiveJob { slate: Some("Back soon".into()), ..job(feed, any_feed) }
+}
+
+#[tokio::test]
+async fn a_shard_that_is_cut_off_is_left_for_another_and_nothing_is_filled_meanwhile() {
+    let other = Shard::plain(vec![vec![serving(1), FeedFrame::Alive, config(), unit(90_000), unit(92_000), FeedFrame::End]]).await;
+    // Its connection stays open, and nothing comes.
+    let deaf = Shard::plain(vec![vec![serving(1), FeedFrame::Alive, config(), unit(90_000)]]).await;
+    let (end, inputs) = read_shifted(&with_a_slate(&deaf.address, Some(&other.address)), PeerTls::plain(), Ticks(0)).await;
+    assert_eq!(end, FeedEnd::Ended);
+    let times: Vec<_> = inputs.iter().filter_map(|input| if let Input::Unit(unit) = input { Some(unit.dts.0) } else { None }).collect();
+    assert_eq!(times, [90_000, 92_000]);
+    assert!(!inputs.iter().any(|input| matches!(input, Input::Fill(..))), "{inputs:?}");
+}
+
+#[tokio::test]
+async fn a_shard_that_is_there_and_has_nothing_has_its_silence_filled() {
+    let listener = listener().await;
+    let address = listener.local_addr().unwrap().to_string();
+    let shard = tokio::spawn(async move {
+        let mut socket = listener.accept().await.unwrap().0;
+        let mut output = BytesMut::new();
+        [serving(1), FeedFrame::Alive, config(), unit(90_000)].iter().for_each(|frame| frame.encode(&mut output));
+        while socket.write_all(&output).await.is_ok() {
+            output.clear();
+            FeedFrame::Alive.encode(&mut output);
+            tokio::time::sleep(Duration::from_millis(50)).await; // a shard says so four times a second; more often does no harm
+        }
+    });
+    let (inputs, mut taken) = mpsc::channel(8);
+    let (stop, abandoned) = (CancellationToken::new(), CancellationToken::new());
+    let job = with_a_slate(&address, None);
+    let feed = Feed::new(&job, PeerTls::plain(), (None, Ticks(0)), inputs, Status::default(), stop.clone(), abandoned);
+    let feed = tokio::spawn(feed.run());
+    while !matches!(guarded(taken.recv()).await, Some(Input::Fill(..))) {}
+    stop.cancel();
+    assert_eq!(guarded(feed).await.unwrap(), FeedEnd::Stopped);
+    guarded(shard).await.unwrap();
+}

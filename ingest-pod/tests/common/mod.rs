@@ -193,7 +193,7 @@ impl FeedClient {
             socket.set_recv_buffer_size(size).unwrap();
         }
         let socket = PeerStream::Plain(socket.connect(feed).await.unwrap());
-        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from }).await
+        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false }).await
     }
 
     pub async fn ask(mut socket: PeerStream, wanted: FeedRequest) -> Self {

@@ -45,7 +45,7 @@ impl Cutter {
             FeedFrame::Config { track, codec, config } => self.config(track, Coding { codec, config }),
             FeedFrame::AccessUnit(unit) => self.unit(unit),
             FeedFrame::Gap { .. } | FeedFrame::End | FeedFrame::Refused { .. } => self.finish(),
-            FeedFrame::Serving { .. } | FeedFrame::Moved { .. } | FeedFrame::Metadata(_) => None,
+            FeedFrame::Serving { .. } | FeedFrame::Alive | FeedFrame::Moved { .. } | FeedFrame::Metadata(_) => None,
         }
     }
 
