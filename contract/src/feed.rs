@@ -184,7 +184,11 @@ impl FeedRequest {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         let from = self.from.map_or(u64::MAX, |ticks| ticks.0);
-        frame::put(out, REQUEST, &[&from.to_be_bytes(), &self.epoch.0.to_be_bytes(), &frame::text_field(&self.run.0), &[u8::from(self.alive)]]);
+        frame::put(
+            out,
+            REQUEST,
+            &[&from.to_be_bytes(), &self.epoch.0.to_be_bytes(), &frame::text_field(&self.run.0), &[u8::from(self.alive)]],
+        );
     }
 
     /// Takes one request off `input`; `None` until it is whole.

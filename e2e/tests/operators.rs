@@ -144,7 +144,8 @@ async fn a_node_is_drained_mid_lecture() -> Result<()> {
         }
         let way = PortForward::to(&lab.settings, &door, 1935).await?;
         let publisher = lab.publish(&format!("rtmp://127.0.0.1:{}/live", way.port), &key, Shot::small())?;
-        let works = |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
+        let works =
+            |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
         let before = lecture.wait_for("Playable=True with a transcoder", STEP, works).await?;
         let (prefix, mut working) = (prefix_of(&before)?, transcoder(&before).context("status.live.transcoder")?);
         let hls = before.status.as_ref().and_then(|status| status.playback.as_ref()).map(|playback| playback.hls.clone());

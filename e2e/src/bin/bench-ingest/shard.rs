@@ -5,7 +5,15 @@ use crate::names::{key, run};
 use anyhow::Result;
 use clap::Parser as _;
 use lectern_contract::{Epoch, KeyHash, ShardName, StreamRef, WallMillis};
-use lectern_ingest_pod::{args, feed, gate::Gate, memory::Memory, metrics::Metrics, net::{Listening, Open}, routes, rtmp, shard::Shard};
+use lectern_ingest_pod::{
+    args, feed,
+    gate::Gate,
+    memory::Memory,
+    metrics::Metrics,
+    net::{Listening, Open},
+    routes, rtmp,
+    shard::Shard,
+};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::clock::wall_now;
 use lectern_podkit::tls::PeerTls;
