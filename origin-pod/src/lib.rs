@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod cache;
+pub mod cut;
 pub mod directives;
 pub mod edge;
 pub mod growing;

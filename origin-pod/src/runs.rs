@@ -1,6 +1,7 @@
 //! The runs that somebody asks for, each with what was pushed of it and one subscription.
 
 use crate::cache::ByteCache;
+use crate::cut;
 use crate::directives::Directives;
 use crate::edge::Position;
 use crate::growing::Growing;
@@ -118,7 +119,7 @@ impl Runs {
         match what {
             Public::VodPlaylist => Ok(stored(self.0.store.get(&key, what).await?, "there is no recording yet")),
             Public::LivePlaylist => self.live_playlist(&self.asked_for(prefix), path, &key, directives).await,
-            Public::Part(at) => Ok(self.part(&self.asked_for(prefix), path, at).await),
+            Public::Part(at) => self.part(&self.asked_for(prefix), path, (prefix, at)).await,
             Public::Init | Public::Segment => {
                 let run = self.asked_for(prefix);
                 if let Some(found) = run.settled(|memory| pushed(memory, path, what)).await {
@@ -174,25 +175,43 @@ impl Runs {
     }
 
     /// A part that was pushed, or that will be soon: players ask for the next one before it is there.
-    async fn part(&self, run: &Run, path: &str, at: Position) -> Found {
+    async fn part(&self, run: &Run, path: &str, (prefix, at): (&RunPrefix, Position)) -> Result<Found, Arc<StorageError>> {
         let what = Public::Part(at);
         let nowhere = Found::Nowhere("there is no such part, or it is too old: its segment is there for longer");
         if let Some(body) = run.memory.get(path, what) {
-            return Found::Memory(body);
+            return Ok(Found::Memory(body));
         }
         let playlist = format!("{}/live.m3u8", rendition_of(path));
         if run.settled(|memory| memory.get(&playlist, Public::LivePlaylist)).await.is_none() {
-            return nowhere;
+            return Ok(nowhere);
         }
-        let Some(mut held) = run.memory.follow(&playlist) else { return nowhere };
+        let Some(mut held) = run.memory.follow(&playlist) else { return Ok(nowhere) };
         let now = held.borrow_and_update().clone();
+        if now.edge.reaches(Position { part: None, ..at }) {
+            return self.cut(run, path, (prefix, at)).await;
+        }
         let Some(hold) = now.hold.filter(|_| !now.edge.reaches(at) && !now.edge.is_short_of(at, 1)) else {
-            return run.memory.get(path, what).map_or(nowhere, Found::Memory); // it may have come in between
+            return Ok(run.memory.get(path, what).map_or(nowhere, Found::Memory)); // it may have come in between
         };
         let _waiting = During::new(&self.0.metrics.waiting);
         // A part comes before the playlist that names it.
         let _ = timeout(hold, held.wait_for(|playlist| playlist.edge.reaches(at))).await;
-        run.memory.get(path, what).map_or(nowhere, Found::Memory)
+        Ok(run.memory.get(path, what).map_or(nowhere, Found::Memory))
+    }
+
+    /// A part of a whole segment. One that this origin never had, because it joined later than the part was pushed, or has forgotten, is cut out
+    /// of its segment: playlists name parts of segments before the newest ones.
+    async fn cut(&self, run: &Run, path: &str, (prefix, at): (&RunPrefix, Position)) -> Result<Found, Arc<StorageError>> {
+        if let Some(body) = run.memory.get(path, Public::Part(at)) {
+            return Ok(Found::Memory(body)); // it came in between
+        }
+        let segment = format!("{}/{}.m4s", rendition_of(path), at.msn);
+        let whole = match run.memory.get(&segment, Public::Segment) {
+            Some(held) => Some(held),
+            None => self.0.store.get(&format!("{prefix}/{segment}"), Public::Segment).await?,
+        };
+        let part = whole.zip(at.part).and_then(|(whole, nth)| cut::part(&whole, nth));
+        Ok(part.map_or(Found::Nowhere("there is no such part"), Found::Storage))
     }
 
     fn asked_for(&self, prefix: &RunPrefix) -> Arc<Run> {

@@ -202,3 +202,20 @@ async fn a_segment_that_is_not_begun_is_waited_for_and_one_that_never_comes_is_n
     assert_eq!(lab.get("360p/15.m4s").await.0, 404, "after three target durations");
     assert_eq!(lab.metrics.waiting.get(), 0);
 }
+
+/// A successor's first playlist names parts that its predecessor pushed; an origin that has joined since has only their segments.
+#[tokio::test]
+async fn a_part_that_this_origin_never_had_is_cut_out_of_its_segment() {
+    let part = |what: &str| format!("\0\0\0\u{8}moof\0\0\0{}mdat{what}", char::from(8 + u8::try_from(what.len()).unwrap()));
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    lab.store("360p/11.m4s", &(part("nought") + &part("one"))).await;
+    packager.push("360p/12.m4s", &(part("new nought") + &part("new one")));
+    packager.push("360p/live.m3u8", &playlist(12, 2));
+    lab.eventually("360p/live.m3u8", &playlist(12, 2)).await;
+    for (path, what) in [("11.0", "nought"), ("11.1", "one"), ("12.0", "new nought"), ("12.1", "new one")] {
+        assert_eq!(lab.get(&format!("360p/{path}.m4s")).await, (200, part(what)), "{path}");
+    }
+    assert_eq!(lab.metrics.all_fetches(), 1, "the older segment, once");
+    assert_eq!(lab.get("360p/12.2.m4s").await.0, 404);
+}

@@ -21,6 +21,8 @@ pub enum Fault {
     Move,
     /// The transcoder's pod is deleted, as a drain does it.
     Drain,
+    /// The owning shard's pod is deleted, as a drain does it.
+    ShardDrain,
     /// SIGKILL for the process that encodes.
     ChildKilled,
     /// SIGSTOP for the process that encodes, and SIGCONT 15 s later.
@@ -102,6 +104,7 @@ impl Fault {
             Self::S3AndSqsAway => BOTH_AWAY,
             Self::Move
             | Self::Drain
+            | Self::ShardDrain
             | Self::ChildKilled
             | Self::SupervisorKilled
             | Self::TranscoderLost

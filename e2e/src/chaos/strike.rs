@@ -102,6 +102,7 @@ impl Fault {
         match self {
             Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
             Self::Drain => lab.pods().delete(&target.transcoder, &DeleteParams::default()).await.map(drop).map_err(Into::into),
+            Self::ShardDrain => lab.pods().delete(&target.shard, &DeleteParams::default()).await.map(drop).map_err(Into::into),
             Self::ChildKilled => signal(lab, &target.transcoder, "child", "KILL").await,
             Self::SupervisorKilled => signal(lab, &target.transcoder, "supervise", "KILL").await,
             Self::TranscoderCutOff => lab.is_cut_off(&target.transcoder).await,
