@@ -12,6 +12,8 @@ use sha2::Sha256;
 use std::fmt;
 use std::time::Duration;
 
+/// The time that a link is made for unless another is asked for.
+pub const USUAL: Duration = Duration::from_secs(4 * 60 * 60);
 /// The longest time that a link is made for. Who signs keeps to it.
 pub const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The parameter of a URL's query that carries a token.
@@ -78,6 +80,11 @@ pub fn sign(key: &ViewingKey, prefix: &RunPrefix, expiry: u64) -> String {
     let expiry = expiry.to_string();
     let signature = mac(key, prefix, &expiry).finalize().into_bytes();
     format!("{expiry}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// `url` with a token in its query.
+pub fn link(url: &str, token: &str) -> String {
+    format!("{url}?{QUERY}={token}")
 }
 
 /// Until when `token` opens the run at `prefix`, in seconds since 1970, as is `now`. How long it takes does not tell how much of a signature is right.

@@ -14,11 +14,11 @@ mod transcoders;
 pub use ladder::{AudioSpec, EncodingLadder, EncodingLadderSpec, RenditionCodec, RenditionSpec};
 pub use livestream::{
     LadderChoice, Latency, LiveStream, LiveStreamSpec, Reconnect, Record, Retention, RtmpSource, RtspSource, Schedule, SecretName, Slate,
-    Source, StreamKey,
+    Source, StreamKey, Viewing,
 };
 pub use pool::{
-    BucketSpec, Exposure, IngestSpec, OriginSpec, OriginTlsSpec, PoolImages, PoolStatus, QueueSpec, RtmpsSpec, ShardCapacity, StreamPool,
-    StreamPoolSpec, Tenant,
+    BucketSpec, Exposure, IngestSpec, OriginSpec, OriginTlsSpec, PoolImages, PoolStatus, QueueSpec, ROTATE_VIEWING_KEY, RtmpsSpec,
+    ShardCapacity, StreamPool, StreamPoolSpec, Tenant, viewing_secret,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 pub use scheduling::{Amount, PodResources, Scheduling};

@@ -60,6 +60,11 @@ pub struct LiveStreamSpec {
     #[schemars(range(min = 60, max = 7200))]
     pub dvr_window_seconds: Option<i32>,
 
+    /// Who may watch: anybody, or those who have a link that the school made (`lectern-operator view-link`, or the gateway's WatchStream).
+    #[serde(default)]
+    #[x_kube(validation = kube::core::Rule::new("self == oldSelf").message("spec.viewing cannot change while the stream exists, because the addresses of its objects say it; end this stream and create it anew"))]
+    pub viewing: Viewing,
+
     /// What happens when the publisher is away, or a second one comes.
     #[serde(default)]
     pub reconnect: Reconnect,
@@ -190,6 +195,16 @@ pub enum Latency {
     Standard,
 }
 
+/// Who may watch a lecture, live and recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Viewing {
+    /// Whoever knows its address.
+    #[default]
+    Public,
+    /// Who has a link with a token, for as long as the token lasts.
+    Signed,
+}
+
 /// What happens when the publisher is away, or a second one comes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -308,6 +323,7 @@ mod tests {
             json!({ "graceSeconds": 300, "takeover": "NewestWins", "backup": false, "slate": { "enabled": true, "text": "Back soon" } })
         );
         assert_eq!(of("record"), json!({ "retention": "Retain", "original": false }));
+        assert_eq!(of("viewing"), json!("Public"));
         assert_eq!(of("source/properties/rtsp/properties/transport"), json!("Tcp"));
     }
 
@@ -319,6 +335,7 @@ mod tests {
             found["message"].as_str().unwrap().to_owned()
         };
         assert!(message("/properties/spec/properties/streamKey", "oldSelf.rotation").ends_with("count up from its last value"));
+        assert!(message("/properties/spec/properties/viewing", "oldSelf").ends_with("end this stream and create it anew"));
         assert!(message("", "reconnect.backup").contains("leave it out, or"));
         assert!(message("", "dvrWindowSeconds").contains("take less, or latency: Standard"));
     }

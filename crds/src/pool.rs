@@ -306,3 +306,11 @@ pub struct PoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_url: Option<String>,
 }
+
+/// The annotation of a StreamPool that makes a new viewing key, whenever its value becomes another.
+pub const ROTATE_VIEWING_KEY: &str = "lectern.video/rotate-viewing-key";
+
+/// The Secret in the operator's namespace with the keys that sign a pool's viewing links: `current` and, after a change, `previous`, 32 bytes each.
+pub fn viewing_secret(pool: &str) -> String {
+    format!("lectern-viewing-{pool}")
+}

@@ -53,7 +53,7 @@ pub fn router(gateway: Gateway) -> Router {
 async fn start(State(gateway): State<Gateway>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
     let wanted = Start::parse(&whole(body)?)?;
     let found = gateway.streams.start(&wanted).await?;
-    let started = Started::of(&found.stream, found.key);
+    let started = Started::of(&found.stream, found.key, &gateway.streams.pass(&found.stream).await?);
     let status = match (started.is_complete(), found.made) {
         (false, _) => StatusCode::ACCEPTED,
         (true, true) => StatusCode::CREATED,
@@ -79,7 +79,8 @@ async fn end(
 }
 
 async fn watch_stream(State(gateway): State<Gateway>, id: Result<Path<String>, PathRejection>) -> Result<Json<Watched>, Refusal> {
-    Ok(Json(Watched::of(&gateway.streams.get(&segment(id)?).await?)))
+    let stream = gateway.streams.get(&segment(id)?).await?;
+    Ok(Json(Watched::of(&stream, &gateway.streams.pass(&stream).await?)))
 }
 
 fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {

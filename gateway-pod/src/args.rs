@@ -24,6 +24,9 @@ pub struct Args {
     /// The namespace of the gateway's LiveStreams.
     #[arg(long, env = "LECTERN_STREAM_NAMESPACE", default_value = "lectures")]
     pub stream_namespace: String,
+    /// The operator's namespace, with the Secrets of the keys that links to signed lectures are made with.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "lectern")]
+    pub operator_namespace: String,
     /// A folder with tls.crt and tls.key in PEM. The gateway waits until both are there and takes up what changes.
     #[arg(long, env = "LECTERN_GATEWAY_TLS_DIR", default_value = "/tls")]
     pub tls_dir: PathBuf,

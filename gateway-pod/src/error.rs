@@ -34,6 +34,9 @@ pub enum StreamError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Links to a lecture that not everybody may watch cannot be signed. The operator makes the key before the pool serves anything.
+    #[error("the pool has no viewing key to sign links with; try again")]
+    NoViewingKey,
     /// The API server did not answer in time.
     #[error("the cluster did not {doing} within {limit:?}; try again")]
     Slow {

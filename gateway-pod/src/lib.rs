@@ -16,3 +16,4 @@ pub mod refusal;
 pub mod requests;
 pub mod streams;
 pub mod view;
+pub mod viewing;

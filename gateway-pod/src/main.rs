@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let (metrics, registry) = Metrics::registered();
     let (keys, keeping) = keys::keep(args.keys_dir, stop.clone());
-    let gateway = Gateway::new(Streams::new(client, &args.stream_namespace), keys, metrics);
+    let gateway = Gateway::new(Streams::new(client, &args.stream_namespace, &args.operator_namespace), keys, metrics);
 
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));

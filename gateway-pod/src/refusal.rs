@@ -46,7 +46,7 @@ impl Refusal {
             Self::Stream(StreamError::Inadmissible(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "inadmissible"),
             Self::Stream(StreamError::Refused { .. }) => (StatusCode::CONFLICT, "refused"),
             Self::Stream(StreamError::Busy) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::Stream(StreamError::Kubernetes { .. } | StreamError::Slow { .. }) | Self::Timeout => {
+            Self::Stream(StreamError::Kubernetes { .. } | StreamError::NoViewingKey | StreamError::Slow { .. }) | Self::Timeout => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
         }

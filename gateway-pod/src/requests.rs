@@ -1,7 +1,7 @@
 //! What callers send, checked.
 
 use crate::refusal::Refusal;
-use lectern_crds::Latency;
+use lectern_crds::{Latency, Viewing};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -26,6 +26,9 @@ pub struct Start {
     /// `Low` unless given.
     #[serde(default)]
     pub latency: Latency,
+    /// Who may watch: `Public` unless given.
+    #[serde(default)]
+    pub viewing: Viewing,
 }
 
 /// The body of EndStream.
@@ -97,7 +100,7 @@ mod tests {
     #[test]
     fn the_shortest_start_gets_the_defaults() {
         let start = Start::parse(br#"{"userId": "ada", "name": "Algebra"}"#).unwrap();
-        assert_eq!((start.pool_name, start.ladder, start.latency), (None, None, Latency::Low));
+        assert_eq!((start.pool_name, start.ladder, start.latency, start.viewing), (None, None, Latency::Low, Viewing::Public));
     }
 
     #[test]

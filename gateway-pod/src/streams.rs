@@ -4,11 +4,13 @@ use crate::error::StreamError;
 use crate::names::{self, NAME_ANNOTATION, NAME_LABEL, NTH_ANNOTATION, USER_ANNOTATION, USER_LABEL};
 use crate::requests::{End, Start};
 use crate::view;
+use crate::viewing::{Pass, signed_run};
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
-use lectern_crds::{LadderChoice, LiveStream, LiveStreamSpec, Reconnect, Record, Source, StreamKey};
+use lectern_crds::{LadderChoice, LiveStream, LiveStreamSpec, Reconnect, Record, Source, StreamKey, viewing_secret};
+use lectern_podkit::clock::wall_now;
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -28,6 +30,8 @@ const MANAGER: &str = "lectern-gateway";
 pub struct Streams {
     streams: Api<LiveStream>,
     secrets: Api<Secret>,
+    /// The operator's Secrets, of which viewing keys are read.
+    keys: Api<Secret>,
     patience: Duration,
 }
 
@@ -43,9 +47,14 @@ pub struct Found {
 }
 
 impl Streams {
-    /// The streams of `namespace`.
-    pub fn new(client: Client, namespace: &str) -> Self {
-        Self { streams: Api::namespaced(client.clone(), namespace), secrets: Api::namespaced(client, namespace), patience: PATIENCE }
+    /// The streams of `namespace`, for an operator in `operators`.
+    pub fn new(client: Client, namespace: &str, operators: &str) -> Self {
+        Self {
+            streams: Api::namespaced(client.clone(), namespace),
+            secrets: Api::namespaced(client.clone(), namespace),
+            keys: Api::namespaced(client, operators),
+            patience: PATIENCE,
+        }
     }
 
     /// The same, but StartStream waits `patience` for a place.
@@ -175,6 +184,16 @@ impl Streams {
         Ok(key.and_then(|key| String::from_utf8(key.0).ok()))
     }
 
+    /// What opens `stream` for who gets its addresses.
+    ///
+    /// # Errors
+    /// The API server's, and that the pool has no key yet.
+    pub async fn pass(&self, stream: &LiveStream) -> Result<Pass, StreamError> {
+        let Some(prefix) = signed_run(stream) else { return Ok(Pass::default()) };
+        let secret = in_time("read the viewing key", self.keys.get_opt(&viewing_secret(&stream.spec.pool_name))).await?;
+        Pass::signed(&prefix, secret.as_ref(), wall_now().0 / 1000)
+    }
+
     async fn end_it(&self, id: &str) -> Result<LiveStream, StreamError> {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "spec": { "ended": true } }));
@@ -199,6 +218,7 @@ fn live_stream(wanted: &Start, nth: u64) -> LiveStream {
             }),
             latency: wanted.latency,
             dvr_window_seconds: None,
+            viewing: wanted.viewing,
             reconnect: Reconnect::default(),
             stream_key: StreamKey::default(),
             record: Record::default(),

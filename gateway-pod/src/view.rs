@@ -1,5 +1,6 @@
 //! What callers read: a LiveStream's state in their words.
 
+use crate::viewing::Pass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use lectern_crds::LiveStream;
@@ -127,16 +128,16 @@ fn holds(stream: &LiveStream, condition: &str) -> bool {
 }
 
 impl Started {
-    /// The answer for `stream`, whose key is `key`.
-    pub fn of(stream: &LiveStream, key: Option<String>) -> Self {
+    /// The answer for `stream`, whose key is `key`, with addresses that `pass` opens.
+    pub fn of(stream: &LiveStream, key: Option<String>, pass: &Pass) -> Self {
         let status = stream.status.as_ref();
         let playback = status.and_then(|status| status.playback.as_ref());
         Self {
             id: stream.name_any(),
             ingest_url: status.and_then(|status| status.ingest.as_ref()).map(|ingest| ingest.url.clone()),
             stream_key: key,
-            player_url: playback.map(|playback| playback.player.clone()),
-            hls_url: playback.map(|playback| playback.hls.clone()),
+            player_url: playback.map(|playback| pass.to(&playback.player)),
+            hls_url: playback.map(|playback| pass.to(&playback.hls)),
             state: state_of(stream),
         }
     }
@@ -148,8 +149,8 @@ impl Started {
 }
 
 impl Watched {
-    /// The answer for `stream`.
-    pub fn of(stream: &LiveStream) -> Self {
+    /// The answer for `stream`, with addresses that `pass` opens.
+    pub fn of(stream: &LiveStream, pass: &Pass) -> Self {
         let state = state_of(stream);
         let status = stream.status.as_ref();
         let playback = status.and_then(|status| status.playback.as_ref());
@@ -157,11 +158,11 @@ impl Watched {
         Self {
             id: stream.name_any(),
             state,
-            player_url: playback.map(|playback| playback.player.clone()),
-            hls_url: playback.map(|playback| playback.hls.clone()),
-            dash_url: playback.and_then(|playback| playback.dash.clone()),
-            vod_url: playback.and_then(|playback| playback.vod.clone()),
-            vod_dash_url: playback.and_then(|playback| playback.vod_dash.clone()),
+            player_url: playback.map(|playback| pass.to(&playback.player)),
+            hls_url: playback.map(|playback| pass.to(&playback.hls)),
+            dash_url: playback.and_then(|playback| playback.dash.as_deref()).map(|url| pass.to(url)),
+            vod_url: playback.and_then(|playback| playback.vod.as_deref()).map(|url| pass.to(url)),
+            vod_dash_url: playback.and_then(|playback| playback.vod_dash.as_deref()).map(|url| pass.to(url)),
             live_edge: edge.map(|live| LiveEdge { segment: live.segment, seen_at: live.at.clone(), lag_millis: live.lag_millis }),
         }
     }

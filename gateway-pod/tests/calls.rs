@@ -5,7 +5,9 @@ mod cluster;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use cluster::{Answer, Cluster, KEY, Operator, condition};
+use cluster::{Answer, Cluster, KEY, Operator, PREFIX, VIEWING_KEY, condition};
+use lectern_contract::keys::RunPrefix;
+use lectern_contract::viewing::{USUAL, ViewingKey, verify};
 use serde_json::{Value, json};
 
 fn ada() -> Value {
@@ -57,6 +59,39 @@ async fn what_was_asked_for_is_in_the_live_stream_and_no_label_holds_a_name() {
     assert_eq!(stream["spec"]["latency"], "Standard");
     assert_eq!(stream["metadata"]["annotations"]["gateway.lectern.video/user-id"], "ada@school.example");
     assert!(!stream["metadata"]["labels"].to_string().contains("ada"));
+}
+
+#[tokio::test]
+async fn the_addresses_of_a_signed_lecture_open_it_for_some_hours() {
+    let cluster = Cluster::with(Operator::Places);
+    let body = json!({ "userId": "ada", "name": "Algebra 1", "viewing": "Signed" });
+    let started = start(&cluster, body).await;
+    assert_eq!((started.status, &cluster.streams()[0]["spec"]["viewing"]), (StatusCode::CREATED, &json!("Signed")));
+    let id = id(&started);
+    cluster.change(&id, |stream| stream["status"]["playback"]["vod"] = json!("https://watch.example/vod.m3u8"));
+    let watched = watch(&cluster, &id).await;
+    let prefix = RunPrefix::of_key(&format!("{PREFIX}/live.m3u8")).unwrap().0;
+    let now = lectern_podkit::clock::wall_now().0 / 1000;
+    for url in
+        [&started.body["playerUrl"], &started.body["hlsUrl"], &watched.body["playerUrl"], &watched.body["dashUrl"], &watched.body["vodUrl"]]
+    {
+        let (_, token) = url.as_str().unwrap().split_once("?token=").unwrap_or_else(|| panic!("{url}"));
+        let until = verify([&ViewingKey::from([7; 32])], &prefix, token, now).unwrap();
+        assert!((0..=60).contains(&(now + USUAL.as_secs() - until)), "until {until}");
+    }
+    cluster.viewing_key("c2hvcnQ=");
+    let without = watch(&cluster, &id).await;
+    assert_eq!((without.status, &without.body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable")));
+    cluster.viewing_key(VIEWING_KEY);
+    assert_eq!(watch(&cluster, &id).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn no_key_is_read_for_what_everybody_may_watch() {
+    let cluster = Cluster::with(Operator::Places);
+    let id = id(&start(&cluster, ada()).await);
+    assert_eq!(watch(&cluster, &id).await.body["playerUrl"], format!("https://watch.example/{id}/"));
+    assert!(!cluster.requests().iter().any(|request| request.contains("viewing")), "{:?}", cluster.requests());
 }
 
 #[tokio::test]

@@ -56,6 +56,8 @@ pub enum Command {
     Redrive(crate::redrive::RedriveArgs),
     /// Looks whether the installation works, and prints a line for each thing looked at: what `helm test` runs.
     Check(crate::check::CheckArgs),
+    /// Prints a link to a lecture with `viewing: Signed`: `kubectl exec deploy/lectern-operator -- /usr/local/bin/lectern-operator view-link school/algebra`.
+    ViewLink(crate::view_link::ViewLinkArgs),
     /// Takes the operator's finalizer off all LiveStreams, once no operator runs any more, and prints what stays: what `helm uninstall` runs.
     Release,
 }

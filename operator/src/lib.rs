@@ -27,7 +27,7 @@
 //! | `apps` | `statefulsets`, `deployments` | get, list, watch, create, patch |
 //! | *core* | `services` | get, list, watch, create, patch, delete |
 //! | *core* | `pods` | get, list, watch, create, patch, delete |
-//! | *core* | `secrets` | get, create, patch (the CA, the gateway's certificate, the pools' Secrets of cameras) |
+//! | *core* | `secrets` | get, create, patch (the CA, the gateway's certificate, the pools' Secrets of cameras and of viewing keys) |
 //! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch |
 //! | `coordination.k8s.io` | `leases` | get, create, update |
 
@@ -54,6 +54,7 @@ pub mod routes;
 pub mod stores;
 pub mod stream;
 pub mod trust;
+pub mod view_link;
 pub mod wakes;
 
 /// The field manager of everything that the operator applies, and the name of its Lease and Service.

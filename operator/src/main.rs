@@ -7,7 +7,7 @@ use lectern_operator::args::{Args, Command};
 use lectern_operator::leader::{self, Identity};
 use lectern_operator::metrics::Metrics;
 use lectern_operator::reports::{self, Reports};
-use lectern_operator::{check, controllers, redrive, release, trust};
+use lectern_operator::{check, controllers, redrive, release, trust, view_link};
 use lectern_podkit::health::{self, Readiness};
 use lectern_podkit::tls::PeerTls;
 use lectern_podkit::{CancellationToken, Tasks, shutdown, telemetry};
@@ -46,6 +46,7 @@ async fn other(command: Command, namespace: &str) -> anyhow::Result<()> {
     match command {
         Command::Redrive(what) => redrive::run(what, client).await?,
         Command::Check(what) => check::run(&what, client, namespace).await?,
+        Command::ViewLink(what) => view_link::run(&what, client, namespace).await?,
         Command::Release => release::run(client, namespace).await?,
     }
     Ok(())

@@ -134,7 +134,7 @@ fn a_pool_with_a_certificate_of_its_own_serves_https_alone() {
     assert!(planned.certificates.iter().all(|wanted| !wanted.secret.contains("https")), "none is issued for it");
     let pod = planned.origin.spec.unwrap().template.spec.unwrap();
     let secrets: Vec<_> = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name).collect();
-    assert_eq!(secrets, ["lectern-origin-default-tls", "ours"]);
+    assert_eq!(secrets, ["lectern-origin-default-tls", "lectern-viewing-default", "ours"]);
     let env = pod.containers[0].env.clone().unwrap();
     assert!(env.iter().any(|var| var.name == "LECTERN_HTTP_LISTEN" && var.value.as_deref() == Some("off")));
     let ports = planned.services[2].spec.clone().unwrap().ports.unwrap();

@@ -106,6 +106,9 @@
     cover(title, text, { label: 'Try again', action: wait });
   }
 
+  // Who asks may not watch, or not any more: the link has run out.
+  class Shut extends Error {}
+
   // Looks for the playlists until one of them leads on. A recording goes before a live playlist: a run that has one is
   // over. One timer at a time, so that a slow answer is never asked for twice.
   async function poll() {
@@ -115,6 +118,7 @@
       const answer = await fetch(base + file, { cache: 'no-store' });
       if (answer.ok) return true;
       if (answer.status === 404) return false;
+      if (answer.status === 403) throw new Shut((await answer.json()).reason);
       throw new Error(`the server answered ${answer.status}`);
     };
     try {
@@ -122,6 +126,7 @@
       if (asked === 'waiting' && (await found('live.m3u8'))) return void (mode === asked && playLive());
       note('');
     } catch (error) {
+      if (error instanceof Shut) return fail('This lecture needs a link', `${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
       note(`The server cannot be reached (${error.message}). Trying on.`);
     }
     if (mode === asked) polling = setTimeout(poll, POLL_MS);

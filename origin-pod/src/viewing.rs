@@ -67,8 +67,11 @@ impl Viewing {
         let (sender, keys) = watch::channel(Keys::default());
         let Some(folder) = folder else {
             tracing::warn!("there is no folder of viewing keys: requests for signed lectures are answered 503");
-            let idle = Box::pin(async move { Ok(stop.cancelled_owned().await) });
-            return (Self(keys), idle);
+            let idle = async move {
+                stop.cancelled().await;
+                Ok(())
+            };
+            return (Self(keys), Box::pin(idle));
         };
         let said = keys::look(&folder, &sender, None).await;
         (Self(keys), keys::keep(folder, sender, said, stop))

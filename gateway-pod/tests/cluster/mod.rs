@@ -16,6 +16,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+/// The run that the scripted operator makes, whatever is asked for.
+pub const PREFIX: &str = "0a/lectures/algebra/s-tro8w0-000001";
+/// 32 times the byte 7, in base64.
+pub const VIEWING_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 pub const KEY: &str = "a-key-of-more-than-20-characters";
 
 /// What the scripted operator does with a stream that somebody watches.
@@ -37,6 +41,8 @@ struct Inside {
     trouble: Option<(StatusCode, Value)>,
     /// Answers the next creation in its place.
     inadmissible: Option<String>,
+    /// Of the pool, in base64.
+    viewing_key: String,
     requests: Vec<String>,
 }
 
@@ -54,6 +60,7 @@ impl Cluster {
             operator,
             trouble: None,
             inadmissible: None,
+            viewing_key: VIEWING_KEY.to_owned(),
             requests: Vec::new(),
         })))
     }
@@ -72,6 +79,10 @@ impl Cluster {
 
     pub fn refuses_creation(&self, message: &str) {
         self.inside(|inside| inside.inadmissible = Some(message.to_owned()));
+    }
+
+    pub fn viewing_key(&self, key: &str) {
+        self.inside(|inside| inside.viewing_key = key.to_owned());
     }
 
     pub fn streams(&self) -> Vec<Value> {
@@ -105,7 +116,7 @@ impl Cluster {
     pub async fn raw(&self, request: Request<HttpBody>) -> Answer {
         let (keys, _) = Keys::of_files(&[("school".to_owned(), KEY.as_bytes().to_vec())].into());
         let (_sender, keys) = watch::channel(keys);
-        let streams = Streams::new(self.client(), "lectures").with_patience(Duration::from_millis(700));
+        let streams = Streams::new(self.client(), "lectures", "lectern").with_patience(Duration::from_millis(700));
         let response = router(Gateway::new(streams, keys, Metrics::registered().0)).oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
@@ -140,6 +151,10 @@ impl Inside {
         self.requests.push(format!("{}{method} {path}", if watched { "WATCH " } else { "" }));
         if let Some((status, body)) = &self.trouble {
             return (*status, body.to_string());
+        }
+        if path == "/api/v1/namespaces/lectern/secrets/lectern-viewing-default" {
+            let data = json!({ "current": self.viewing_key });
+            return ok(json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "lectern-viewing-default" }, "data": data }));
         }
         if let Some(secret) = path.strip_prefix(secrets) {
             // `key` is base64 of `the-stream-key`.
@@ -214,7 +229,7 @@ pub fn placed(id: &str) -> Value {
         "conditions": [condition("Accepted", "True", "Valid", "")],
         "ingest": { "url": "rtmp://ingest.example/live", "secretName": format!("{id}-key"), "keyHash": "00" },
         "playback": { "player": format!("https://watch.example/{id}/"), "hls": format!("https://watch.example/{id}/live.m3u8"),
-                      "dash": format!("https://watch.example/{id}/live.mpd"), "prefix": "0a/x" },
+                      "dash": format!("https://watch.example/{id}/live.mpd"), "prefix": PREFIX },
     })
 }
 

@@ -9,6 +9,7 @@ pub mod pods;
 pub mod podspec;
 pub mod status;
 pub mod transcoder;
+pub mod viewing;
 pub mod waiting;
 
 use crate::context::{Context, Error};
@@ -42,6 +43,7 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
     let cloud = ctx.checks.look(&pool, &ctx.clouds, &ctx.metrics).await;
     let place = Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone() };
     let plan = plan::plan(&pool, &place);
+    viewing::ensure(&pool, &place, &ctx).await?; // before the origins, which mount it
     apply_all(&pool, &plan, &ctx).await?;
     let seen = observe::observe(&pool, &ctx).await?;
     let changes = changes(&pool, &plan, &seen, &ctx);

@@ -1,7 +1,7 @@
 //! The objects of a pool, whole. Pure: `tests/golden` holds what comes out.
 
 use super::certificates::{HTTPS_FOLDER, PEER_FOLDER, RTMPS_FOLDER, certificates, host, https_folder, peer_folder, rtmps_folder};
-use super::podspec::{GRACE, Kind, pod_spec};
+use super::podspec::{Folder, FolderOf, GRACE, Kind, pod_spec};
 use super::transcoder::{self, PlannedClass};
 use crate::trust;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use lectern_crds::{Exposure, POOL_LABEL, StreamPool, cameras_secret};
+use lectern_crds::{Exposure, POOL_LABEL, StreamPool, cameras_secret, viewing_secret};
 use std::collections::BTreeMap;
 
 /// The component label of ingest shards.
@@ -27,6 +27,9 @@ const RTMP_PORT: i32 = 1935;
 const RTMPS_PORT: i32 = 1936;
 const HTTP_PORT: i32 = 8080;
 const HTTPS_PORT: i32 = 8443;
+
+/// The folder that an origin finds the keys of signed links in.
+const VIEWING_FOLDER: &str = "/viewing";
 
 /// Where pools live.
 #[derive(Debug, Clone)]
@@ -231,9 +234,14 @@ fn ways_out(pool: &StreamPool) -> impl Iterator<Item = (&'static str, i32, Optio
     plain.into_iter().chain(tls)
 }
 
+/// Where origins find the keys of signed links: made before they are.
+fn viewing_folder(pool: &str) -> Folder {
+    Folder { volume: "viewing-keys", of: FolderOf::Secret(viewing_secret(pool)), path: VIEWING_FOLDER, optional: false }
+}
+
 fn origin(pool: &StreamPool, place: &Place) -> Deployment {
-    let mut env = vec![("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned())];
-    let mut folders = vec![peer_folder(ORIGIN, &pool.name_any())];
+    let mut env = vec![("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()), ("LECTERN_VIEWING_KEYS_DIR", VIEWING_FOLDER.to_owned())];
+    let mut folders = vec![peer_folder(ORIGIN, &pool.name_any()), viewing_folder(&pool.name_any())];
     if !pool.spec.origin.plain_http {
         env.push(("LECTERN_HTTP_LISTEN", "off".to_owned()));
     }

@@ -121,7 +121,7 @@ pub async fn observe(stream: &LiveStream, ctx: &Context) -> Result<Seen, Error> 
         head,
         sent: stream.uid().and_then(|uid| ctx.sent.attempt(&uid)),
         namespace: ctx.namespace.clone(),
-        fresh_run: run_id::run_id(Timestamp::now(), rand::random()),
+        fresh_run: run_id::run_id(Timestamp::now(), rand::random(), stream.spec.viewing),
     })
 }
 
