@@ -11,4 +11,5 @@ mod lecture_plays_over_dash;
 mod operators;
 mod places;
 mod pools;
+mod who_may_watch;
 mod wrong_things_are_refused;

@@ -53,6 +53,7 @@ async fn wrong_things_are_refused_at_admission() -> Result<()> {
         lab.apply("longer", json!({"dvrWindowSeconds": 7200, "latency": "Standard"})).await?;
         lab.apply("rotated", json!({"streamKey": {"rotation": 2}})).await?;
         refused(lab, "rotated", json!({"streamKey": {"rotation": 1}}), &["spec.streamKey.rotation", "only grow"]).await?;
+        refused(lab, "rotated", json!({"viewing": "Signed"}), &["spec.viewing", "create it anew"]).await?;
         refused(lab, &"x".repeat(53), json!({}), &["metadata.name", "52"]).await
     })
     .await
