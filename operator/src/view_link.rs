@@ -76,22 +76,26 @@ pub async fn run(args: &ViewLinkArgs, client: Client, namespace: &str) -> Result
     let unreadable = |what: String| move |source| ViewLinkError::Kube { what, source: Box::new(source) };
     let stream =
         Api::<LiveStream>::namespaced(client.clone(), of).get(name).await.map_err(unreadable(format!("LiveStream {of}/{name}")))?;
+    let to = target(&stream, args)?;
     let secret = viewing_secret(&stream.spec.pool_name);
     let held =
         Api::<Secret>::namespaced(client, namespace).get(&secret).await.map_err(unreadable(format!("Secret {namespace}/{secret}")))?;
-    println!("{}", link_to(&stream, &held, args, Timestamp::now())?);
+    println!("{}", signed(to, &held, args, Timestamp::now())?);
     Ok(())
 }
 
-/// Pure.
-fn link_to(stream: &LiveStream, secret: &Secret, args: &ViewLinkArgs, now: Timestamp) -> Result<String, ViewLinkError> {
+/// The address that is asked for, and the run that the token is for.
+fn target<'a>(stream: &'a LiveStream, args: &ViewLinkArgs) -> Result<(&'a str, RunPrefix), ViewLinkError> {
     let name = format!("{}/{}", args.stream.0, args.stream.1);
     if stream.spec.viewing == Viewing::Public {
         return Err(ViewLinkError::Public(name));
     }
     let playback = stream.status.as_ref().and_then(|status| status.playback.as_ref());
-    let found = playback.and_then(|playback| Some((address(playback, args.what)?, prefix(playback)?)));
-    let Some((url, prefix)) = found else { return Err(ViewLinkError::NotYet(name)) };
+    playback.and_then(|playback| Some((address(playback, args.what)?, prefix(playback)?))).ok_or(ViewLinkError::NotYet(name))
+}
+
+/// The link, by the key in `secret`.
+fn signed((url, prefix): (&str, RunPrefix), secret: &Secret, args: &ViewLinkArgs, now: Timestamp) -> Result<String, ViewLinkError> {
     let secret_name = || secret.metadata.name.clone().unwrap_or_default();
     let bytes = secret.data.as_ref().and_then(|data| data.get(CURRENT)).ok_or_else(|| ViewLinkError::NoKey(secret_name()))?;
     let key = ViewingKey::try_from(bytes.0.as_slice()).map_err(|source| ViewLinkError::BadKey { secret: secret_name(), source })?;
@@ -162,8 +166,9 @@ mod tests {
     }
 
     fn made(line: &[&str], viewing: &str, bytes: &[u8]) -> Result<String, String> {
-        link_to(&lecture(viewing), &secret(bytes), &args(line).unwrap(), Timestamp::from_second(1_800_000_000).unwrap())
-            .map_err(|error| error.to_string())
+        let (lecture, args) = (lecture(viewing), args(line).unwrap());
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        target(&lecture, &args).and_then(|to| signed(to, &secret(bytes), &args, now)).map_err(|error| error.to_string())
     }
 
     #[test]
