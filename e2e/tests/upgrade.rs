@@ -1,6 +1,7 @@
 //! The chart is changed under a lecture. A binary of its own, because cargo runs one after the other: all other tests need the release.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::LocalSubjectAccessReview;
 use k8s_openapi::api::batch::v1::Job;
@@ -8,11 +9,13 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
+use lectern_contract::keys::ObjectName;
 use lectern_crds::{DEFAULT_POOL, LiveStream, POOL_LABEL};
+use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of};
 use lectern_e2e::release::Release;
 use lectern_e2e::settings::PLATFORM;
-use lectern_e2e::shards::is_ready;
+use lectern_e2e::shards::{is_ready, placement};
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Onlooker, Share, Shot};
 use serde_json::json;
@@ -89,6 +92,81 @@ async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
     lecture.until("Ended", "True").await?;
     ensure!(lab.lives(&media).await? == lived, "{lived:?} became {:?}", lab.lives(&media).await?);
     Ok(())
+}
+
+/// Lectures at once, each of a small picture.
+const SIX: [&str; 6] = ["grammar", "logic", "rhetoric", "arithmetic", "geometry", "music"];
+
+/// An upgrade gives every pod of the pool another template, under six lectures: transcoders are replaced one by one, the origin too, and the shards hand their streams over.
+/// Every picture of all six is there, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn six_lectures_go_on_while_every_pod_of_their_pool_is_replaced() -> Result<()> {
+    Lab::run("pool_replaced_under_six_lectures", Share::Whole, async |lab| {
+        let release = Release::found(&lab.settings.kubeconfig, &lab.out).await?;
+        let outcome = under_six_lectures(lab, &release).await;
+        let restored = release.upgrade(&[]).await;
+        outcome.and(restored)
+    })
+    .await
+}
+
+async fn under_six_lectures(lab: &Lab, release: &Release) -> Result<()> {
+    const ROOM: &str = "pool.transcoder.slots=6";
+    release.upgrade(&[ROOM]).await?;
+    lab.pool_is_ready(DEFAULT_POOL, STEP).await?;
+    let ladder = json!({"video": [{"name": "180p", "width": 320, "height": 180, "bitrate": 300_000}], "audio": [{"name": "audio", "bitrate": 64_000}]});
+    let mut lectures = Vec::new();
+    for name in SIX {
+        let lecture = lab.apply(name, json!({"latency": "Low", "ladder": ladder})).await?;
+        let publisher = lecture.publish(Shot::small()).await?;
+        let playable = lecture.until("Playable", "True").await?;
+        lectures.push((prefix_of(&playable)?, placement(&playable)?, lecture, publisher));
+    }
+    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
+    let before = steady(lab, &media).await?;
+    let starts = try_join_all(lectures.iter().map(async |(prefix, _, lecture, _)| lecture.newest_segment(prefix).await)).await?;
+
+    // True of every node that the pods run on: nothing but the template changes.
+    let elsewhere = ["ingest", "transcoder", "origin"].map(|part| format!("pool.{part}.nodeSelector.kubernetes\\.io/os=linux"));
+    let values: Vec<&str> = [ROOM].into_iter().chain(elsewhere.iter().map(String::as_str)).collect();
+    release.upgrade(&values).await?;
+    let is_shard = |name: &str| name.starts_with("lectern-ingest-");
+    let replaced = eventually("all but the shards are others", 2 * STEP, async || {
+        let now = lab.lives(&media).await?;
+        let left: Vec<_> = before.keys().filter(|name| !is_shard(name) && now.contains_key(*name)).collect();
+        Ok(if left.is_empty() { Look::Found(()) } else { Look::NotYet(format!("{left:?} are still there")) })
+    });
+    replaced.await?;
+    // The shards go one after the other, each when its publishers have left; its streams are the other's by then.
+    let moved = eventually("a shard has handed its streams over", STEP, async || {
+        let all = try_join_all(lectures.iter().map(async |(_, at, lecture, _)| {
+            Ok::<_, anyhow::Error>((placement(&lecture.api().get(&lecture.name).await?)?.shard != at.shard, at.shard.clone()))
+        }));
+        let all = all.await?;
+        let one = all.iter().find(|(moved, _)| *moved).map(|(_, shard)| shard.clone());
+        Ok(match one.filter(|shard| all.iter().all(|(moved, of)| of != shard || *moved)) {
+            Some(shard) => Look::Found((shard, all.iter().filter(|(moved, _)| *moved).count())),
+            None => Look::NotYet(format!("{all:?}")),
+        })
+    });
+    let (shard, moved) = moved.await?;
+    eprintln!("pool_replaced_under_six_lectures: {moved} of six lectures left {shard}");
+    try_join_all(lectures.iter().zip(starts).map(async |((prefix, _, lecture, _), start)| lecture.segments_go_on(prefix, start, 12).await)).await?;
+
+    for (prefix, _, lecture, publisher) in lectures {
+        let published = vec![publisher.leave()?];
+        lecture.end().await?;
+        lecture.until("Ended", "True").await?;
+        eventually("the recording's playlist", STEP, async || Ok(Look::Found(lab.storage.text(&prefix, &ObjectName::Vod).await?))).await?;
+        let verdict = judge::ended_run(&lab.storage, &prefix, &Expected { published, interrupted: false }, &lab.out.join(&lecture.name)).await?;
+        verdict.sound().with_context(|| lecture.name.clone())?;
+    }
+    eventually("the shards are others", 2 * STEP, async || {
+        let now = lab.lives(&media).await?;
+        let left: Vec<_> = before.iter().filter(|(name, life)| now.get(*name) == Some(*life)).map(|(name, _)| name).collect();
+        Ok(if left.is_empty() { Look::Found(()) } else { Look::NotYet(format!("{left:?} are still there")) })
+    })
+    .await
 }
 
 /// The pool's pods, once none is coming or going any more: the release may have been installed a moment ago.

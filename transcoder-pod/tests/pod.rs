@@ -417,6 +417,21 @@ async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
     stage.play("killed-play").await;
 }
 
+/// It has the run, and its process is there: nobody but its supervisor can know.
+#[tokio::test]
+async fn a_child_that_hangs_is_replaced_and_no_segment_is_lost() {
+    let stage = Stage::set(lecture("hung", 14, Ticks(90_000), &[])).await;
+    let pod = Pod::start("pod-a", &stage.backend);
+    stage.until("two segments", Duration::from_secs(30), |head| head.next_segment.0 >= 2).await;
+    Pod::signal(&pod.children()[0], "-STOP");
+    let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    assert_eq!(head.epoch, Epoch(2));
+    for (rendition, numbers) in stage.numbers().await {
+        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
+    }
+    stage.play("hung-play").await;
+}
+
 /// From shortly before the next heartbeat on, so that when S3 and SQS are back the last one is five seconds old: more than a job may go on for unasked.
 #[tokio::test]
 async fn a_pod_that_reaches_nothing_for_three_seconds_keeps_its_lecture() {

@@ -36,6 +36,12 @@ const SUCCESSION: Duration = Duration::from_secs(35);
 /// A child that was asked to let go has this long.
 const LET_GO: Duration = Duration::from_secs(15);
 const _: () = assert!(SUCCESSION.as_secs() + LET_GO.as_secs() < FAREWELL.as_secs());
+/// A child says how it goes twice a second, whatever it does. One that has said nothing for so long hangs, and another does its job from there.
+const DEAF: Duration = Duration::from_secs(4);
+/// The same of its first word: a process has to be started for that, on whatever else the machine does.
+const FIRST_WORD: Duration = Duration::from_secs(20);
+/// A timer that fires so late says that this process did not run meanwhile.
+const LATE: Duration = Duration::from_secs(1);
 /// How long S3 may take to say who owns a run: less than is left of the message's visibility.
 const LOOK_WITHIN: Duration = Duration::from_millis(1_500);
 /// How long the queue may take to hear of a successor.
@@ -274,12 +280,15 @@ impl Slots {
         let mut patience = None;
         let mut renewal = Instant::now() + RENEWED_AFTER;
         let mut last: Option<ChildSays> = None;
+        let mut hangs = Instant::now() + FIRST_WORD;
         loop {
             let until = patience.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
             tokio::select! {
+                biased; // words that came while this process stood still were said in time
                 line = lines.next_line() => match line? {
                     Some(line) => match serde_json::from_str::<ChildSays>(&line) {
                         Ok(says) => {
+                            hangs = Instant::now() + DEAF;
                             self.board.says(number, &says);
                             last = Some(says);
                         }
@@ -293,6 +302,14 @@ impl Slots {
                         return Ok(Outcome::Fenced);
                     }
                     fence.set(heart::beat(self.queue.clone(), receipt.cloned()));
+                }
+                // Who wakes up late has stood still together with the child.
+                () = sleep_until(hangs) => {
+                    if hangs.elapsed() <= LATE {
+                        child.kill().await?;
+                        return Ok(Outcome::Crashed(format!("it hung: nothing was heard of it for {} s", DEAF.as_secs())));
+                    }
+                    hangs = Instant::now() + DEAF;
                 }
                 () = stop.cancelled(), if patience.is_none() => {
                     let called = match last.as_ref().filter(|says| says.is_running()) {
