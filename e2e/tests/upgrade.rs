@@ -151,14 +151,16 @@ async fn under_six_lectures(lab: &Lab, release: &Release) -> Result<()> {
     });
     let (shard, moved) = moved.await?;
     eprintln!("pool_replaced_under_six_lectures: {moved} of six lectures left {shard}");
-    try_join_all(lectures.iter().zip(starts).map(async |((prefix, _, lecture, _), start)| lecture.segments_go_on(prefix, start, 12).await)).await?;
+    try_join_all(lectures.iter().zip(starts).map(async |((prefix, _, lecture, _), start)| lecture.segments_go_on(prefix, start, 12).await))
+        .await?;
 
     for (prefix, _, lecture, publisher) in lectures {
         let published = vec![publisher.leave()?];
         lecture.end().await?;
         lecture.until("Ended", "True").await?;
         eventually("the recording's playlist", STEP, async || Ok(Look::Found(lab.storage.text(&prefix, &ObjectName::Vod).await?))).await?;
-        let verdict = judge::ended_run(&lab.storage, &prefix, &Expected { published, interrupted: false }, &lab.out.join(&lecture.name)).await?;
+        let verdict =
+            judge::ended_run(&lab.storage, &prefix, &Expected { published, interrupted: false }, &lab.out.join(&lecture.name)).await?;
         verdict.sound().with_context(|| lecture.name.clone())?;
     }
     eventually("the shards are others", 2 * STEP, async || {
