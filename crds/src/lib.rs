@@ -17,8 +17,8 @@ pub use livestream::{
     Source, StreamKey, Viewing,
 };
 pub use pool::{
-    BucketSpec, Exposure, IngestSpec, OriginSpec, OriginTlsSpec, PoolImages, PoolStatus, QueueSpec, ROTATE_VIEWING_KEY, RtmpsSpec,
-    ShardCapacity, StreamPool, StreamPoolSpec, Tenant, viewing_secret,
+    BucketSpec, Exposure, IngestSpec, OriginAutoscale, OriginSpec, OriginTlsSpec, PoolImages, PoolStatus, QueueSpec, ROTATE_VIEWING_KEY,
+    RtmpsSpec, ShardCapacity, StreamPool, StreamPoolSpec, Tenant, viewing_secret,
 };
 pub use route::{Route, RouteSlice, RouteSliceSpec, RtspTransport, Takeover, cameras_secret};
 pub use scheduling::{Amount, PodResources, Scheduling};

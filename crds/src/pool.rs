@@ -197,10 +197,14 @@ pub struct OriginTlsSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::Rule::new("self.plainHttp || has(self.tls)").message("spec.origin: with plainHttp false nobody can watch; set tls: {} to serve over HTTPS"))]
+#[x_kube(validation = kube::core::Rule::new("!has(self.autoscale) || self.autoscale.maxReplicas >= self.replicas").message("spec.origin.autoscale.maxReplicas: fewer than replicas, of which there are always so many; raise it or lower replicas"))]
 pub struct OriginSpec {
-    /// How many.
+    /// How many, or how many at least with `autoscale`.
     #[schemars(range(min = 1, max = 100))]
     pub replicas: i32,
+    /// More of them while there is more to serve, by a HorizontalPodAutoscaler, which needs the cluster's metrics-server. Unless given there are `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<OriginAutoscale>,
     /// Where students watch, as it stands in `status.playback`: the CDN's address, or the origins' own.
     #[x_kube(validation = kube::core::Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("spec.origin.publicUrl: write https://host[:port], as a student's browser reaches it"))]
     pub public_url: String,
@@ -216,6 +220,23 @@ pub struct OriginSpec {
     /// Where origins run.
     #[serde(flatten)]
     pub scheduling: Scheduling,
+}
+
+/// When there are more origins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OriginAutoscale {
+    /// So many at most.
+    #[schemars(range(min = 1, max = 100))]
+    pub max_replicas: i32,
+    /// Thousandths of a core that each may use on average before there are more of them.
+    #[serde(default = "default_cpu_millis")]
+    #[schemars(range(min = 50, max = 64_000))]
+    pub cpu_millis: i32,
+}
+
+fn default_cpu_millis() -> i32 {
+    700
 }
 
 /// The SQS queue of jobs.

@@ -1,6 +1,6 @@
 //! Parts of the platform go away under a running lecture, or are not there yet.
 
-use crate::ingest::small;
+use crate::ingest::begun;
 use crate::lecture_plays_in_a_browser::recorded;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -156,15 +156,10 @@ async fn queue_away_mid_lecture() -> Result<()> {
         lab.pool_is_ready(&pool, 2 * STEP).await?;
         let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
         let url = format!("rtmp://127.0.0.1:{}/live", shard.port);
-        let begun = async |name: &str| {
-            let lecture = lab.apply(name, small(json!({"poolName": pool}))).await?;
-            let publisher = lab.publish(&url, &lecture.credentials().await?.1, Shot::small())?;
-            anyhow::Ok((prefix_of(&lecture.until("Playable", "True").await?)?, lecture, publisher))
-        };
-        let (running, lecture, publisher) = begun("logic").await?;
+        let (running, lecture, publisher) = begun(lab, &pool, &url, "logic").await?;
         way.cut(true);
         let at = lecture.newest_segment(&running).await?;
-        let (late, second, its_publisher) = begun("rhetoric").await?;
+        let (late, second, its_publisher) = begun(lab, &pool, &url, "rhetoric").await?;
         let status = second.api().get(&second.name).await?.status.context("a status")?;
         ensure!(status.dispatch.is_some_and(|dispatch| dispatch.attempt == 1 && dispatch.at.is_some()), "the job was not dispatched once");
         lecture.segments_go_on(&running, at, 6).await?;

@@ -13,7 +13,7 @@ use lectern_crds::{LiveStream, ReceivedStatus};
 use lectern_e2e::judge::{self, Expected, Verdict};
 use lectern_e2e::lab::{Lecture, prefix_of};
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Lab, Publisher};
+use lectern_e2e::{Lab, Publisher, Shot};
 use serde_json::{Value, json};
 
 /// Far from the counters of a first publisher.
@@ -30,6 +30,13 @@ pub fn small(more: Value) -> Value {
     });
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     spec
+}
+
+/// A small lecture of a pool of the test's own, published at `url` and watched.
+pub async fn begun<'a>(lab: &'a Lab, pool: &str, url: &str, name: &str) -> Result<(RunPrefix, Lecture<'a>, Publisher)> {
+    let lecture = lab.apply(name, small(json!({"poolName": pool}))).await?;
+    let publisher = lab.publish(url, &lecture.credentials().await?.1, Shot::small())?;
+    Ok((prefix_of(&lecture.until("Playable", "True").await?)?, lecture, publisher))
 }
 
 /// What the shard receives, as the status has it.

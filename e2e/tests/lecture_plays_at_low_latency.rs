@@ -17,7 +17,7 @@ const WITHOUT_PARTS: f64 = 8.0;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lecture_plays_at_low_latency() -> Result<()> {
     Lab::run("lecture_plays_at_low_latency", Share::Whole, async |lab| {
-        let lecture = lab.apply("physics", json!({"title": "Physics", "latency": "Low"})).await?;
+        let lecture = lab.apply("physics", json!({"title": "Physics", "latency": "Low", "dvrWindowSeconds": 3600})).await?;
         let publisher = lecture.publish(Shot { beeps: true, remarks: true, ..Shot::default() }).await?;
         let playback = lecture.until("Playable", "True").await?.status.and_then(|status| status.playback).context("status.playback")?;
 
@@ -54,6 +54,8 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         every_rendition_of_shaka(&mut browser, &playback.hls).await?;
         browser.screenshot("low-latency").await?;
 
+        goes_back_to_the_beginning(&playback.player, &mut browser, &publisher).await?;
+
         let mpd = playback.dash.context("status.playback.dash")?;
         assert_eq!(browser.open_shaka(&mpd, STEP).await?, "DASH, live");
         browser.playing_about(STEP).await?;
@@ -78,6 +80,18 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         browser.close().await
     })
     .await
+}
+
+/// A student who comes late goes back to where the lecture began, as `dvrWindowSeconds` lets him: what origins hold no more of comes from S3.
+async fn goes_back_to_the_beginning(page: &str, browser: &mut Browser, publisher: &Publisher) -> Result<()> {
+    browser.open(page, None, STEP).await?;
+    browser.playing_about(STEP).await?;
+    let back = browser.seek(0.0, STEP).await?;
+    let began = publisher.published().start;
+    eprintln!("hls.js goes back by {:.0} s, to picture {} of a lecture that began with {began}", back.end - back.start, back.counter);
+    ensure!(back.end - back.start > 30.0, "only so much can be sought: {} to {}", back.start, back.end);
+    ensure!((began..began + 60).contains(&back.counter), "picture {} is not of the first two seconds", back.counter);
+    Ok(())
 }
 
 /// The pictures are right, at about the right speed, and later than they were due by no more than what players of the MPD's segments

@@ -1,6 +1,6 @@
 //! What the operator keeps in order while somebody pulls at it: its own death, an AWS console, a node that goes.
 
-use crate::ingest::{judged, small};
+use crate::ingest::{begun, judged, small};
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use kube::ResourceExt as _;
@@ -97,12 +97,7 @@ async fn queue_and_bucket_deleted_by_hand_come_back() -> Result<()> {
 
         let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
         let url = format!("rtmp://127.0.0.1:{}/live", shard.port);
-        let begun = async |name: &str| {
-            let lecture = lab.apply(name, small(json!({"poolName": pool}))).await?;
-            let publisher = lab.publish(&url, &lecture.credentials().await?.1, Shot::small())?;
-            anyhow::Ok((prefix_of(&lecture.until("Playable", "True").await?)?, lecture, publisher))
-        };
-        let first = begun("logic").await?;
+        let first = begun(lab, &pool, &url, "logic").await?;
         let policy = queues.redrive(&pool).await?;
         queues.delete(&pool).await?;
         queues.delete(&format!("{pool}-dead")).await?;
@@ -112,7 +107,7 @@ async fn queue_and_bucket_deleted_by_hand_come_back() -> Result<()> {
         })
         .await?;
         let at = first.1.newest_segment(&first.0).await?;
-        let second = begun("rhetoric").await?;
+        let second = begun(lab, &pool, &url, "rhetoric").await?;
         first.1.segments_go_on(&first.0, at, 3).await?;
         second.1.segments_go_on(&second.0, second.1.newest_segment(&second.0).await?, 2).await?;
         for (prefix, lecture, publisher) in [first, second] {

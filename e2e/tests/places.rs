@@ -2,6 +2,7 @@
 
 use crate::ingest::{judged, received, small};
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -66,6 +67,7 @@ async fn full_pools_and_quotas_say_what_they_wait_for() -> Result<()> {
         let places = [music.until("Placed", "True").await?, fifth.until("Placed", "True").await?];
         let shards: BTreeSet<String> = places.iter().filter_map(|stream| Some(placement(stream).ok()?.shard)).collect();
         ensure!(shards.len() == 2 && !shards.contains(&first.shard) && !shards.contains(&second.shard), "{shards:?}");
+        origins_come_and_go_with_the_load(lab, &pool).await?;
         // The pool becomes somebody else's: what is there stays, what comes is refused.
         change(json!({"tenants": [{"namespaceSelector": {"matchLabels": {"school": "elsewhere"}}}]})).await?;
         says(&apply("astronomy").await?, "Accepted", "NotATenant", "label it as spec.tenants").await?;
@@ -73,6 +75,22 @@ async fn full_pools_and_quotas_say_what_they_wait_for() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A pool that wants it has an autoscaler for its origins, and one that does so no more has none. (There is no metrics-server here that it could go by.)
+async fn origins_come_and_go_with_the_load(lab: &Lab, pool: &str) -> Result<()> {
+    let autoscalers = Api::<HorizontalPodAutoscaler>::namespaced(lab.client.clone(), PLATFORM);
+    let name = format!("lectern-origin-{pool}");
+    for most in [Some(3), None] {
+        let change = Patch::Merge(json!({"spec": {"origin": {"autoscale": most.map(|most| json!({"maxReplicas": most}))}}}));
+        Api::<StreamPool>::all(lab.client.clone()).patch(pool, &PatchParams::default(), &change).await?;
+        eventually(&format!("an autoscaler up to {most:?}"), STEP, async || {
+            let found = autoscalers.get_opt(&name).await?.and_then(|found| found.spec).map(|spec| (spec.min_replicas, spec.max_replicas));
+            Ok(if found == most.map(|most| (Some(1), most)) { Look::Found(()) } else { Look::NotYet(format!("{found:?}")) })
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Each shard has an address of its own. A publisher comes to each of four by the address that it is told, nothing is relayed, and nothing moves when the pool

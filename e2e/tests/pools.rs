@@ -1,6 +1,6 @@
 //! A pool grows with what there is to do, and ahead of the timetable.
 
-use crate::ingest::small;
+use crate::ingest::{begun, small};
 use crate::lecture_plays_in_a_browser::recorded;
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
@@ -9,9 +9,9 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use lectern_crds::{POOL_LABEL, StreamPool};
 use lectern_e2e::judge::{self, Expected};
-use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::lab::STEP;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Lab, PortForward, Share, Shot};
+use lectern_e2e::{Lab, PortForward, Share};
 use serde_json::json;
 
 const MAY_GO: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
@@ -27,13 +27,8 @@ async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
         lab.pool_is_ready(&pool, 2 * STEP).await?;
         let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
         let url = format!("rtmp://127.0.0.1:{}/live", shard.port);
-        let begun = async |name: &str| {
-            let lecture = lab.apply(name, small(json!({"poolName": pool}))).await?;
-            let publisher = lab.publish(&url, &lecture.credentials().await?.1, Shot::small())?;
-            anyhow::Ok((lecture.until("Playable", "True").await?, lecture, publisher))
-        };
-        let (playing, first, publisher) = begun("logic").await?;
-        let (_, second, its_publisher) = begun("rhetoric").await?;
+        let (prefix, first, publisher) = begun(lab, &pool, &url, "logic").await?;
+        let (_, second, its_publisher) = begun(lab, &pool, &url, "rhetoric").await?;
         let soon = (Timestamp::now() + SignedDuration::from_secs(60)).to_string();
         let later = (Timestamp::now() + SignedDuration::from_secs(3600)).to_string();
         let third = lab.apply("grammar", small(json!({"poolName": pool, "schedule": {"startsAt": soon, "endsAt": later}}))).await?;
@@ -57,7 +52,6 @@ async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
         second.until("Ended", "True").await?;
         let left = pods_are(lab, &pool, 1, 0).await?;
         ensure!(busy.contains(&left[0]), "{left:?} worked before, with {busy:?}");
-        let prefix = prefix_of(&playing)?;
         first.segments_go_on(&prefix, first.newest_segment(&prefix).await?, 2).await?;
         let published = vec![publisher.leave()?];
         first.end().await?;

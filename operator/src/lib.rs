@@ -29,6 +29,7 @@
 //! | *core* | `pods` | get, list, watch, create, patch, delete |
 //! | *core* | `secrets` | get, create, patch (the CA, the gateway's certificate, the pools' Secrets of cameras and of viewing keys) |
 //! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch |
+//! | `autoscaling` | `horizontalpodautoscalers` | get, create, patch, delete |
 //! | `coordination.k8s.io` | `leases` | get, create, update |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on fails"))]

@@ -8,8 +8,9 @@
 mod policies;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use lectern_crds::{OriginTlsSpec, RtmpsSpec, SlatePicture, StreamPool};
+use lectern_crds::{OriginAutoscale, OriginTlsSpec, RtmpsSpec, SlatePicture, StreamPool};
 use lectern_operator::pool::plan::{Place, Planned, plan};
+use lectern_operator::pool::scaling::autoscaler;
 use lectern_operator::pool::transcoder;
 use lectern_operator::trust::Wanted;
 use serde::Serialize;
@@ -65,6 +66,14 @@ fn shards_may_have_an_address_each() {
 #[test]
 fn origins_are_planned_as_written_down() {
     matches("origin.yaml", &planned().origin);
+    assert_eq!(autoscaler(&pool(), &place()), None);
+}
+
+#[test]
+fn origins_may_come_and_go_with_the_load() {
+    let mut pool = pool();
+    pool.spec.origin.autoscale = Some(OriginAutoscale { max_replicas: 10, cpu_millis: 700 });
+    matches("origin-autoscaler.yaml", &autoscaler(&pool, &place()));
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod observe;
 pub mod plan;
 pub mod pods;
 pub mod podspec;
+pub mod scaling;
 pub mod status;
 pub mod transcoder;
 pub mod viewing;
@@ -16,6 +17,8 @@ use crate::context::{Context, Error};
 use crate::{apply, trust};
 use demand::Load;
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -42,9 +45,11 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
     }
     let cloud = ctx.checks.look(&pool, &ctx.clouds, &ctx.metrics).await;
     let place = Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone() };
-    let plan = plan::plan(&pool, &place);
+    let mut plan = plan::plan(&pool, &place);
+    keep_scale(&pool, &mut plan, &ctx).await?;
     viewing::ensure(&pool, &place, &ctx).await?; // before the origins, which mount it
     apply_all(&pool, &plan, &ctx).await?;
+    scale_origins(&pool, &place, &ctx).await?;
     let seen = observe::observe(&pool, &ctx).await?;
     let changes = changes(&pool, &plan, &seen, &ctx);
     for (class, change) in &changes {
@@ -100,6 +105,30 @@ async fn apply_all(pool: &StreamPool, plan: &Planned, ctx: &Context) -> Result<(
     ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.ingest_budget).await?;
     ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.ingest).await?;
     ctx.applied.object(&Api::namespaced(client, namespace), &plan.origin).await?;
+    Ok(())
+}
+
+/// Leaves to the autoscaler, where there is one, how many origins there are.
+async fn keep_scale(pool: &StreamPool, plan: &mut Planned, ctx: &Context) -> Result<(), Error> {
+    if pool.spec.origin.autoscale.is_some() {
+        let now = Api::<Deployment>::namespaced(ctx.client(), &ctx.namespace).get_opt(&plan.origin.name_any()).await?;
+        plan.origin.spec.get_or_insert_default().replicas = Some(scaling::replicas(&pool.spec.origin, now.as_ref()));
+    }
+    Ok(())
+}
+
+/// Applies the origins' autoscaler, or takes away the one that the pool had.
+async fn scale_origins(pool: &StreamPool, place: &Place, ctx: &Context) -> Result<(), Error> {
+    let api: Api<HorizontalPodAutoscaler> = Api::namespaced(ctx.client(), &ctx.namespace);
+    match scaling::autoscaler(pool, place) {
+        Some(wanted) => ctx.applied.object(&api, &wanted).await?,
+        None => {
+            let name = plan::origin_name(&pool.name_any());
+            if let Some(left) = api.get_metadata_opt(&name).await? {
+                apply::delete(&api, &name, left.uid()).await?;
+            }
+        }
+    }
     Ok(())
 }
 
