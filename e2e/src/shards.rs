@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use lectern_contract::RunId;
-use lectern_crds::{DEFAULT_POOL, LiveStream, PlacementStatus, Route, RouteSlice};
+use lectern_crds::{DEFAULT_POOL, LiveStream, POOL_LABEL, PlacementStatus, Route, RouteSlice};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -58,10 +58,12 @@ impl Lab {
         Api::<Node>::all(self.client.clone()).patch(node, &PatchParams::default(), &patch).await.map(drop)
     }
 
-    /// `kubectl drain` of the platform's pods of a node: each is evicted, and asked again where a budget says not yet; returns their names.
+    /// `kubectl drain` of the platform's pods of a node, but for those of other tests' pools: each is evicted, and asked again where a budget says not yet; returns
+    /// their names.
     pub async fn is_evicted(&self, node: &str) -> Result<Vec<String>> {
         let there = self.pods().list(&ListParams::default().fields(&format!("spec.nodeName={node}"))).await?;
-        let names: Vec<String> = there.iter().map(Pod::name_any).collect();
+        let ours = there.iter().filter(|pod| pod.labels().get(POOL_LABEL).is_none_or(|pool| pool == DEFAULT_POOL));
+        let names: Vec<String> = ours.map(Pod::name_any).collect();
         for name in &names {
             eventually(&format!("{name} is evicted"), STEP, async || match self.pods().evict(name, &EvictParams::default()).await {
                 Ok(_) => Ok(Look::Found(())),

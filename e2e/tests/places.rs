@@ -2,6 +2,7 @@
 
 use crate::ingest::{judged, received, small};
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -35,7 +36,17 @@ async fn full_pools_and_quotas_say_what_they_wait_for() -> Result<()> {
         spec.tenants = serde_json::from_value(json!([{"namespaceSelector": ours, "maxStreams": 4}]))?;
         lab.apply_pool(&pool, &spec).await?;
         shards_are_known(lab, &pool, 2).await?;
-        let apply = async |name: &str| lab.apply(name, json!({"poolName": pool})).await;
+        // Who comes before whom is told by seconds: each is made in one of its own.
+        let apply = async |name: &str| {
+            let lecture = lab.apply(name, json!({"poolName": pool})).await?;
+            let made = lecture.api().get(name).await?.creation_timestamp().context("when it was made")?.0.as_second();
+            eventually("the second is over", STEP, async || {
+                let now = Timestamp::now().as_second();
+                Ok(if now > made { Look::Found(()) } else { Look::NotYet(now.to_string()) })
+            })
+            .await?;
+            anyhow::Ok(lecture)
+        };
         let change = async |of: Value| {
             let change = Patch::Merge(json!({ "spec": of }));
             Api::<StreamPool>::all(lab.client.clone()).patch(&pool, &PatchParams::default(), &change).await.context("the pool")
