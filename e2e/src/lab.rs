@@ -404,6 +404,22 @@ impl Lecture<'_> {
     }
 }
 
+/// A lecture that costs little to encode, with `more` in its spec.
+pub fn small(more: Value) -> Value {
+    let mut spec = json!({
+        "latency": "Low",
+        "ladder": {
+            "video": [{"name": "180p", "width": 320, "height": 180, "bitrate": 300_000}],
+            "audio": [{"name": "audio", "bitrate": 64_000}],
+        },
+    });
+    assert!(more.is_object(), "fields of a spec, and not {more}");
+    if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+        spec.extend(more);
+    }
+    spec
+}
+
 /// The prefix in a LiveStream's status.
 pub fn prefix_of(stream: &LiveStream) -> Result<RunPrefix> {
     let playback = stream.status.as_ref().and_then(|status| status.playback.as_ref()).context("status.playback")?;

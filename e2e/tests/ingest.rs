@@ -11,26 +11,14 @@ use anyhow::{Context as _, Result, ensure};
 use lectern_contract::keys::RunPrefix;
 use lectern_crds::{LiveStream, ReceivedStatus};
 use lectern_e2e::judge::{self, Expected, Verdict};
+pub use lectern_e2e::lab::small;
 use lectern_e2e::lab::{Lecture, prefix_of};
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Publisher, Shot};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Far from the counters of a first publisher.
 const AGAIN: u32 = 1_000_000;
-
-/// A lecture that costs little to encode, with `more` in its spec.
-pub fn small(more: Value) -> Value {
-    let mut spec = json!({
-        "latency": "Low",
-        "ladder": {
-            "video": [{"name": "180p", "width": 320, "height": 180, "bitrate": 300_000}],
-            "audio": [{"name": "audio", "bitrate": 64_000}],
-        },
-    });
-    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    spec
-}
 
 /// A small lecture of a pool of the test's own, published at `url` and watched.
 pub async fn begun<'a>(lab: &'a Lab, pool: &str, url: &str, name: &str) -> Result<(RunPrefix, Lecture<'a>, Publisher)> {

@@ -12,14 +12,14 @@ use kube::{Api, ResourceExt as _};
 use lectern_contract::keys::ObjectName;
 use lectern_crds::{DEFAULT_POOL, LiveStream, POOL_LABEL};
 use lectern_e2e::judge::{self, Expected};
-use lectern_e2e::lab::{STEP, prefix_of};
+use lectern_e2e::lab::{STEP, prefix_of, small};
 use lectern_e2e::release::Release;
 use lectern_e2e::settings::PLATFORM;
 use lectern_e2e::shards::{is_ready, placement};
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Onlooker, Share, Shot};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Values that the chart before this one does not know.
@@ -27,19 +27,42 @@ const NEW_VALUES: [&str; 3] = ["networkPolicies", "aggregateRoles", "trust"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lecture_goes_on_while_the_chart_is_upgraded_uninstalled_and_installed_again() -> Result<()> {
-    Lab::run("chart_changed_under_a_lecture", Share::Whole, async |lab| {
+    with_the_release("chart_changed_under_a_lecture", under_a_lecture).await
+}
+
+/// Runs a test that changes the release, and brings it back.
+async fn with_the_release(test: &str, body: impl AsyncFnOnce(&Lab, &Release) -> Result<()>) -> Result<()> {
+    Lab::run(test, Share::Whole, async |lab| {
         let release = Release::found(&lab.settings.kubeconfig, &lab.out).await?;
-        let outcome = under_a_lecture(lab, &release).await;
+        let before = templates(lab).await?;
+        let outcome = body(lab, &release).await;
         // As it was, whatever has happened: without an operator not even the test's namespace goes.
         let restored = release.upgrade(&[]).await;
-        outcome.and(restored)
+        outcome.and(restored)?;
+        // The operator replaces the pool's pods when helm has long ended, and the next test wants them to stay.
+        eventually("the pool's pods are of their templates again", 2 * STEP, async || {
+            let now = templates(lab).await?;
+            Ok(if now == before { Look::Found(()) } else { Look::NotYet(format!("{now:?}, and not {before:?}")) })
+        })
+        .await
     })
     .await
 }
 
+/// Of which templates the pool's pods are, by StatefulSet, Deployment and operator, once none is coming or going any more.
+async fn templates(lab: &Lab) -> Result<BTreeSet<String>> {
+    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
+    steady(lab, &media).await?;
+    let pods = lab.pods().list(&ListParams::default().labels(&media)).await?;
+    let of = |pod: &Pod| {
+        let labels = ["controller-revision-hash", "pod-template-hash"].into_iter().find_map(|name| pod.labels().get(name));
+        labels.or_else(|| pod.annotations().get("lectern.video/spec-hash")).cloned()
+    };
+    pods.iter().map(|pod| of(pod).with_context(|| format!("the template of {}", pod.name_any()))).collect()
+}
+
 async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
-    let ladder = json!({"video": [{"name": "180p", "width": 320, "height": 180, "bitrate": 300_000}], "audio": [{"name": "audio", "bitrate": 64_000}]});
-    let spec = json!({"latency": "Low", "ladder": ladder});
+    let spec = small(json!({}));
     let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
     let lived = steady(lab, &media).await?;
     ensure!(lived.len() >= 4, "shards, transcoders and an origin are expected under {media}: {lived:?}");
@@ -101,23 +124,16 @@ const SIX: [&str; 6] = ["grammar", "logic", "rhetoric", "arithmetic", "geometry"
 /// Every picture of all six is there, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn six_lectures_go_on_while_every_pod_of_their_pool_is_replaced() -> Result<()> {
-    Lab::run("pool_replaced_under_six_lectures", Share::Whole, async |lab| {
-        let release = Release::found(&lab.settings.kubeconfig, &lab.out).await?;
-        let outcome = under_six_lectures(lab, &release).await;
-        let restored = release.upgrade(&[]).await;
-        outcome.and(restored)
-    })
-    .await
+    with_the_release("pool_replaced_under_six_lectures", under_six_lectures).await
 }
 
 async fn under_six_lectures(lab: &Lab, release: &Release) -> Result<()> {
     const ROOM: &str = "pool.transcoder.slots=6";
     release.upgrade(&[ROOM]).await?;
     lab.pool_is_ready(DEFAULT_POOL, STEP).await?;
-    let ladder = json!({"video": [{"name": "180p", "width": 320, "height": 180, "bitrate": 300_000}], "audio": [{"name": "audio", "bitrate": 64_000}]});
     let mut lectures = Vec::new();
     for name in SIX {
-        let lecture = lab.apply(name, json!({"latency": "Low", "ladder": ladder})).await?;
+        let lecture = lab.apply(name, small(json!({}))).await?;
         let publisher = lecture.publish(Shot::small()).await?;
         let playable = lecture.until("Playable", "True").await?;
         lectures.push((prefix_of(&playable)?, placement(&playable)?, lecture, publisher));
