@@ -432,7 +432,7 @@ async fn a_child_that_hangs_is_replaced_and_no_segment_is_lost() {
     stage.play("hung-play").await;
 }
 
-/// From shortly before the next heartbeat on, so that when S3 and SQS are back the last one is five seconds old: more than a job may go on for unasked.
+/// From shortly before the next heartbeat on, so that when S3 and SQS are back the last one is 4.6 s old: more than a job may go on for unasked.
 #[tokio::test]
 async fn a_pod_that_reaches_nothing_for_three_seconds_keeps_its_lecture() {
     let stage = Stage::set(lecture("away", 14, Ticks(90_000), &[])).await;
@@ -440,8 +440,8 @@ async fn a_pod_that_reaches_nothing_for_three_seconds_keeps_its_lecture() {
     let _pod = Pod::start_at("pod-a", &way.endpoint, &stage.backend, &[], Stdio::inherit());
     stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await;
     way.until_the_next().await;
-    tokio::time::sleep(Duration::from_millis(1_800)).await;
-    way.is_away(Duration::from_millis(3_200)).await;
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    way.is_away(Duration::from_secs(3)).await;
     let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     assert_eq!(head.epoch, Epoch(1), "the run changed hands");
     for (rendition, numbers) in stage.numbers().await {

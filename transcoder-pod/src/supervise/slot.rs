@@ -44,6 +44,8 @@ const FIRST_WORD: Duration = Duration::from_secs(20);
 const LATE: Duration = Duration::from_secs(1);
 /// How long S3 may take to say who owns a run: less than is left of the message's visibility.
 const LOOK_WITHIN: Duration = Duration::from_millis(1_500);
+/// How soon that is asked again: what is back in time should be seen in time, so these pauses do not grow.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the queue may take to hear of a successor.
 const CALL_WITHIN: Duration = Duration::from_secs(3);
 
@@ -348,12 +350,11 @@ impl Slots {
     async fn is_ours(&self, job: &LiveJob, owner: &Owner) -> bool {
         let key = job.prefix.key(&ObjectName::Head);
         let looking = async {
-            let mut backoff = Backoff::default();
             loop {
                 match head::read(&self.objects, &key, job).await {
                     Ok(found) => return found.is_some_and(|(head, _)| head.owner == *owner && !head.ended),
                     // It may be back in time.
-                    Err(_) => tokio::time::sleep(backoff.next_wait()).await,
+                    Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 }
             }
         };
