@@ -15,11 +15,11 @@ use lectern_contract::keys;
 use std::fmt;
 use std::time::Duration;
 
-/// What an attempt may take besides the time for its bytes. The facts say 1 s on a machine with nothing else to do; a
-/// timeout that fires on a server that is merely busy adds to its load, so there is room for one such second.
-const ATTEMPT: Duration = Duration::from_secs(2);
+/// What an attempt may take besides the time for its bytes. The facts say 1 s on a machine with nothing else to do. A timeout that fires on a server that is
+/// merely slow adds to its load and gets nothing done, however often it is tried: one that takes two seconds for each answer is still of use to a successor.
+const ATTEMPT: Duration = Duration::from_secs(4);
 /// All attempts together.
-const OPERATION: Duration = Duration::from_secs(5);
+const OPERATION: Duration = Duration::from_secs(9);
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST: u64 = 2 * 1024 * 1024;
 /// A body that stops arriving for this long is given up.

@@ -273,6 +273,9 @@ impl Feed {
                 self.status.input(unit.pts.plus(self.shift), self.pace.late());
                 self.status.trouble("feed", None);
                 let (track, dts) = (unit.track, unit.dts);
+                for (track, until) in self.silence.as_mut().map_or_else(Vec::new, |(silence, _)| silence.begins(track, dts)) {
+                    self.give(Input::Fill(track, until)).await?;
+                }
                 self.give(Input::Unit(unit)).await?;
                 if let Some((silence, _)) = &mut self.silence {
                     // Only now: while the engine lets us wait it is not the source that is silent.

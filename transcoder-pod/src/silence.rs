@@ -13,6 +13,8 @@ pub const WITHOUT_SHARD: Duration = Duration::from_secs(5);
 const MISSED: u32 = 3;
 /// What is filled at once at most: sound is made of memory.
 const STEP: Ticks = Ticks::from_millis(1_000);
+/// Where a successor's source begins later than its predecessor left off, and by no more than this, what lies between is filled. After more nobody has waited.
+const LONGEST_HOLE: Ticks = Ticks::from_millis(60_000);
 /// A step of the stamps beyond this says nothing of how often something comes.
 const LONGEST_STEP: Duration = Duration::from_secs(10);
 
@@ -43,12 +45,26 @@ impl Silence {
         Self { reached: reached.map(|reached| (reached, now)), ..Self::default() }
     }
 
-    /// An access unit came.
-    pub fn heard(&mut self, track: Track, dts: Ticks, at: Instant) {
-        let slot = match track {
+    /// What is to be filled before the first unit of `track`, stamped `dts`, is given on, in order: its shard may know of nothing earlier, because it has become the
+    /// run's owner since.
+    pub fn begins(&mut self, track: Track, dts: Ticks) -> Vec<(Track, Ticks)> {
+        let (Some((reached, _)), None) = (self.reached, self.slot(track)) else { return Vec::new() };
+        if dts.since(reached) > LONGEST_HOLE {
+            return Vec::new();
+        }
+        steps(reached, dts).map(|until| (track, until)).collect()
+    }
+
+    fn slot(&mut self, track: Track) -> &mut Option<Heard> {
+        match track {
             Track::Video => &mut self.video,
             Track::Audio => &mut self.audio,
-        };
+        }
+    }
+
+    /// An access unit came.
+    pub fn heard(&mut self, track: Track, dts: Ticks, at: Instant) {
+        let slot = self.slot(track);
         let step = match slot {
             Some(before) => (before.step * 7 + Duration::from_millis(dts.since(before.dts).as_millis()).min(LONGEST_STEP)) / 8,
             None => Duration::ZERO,
@@ -59,10 +75,7 @@ impl Silence {
 
     /// Nothing comes of a track, and nothing will: it is to be filled from `since` on, which is `now`, at once.
     pub fn misses(&mut self, track: Track, since: Ticks, now: Instant) {
-        let slot = match track {
-            Track::Video => &mut self.video,
-            Track::Audio => &mut self.audio,
-        };
+        let slot = self.slot(track);
         let long_ago = now.checked_sub(WITHOUT_SHARD).unwrap_or(now);
         slot.get_or_insert(Heard {
             dts: since.since(Ticks::from_millis(WITHOUT_SHARD.as_millis() as u64)),
@@ -76,6 +89,13 @@ impl Silence {
     ///
     /// The run's time goes on with the clock on the wall, from where the newest unit of either track left it.
     pub fn fill(&mut self, now: Instant, patience: Duration) -> Vec<(Track, Ticks)> {
+        if let Some((reached, since)) = self.reached
+            && (self.video.is_none() && self.audio.is_none() && now.duration_since(since) >= WITHOUT_SHARD)
+        {
+            // Nobody has the run's media. It was there for the predecessor, so both tracks are missed.
+            let left = Heard { dts: reached, at: since, step: Duration::ZERO, filled: reached };
+            (self.video, self.audio) = (Some(left), Some(left));
+        }
         let time = |(ticks, at): (Ticks, Instant)| ticks.plus(Ticks::from_millis(now.duration_since(at).as_millis() as u64)); // not 500 million years
         let heard = self.video.iter().chain(&self.audio).map(|heard| (heard.dts, heard.at));
         let clock = heard.chain(self.reached).map(time).max().unwrap_or_default();
@@ -85,15 +105,18 @@ impl Silence {
             if now.duration_since(heard.at) < patience.max(heard.step * MISSED) {
                 continue;
             }
-            let mut until = heard.filled.max(heard.dts);
-            while until < clock {
-                until = until.plus(STEP).min(clock);
-                due.push((track, until));
-            }
-            heard.filled = until;
+            let filled = heard.filled.max(heard.dts);
+            due.extend(steps(filled, clock).map(|until| (track, until)));
+            heard.filled = filled.max(clock);
         }
         due
     }
+}
+
+/// From `from` (exclusive) to `until`.
+fn steps(from: Ticks, until: Ticks) -> impl Iterator<Item = Ticks> {
+    let next = move |at: Ticks| (at < until).then(|| at.plus(STEP).min(until));
+    std::iter::successors(next(from), move |at| next(*at))
 }
 
 #[cfg(test)]
@@ -159,6 +182,30 @@ mod tests {
         let filled = silence.fill(start + millis(1_000), PATIENCE);
         assert_eq!(filled.last(), Some(&(Track::Video, Ticks::from_millis(31_000))));
         assert!(filled.windows(2).all(|pair| pair[0].1.plus(STEP) >= pair[1].1), "{filled:?}");
+    }
+
+    #[test]
+    fn a_source_that_begins_later_than_its_predecessor_left_off_has_that_filled() {
+        let start = Instant::now() + millis(10_000);
+        let mut silence = Silence::new(Some(Ticks::from_millis(30_000)), start);
+        let video = |at| (Track::Video, Ticks::from_millis(at));
+        assert_eq!(silence.begins(Track::Video, Ticks::from_millis(32_500)), [video(31_000), video(32_000), video(32_500)]);
+        silence.heard(Track::Video, Ticks::from_millis(32_500), start);
+        assert_eq!(silence.begins(Track::Video, Ticks::from_millis(34_000)), [], "it has begun");
+        assert_eq!(silence.begins(Track::Audio, Ticks::from_millis(29_000)), [], "nothing is missing");
+        assert_eq!(silence.begins(Track::Audio, Ticks::from_millis(90_001)), [], "a lecture that was left for a while");
+        assert_eq!(Silence::default().begins(Track::Audio, Ticks::from_millis(90_000)), [], "a run's first");
+    }
+
+    #[test]
+    fn a_successor_whose_run_nobody_serves_fills_both_tracks() {
+        let start = Instant::now() + millis(10_000);
+        let mut silence = Silence::new(Some(Ticks::from_millis(30_000)), start);
+        assert_eq!(silence.fill(start + millis(4_999), PATIENCE), [], "a shard has the run's media, perhaps, and cannot be reached yet");
+        let filled = silence.fill(start + WITHOUT_SHARD, PATIENCE);
+        assert_eq!(filled.len(), 10);
+        assert_eq!((filled[0], filled[9]), ((Track::Video, Ticks::from_millis(31_000)), (Track::Audio, Ticks::from_millis(35_000))));
+        assert_eq!(silence.begins(Track::Video, Ticks::from_millis(36_000)), [], "it is under way");
     }
 
     #[test]

@@ -237,6 +237,25 @@ fn the_slate_fills_what_nobody_sends_until_the_lecturer_is_back() {
     assert!(loud("7").parse::<f64>().is_ok_and(|level| level > -34.0), "{}", loud("7"));
 }
 
+/// A successor whose source begins in the middle of what it has to make.
+#[test]
+fn a_slate_can_come_before_all_that_is_sent() {
+    let mut all: Vec<Input> = [3_000, 4_000, 5_000, 5_300]
+        .map(Ticks::from_millis)
+        .into_iter()
+        .flat_map(|until| [Input::Fill(Track::Video, until), Input::Fill(Track::Audio, until)])
+        .collect();
+    all.extend(inputs(lecture("slate-first", 3, Ticks::from_millis(5_300), &[])));
+    // It was asked for from a second before on.
+    let made = transcode_inputs(ladder(), all, Ticks::from_millis(4_000));
+    for (rendition, made) in &made {
+        assert_eq!(numbers(made), [2, 3, 4], "rendition {rendition}: from 4 s to 8.3 s");
+        let (step, first) = if *rendition == 2 { (1024, 192_000_u64.next_multiple_of(1024)) } else { (3000, 360_000) };
+        assert_eq!(made.samples[0].0, first, "rendition {rendition}");
+        assert!(made.samples.windows(2).all(|pair| pair[0].0 + step == pair[1].0), "rendition {rendition} has a hole");
+    }
+}
+
 #[test]
 fn every_video_codec_becomes_the_ladders_pictures() {
     let folder = folder("videos");

@@ -56,8 +56,15 @@ impl AudioGrid {
         self.whole()
     }
 
+    /// Begins with the grid line at or after `at`, if nothing has begun yet.
+    pub fn begin_silent(&mut self, at: u64) {
+        if self.start.is_none() {
+            self.begin(at);
+        }
+    }
+
     /// Goes on with silence until `until` (samples since the epoch), where nobody sent sound; the frames that became whole.
-    /// Nothing before the first sound.
+    /// Nothing before it has begun.
     pub fn fill(&mut self, until: u64) -> Vec<SoundFrame> {
         let Some(start) = self.start else { return Vec::new() };
         let missing = until.saturating_sub(start + self.pending[0].len() as u64) as usize; // callers fill second by second
@@ -150,6 +157,15 @@ mod tests {
         assert_eq!(starts(&frames), [3072]);
         assert_eq!(frames[0].channels[0][..928], [0.0; 928]);
         assert_eq!(frames[0].channels[0][928..], [1.0; 96]);
+    }
+
+    #[test]
+    fn silence_can_come_before_all_sound() {
+        let mut grid = AudioGrid::default();
+        grid.begin_silent(1500);
+        assert_eq!(starts(&grid.fill(4100)), [2048, 3072]);
+        grid.begin_silent(0);
+        assert_eq!(grid.expected(), Some(4100));
     }
 
     #[test]

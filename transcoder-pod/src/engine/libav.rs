@@ -122,6 +122,11 @@ impl Libav {
             Ok(decoder) => self.audio = Some(Audio { codec, config, decoder, resampler: None }),
             Err(error) => return self.unusable(codec, error),
         }
+        self.open_sounds()
+    }
+
+    /// Opens the sound renditions, unless they are.
+    fn open_sounds(&mut self) -> Result<(), EngineError> {
         if self.sounds.is_empty() {
             let first = self.order.ladder.video.len();
             for (at, rendition) in self.order.ladder.audio.iter().enumerate() {
@@ -354,7 +359,11 @@ impl Engine for Libav {
                 self.show(&Picture::Slate(until))
             }
             Input::Fill(Track::Audio, until) => {
-                let frames = self.grid.fill(until.0 * u64::from(AUDIO_TIMESCALE) / TICKS_PER_SECOND);
+                self.open_sounds()?;
+                let samples = |time: Ticks| time.0 * u64::from(AUDIO_TIMESCALE) / TICKS_PER_SECOND;
+                // Encoders are primed with two frames.
+                self.grid.begin_silent(samples(self.order.slate_begins(until)).saturating_sub(2 * FRAME as u64));
+                let frames = self.grid.fill(samples(until));
                 self.hear(&frames)
             }
             Input::Cut => {

@@ -41,6 +41,17 @@ pub struct Restored {
 /// # Errors
 /// S3's. A ledger that does not parse is skipped with a warning: it is no reason to stop a lecture.
 pub async fn restore(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> Result<Restored, StorageError> {
+    // At once, not in turn: players wait for it, and each answer may take S3 a while.
+    let names = ladder_renditions(job).into_iter().map(|EndedRendition { name, .. }| name);
+    let inits = stream::iter(names).map(|name| async move { Ok((name.clone(), newest_init(objects, job, name).await?)) });
+    let inits = inits.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>();
+    let (mut restored, inits) = tokio::try_join!(ledgers(objects, job, next), inits)?;
+    restored.inits.extend(inits.into_iter().filter_map(|(name, init)| Some((name, init?))));
+    Ok(restored)
+}
+
+/// What ledgers tell: all but the init sections.
+async fn ledgers(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> Result<Restored, StorageError> {
     let mut restored = Restored::default();
     let folder = format!("{}/ledger/", job.prefix);
     for key in objects.list(&folder).await? {
@@ -74,11 +85,6 @@ pub async fn restore(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> R
         }
         if recent.is_none_or(|recent| minute >= recent) {
             restored.ledgers.insert(minute, ledger);
-        }
-    }
-    for EndedRendition { name, .. } in ladder_renditions(job) {
-        if let Some(init) = newest_init(objects, job, name.clone()).await? {
-            restored.inits.insert(name, init);
         }
     }
     Ok(restored)
