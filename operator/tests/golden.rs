@@ -22,7 +22,11 @@ fn pool() -> StreamPool {
 }
 
 fn place() -> Place {
-    Place { namespace: "lectern".into(), operator_url: "http://lectern-operator.lectern.svc:7100".into() }
+    Place {
+        namespace: "lectern".into(),
+        operator_url: "http://lectern-operator.lectern.svc:7100".into(),
+        keys: Some("0123456789abcdef".into()),
+    }
 }
 
 fn planned() -> Planned {

@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod checks;
 pub mod demand;
+pub mod keys;
 pub mod observe;
 pub mod plan;
 pub mod pods;
@@ -44,7 +45,8 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
         return Ok(Action::await_change());
     }
     let cloud = ctx.checks.look(&pool, &ctx.clouds, &ctx.metrics).await;
-    let place = Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone() };
+    let keys = keys::version(&pool, &ctx).await?;
+    let place = Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone(), keys };
     let mut plan = plan::plan(&pool, &place);
     keep_scale(&pool, &mut plan, &ctx).await?;
     viewing::ensure(&pool, &place, &ctx).await?; // before the origins, which mount it

@@ -38,6 +38,8 @@ pub struct Place {
     pub namespace: String,
     /// Where pods report to.
     pub operator_url: String,
+    /// Which version of the AWS keys pods are to have ([`super::keys`]); `None` where there are none.
+    pub keys: Option<String>,
 }
 
 /// All objects of a pool.
@@ -121,7 +123,7 @@ fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
     let spec = pod_spec(
         &pool.name_any(),
         &pool.spec,
-        &place.operator_url,
+        place,
         &Kind {
             name: INGEST,
             image: &pool.spec.images.ingest,
@@ -254,7 +256,7 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
     let spec = pod_spec(
         &pool.name_any(),
         &pool.spec,
-        &place.operator_url,
+        place,
         &Kind {
             name: ORIGIN,
             image: &pool.spec.images.origin,

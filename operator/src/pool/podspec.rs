@@ -1,5 +1,6 @@
 //! The pods of a pool: what is alike in all of them, under Pod Security *restricted*.
 
+use super::plan::Place;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource,
     HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource,
@@ -99,13 +100,15 @@ impl Folder {
 }
 
 /// The spec of a pod of `kind` in `pool`.
-pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, operator_url: &str, kind: &Kind<'_>) -> PodSpec {
+pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, place: &Place, kind: &Kind<'_>) -> PodSpec {
     let mut env = vec![field("POD_NAME", "metadata.name"), field("POD_IP", "status.podIP"), field("POD_NAMESPACE", "metadata.namespace")];
     env.push(value("LECTERN_POOL", pool));
-    env.push(value("LECTERN_OPERATOR_URL", operator_url));
+    env.push(value("LECTERN_OPERATOR_URL", &place.operator_url));
     env.push(value("LECTERN_BUCKET", &spec.bucket.name));
     env.push(value("LECTERN_BUCKET_REGION", &spec.bucket.region));
     env.extend(spec.bucket.endpoint.as_ref().map(|endpoint| value("LECTERN_BUCKET_ENDPOINT", endpoint)));
+    // Nobody reads it: a pod whose keys are another version is another pod.
+    env.extend(place.keys.as_ref().map(|version| value("LECTERN_KEYS_VERSION", version)));
     env.extend(kind.env.iter().map(|(name, text)| value(name, text)));
     let tmp = Volume { name: "tmp".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
     PodSpec {

@@ -90,7 +90,7 @@ fn transcoder(pool: &StreamPool, name: &str, class: &TranscoderClass, place: &Pl
     let spec = pod_spec(
         &pool.name_any(),
         &pool.spec,
-        &place.operator_url,
+        place,
         &Kind {
             name: TRANSCODER,
             image: &pool.spec.images.transcoder,

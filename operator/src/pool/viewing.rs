@@ -86,7 +86,7 @@ mod tests {
     }
 
     fn next_of(asked: Option<&str>, held: Option<&Secret>, fill: u8) -> Step {
-        next(&pool(asked), &Place { namespace: "lectern".into(), operator_url: String::new() }, held, [fill; 32])
+        next(&pool(asked), &Place { namespace: "lectern".into(), operator_url: String::new(), keys: None }, held, [fill; 32])
     }
 
     fn created(asked: Option<&str>) -> Secret {
