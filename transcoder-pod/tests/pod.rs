@@ -2,228 +2,28 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/stage.rs"]
+mod stage;
 
 use bytes::{Bytes, BytesMut};
 use common::captions::{captioned, pop_on};
 use common::way::Way;
-use common::{folder, ladder, lecture, shard, tool};
-use lectern_cloud::testing::Backend;
-use lectern_cloud::{Objects, Queue};
+use common::{folder, lecture, tool};
+use lectern_cloud::Objects;
 use lectern_contract::document::Mark;
 use lectern_contract::feed::{FeedFrame, TimedMetadata};
 use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
-use lectern_contract::keys::{ObjectName, RunPrefix};
-use lectern_contract::ledger::{Ended, Ledger};
+use lectern_contract::keys::ObjectName;
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{Epoch, PartCount, SegmentDuration, SegmentNumber, StreamRef, Ticks, VideoCodec, WallMillis};
+use lectern_contract::{Epoch, SegmentNumber, Ticks, VideoCodec};
 use mp4_atom::{Any, Decode as _, EmsgTimestamp};
+use stage::{Pod, Stage};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// A pod's process; stopped the hard way when dropped.
-struct Pod(Child);
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Pod {
-    fn start(name: &str, backend: &Backend) -> Self {
-        Self::start_with(name, backend, &[], Stdio::inherit())
-    }
-
-    fn start_with(name: &str, backend: &Backend, arguments: &[&str], log: Stdio) -> Self {
-        Self::start_at(name, &backend.endpoint(), backend, arguments, log)
-    }
-
-    /// One that reaches S3 and SQS at `endpoint`.
-    fn start_at(name: &str, endpoint: &str, backend: &Backend, arguments: &[&str], log: Stdio) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-transcoder"));
-        command.args(["supervise", "--pod-name", name, "--bucket", "lectures", "--queue", "jobs", "--health-listen", "127.0.0.1:0"]);
-        command.args(["--bucket-endpoint", endpoint, "--queue-endpoint", endpoint]);
-        command.args(arguments).envs(backend.environment()).stdin(Stdio::null()).stderr(log);
-        Self(command.spawn().unwrap())
-    }
-
-    fn signal(pid: &str, signal: &str) {
-        assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
-    }
-
-    /// Asks the pod to stop, as a kubelet does.
-    fn terminate(&self) {
-        Self::signal(&self.0.id().to_string(), "-TERM");
-    }
-
-    /// Stops the whole pod where it is, as a hypervisor does that moves its machine; or lets it go on.
-    fn freeze(&self, frozen: bool) {
-        let signal = if frozen { "-STOP" } else { "-CONT" };
-        std::iter::once(self.0.id().to_string()).chain(self.children()).for_each(|pid| Self::signal(&pid, signal));
-    }
-
-    fn children(&self) -> Vec<String> {
-        // It fails where there are none.
-        let listed = Command::new("ps").args(["-o", "pid=", "--ppid", &self.0.id().to_string()]).output().unwrap();
-        String::from_utf8(listed.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
-    }
-
-    /// Kills the pod's child as the kernel does when memory runs out.
-    fn kill_child(&self) {
-        Self::signal(&self.children()[0], "-KILL");
-    }
-}
-
-struct Stage {
-    backend: Backend,
-    objects: Objects,
-    queue: Queue,
-    job: LiveJob,
-}
-
-impl Stage {
-    async fn set(frames: Vec<FeedFrame>) -> Self {
-        let backend = Backend::ministack().await.unwrap();
-        let (objects, queue) = (backend.objects("lectures").await.unwrap(), backend.queue("jobs").await.unwrap());
-        let stream = StreamRef { namespace: "school".into(), name: "algebra".into() };
-        let job = LiveJob {
-            title: "Algebra".into(),
-            run: "r1".into(),
-            attempt: 1,
-            anchor: WallMillis(1_700_000_000_000),
-            feed: shard::serve(frames).await.to_string(),
-            any_feed: None,
-            ladder: ladder(),
-            segment_duration: SegmentDuration::LOW_LATENCY,
-            parts: Some(PartCount::LOW_LATENCY),
-            dvr_window_ms: None,
-            slate: None,
-            prefix: RunPrefix::of(&stream, &"r1".into()),
-            replaces: None,
-            passed_on: 0,
-            idle_after_ms: 20_000,
-            stream,
-        };
-        queue.send(&serde_json::to_string(&job).unwrap()).await.unwrap();
-        Self { backend, objects, queue, job }
-    }
-
-    async fn get(&self, name: &ObjectName) -> Option<bytes::Bytes> {
-        self.objects.get(&self.job.prefix.key(name)).await.unwrap().map(|object| object.body)
-    }
-
-    async fn head(&self) -> Option<Head> {
-        self.get(&ObjectName::Head).await.map(|body| serde_json::from_slice(&body).unwrap())
-    }
-
-    async fn until(&self, what: &str, within: Duration, holds: impl Fn(&Head) -> bool) -> Head {
-        let since = Instant::now();
-        loop {
-            let head = self.head().await;
-            match head {
-                Some(head) if holds(&head) => return head,
-                _ => assert!(since.elapsed() < within, "not within {within:?}: {what}; {head:?}"),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn text(&self, name: ObjectName) -> String {
-        let body = self.get(&name).await.unwrap_or_else(|| panic!("{name} is not there"));
-        String::from_utf8(body.to_vec()).unwrap()
-    }
-
-    /// Every number from the ledgers, by rendition.
-    async fn numbers(&self) -> BTreeMap<String, Vec<u64>> {
-        let ended: Ended = serde_json::from_slice(&self.get(&ObjectName::Ended).await.unwrap()).unwrap();
-        let names: Vec<&str> = ended.renditions.iter().map(|r| r.name.as_str()).collect();
-        assert!(names.starts_with(&["360p", "180p", "audio"]) && (names.len() == 3 || names[3..] == ["captions"]), "{names:?}");
-        let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for minute in ended.minutes {
-            let ledger: Ledger = serde_json::from_slice(&self.get(&ObjectName::Ledger(minute)).await.unwrap()).unwrap();
-            for (rendition, segments) in ledger.segments {
-                // Whole, but for the first (pictures begin within it) and the last.
-                let whole = segments.iter().filter(|segment| (1..segments.len() as u64 - 1).contains(&segment.number.0));
-                let nominal = |ticks: u64| if rendition == "audio" { ticks.abs_diff(180_000) <= 1920 } else { ticks == 180_000 };
-                assert!(whole.clone().all(|segment| nominal(segment.duration.0)), "{rendition}: {segments:?}");
-                numbers.entry(rendition).or_default().extend(segments.iter().map(|segment| segment.number.0));
-            }
-        }
-        numbers
-    }
-
-    /// Copies the run to disk; the path of its live playlist.
-    async fn copy(&self, name: &str) -> String {
-        let folder = folder(name);
-        for key in self.objects.list(self.job.prefix.as_str()).await.unwrap() {
-            let path = folder.join(key.strip_prefix(&format!("{}/", self.job.prefix)).unwrap());
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, self.objects.get(&key).await.unwrap().unwrap().body).unwrap();
-        }
-        folder.join("live.m3u8").to_str().unwrap().to_owned()
-    }
-
-    /// Copies the run to disk and plays it with ffmpeg.
-    async fn play(&self, name: &str) {
-        let copied = self.copy(name).await;
-        let folder = Path::new(&copied).parent().unwrap();
-        let playlist = std::fs::read_to_string(folder.join("360p/live.m3u8")).unwrap();
-        assert!(playlist.ends_with("#EXT-X-ENDLIST\n") && !playlist.contains("GAP"), "{playlist}");
-        let mpd = std::fs::read_to_string(folder.join("live.mpd")).unwrap();
-        assert!(mpd.contains(" type=\"static\"") && mpd.contains(" mediaPresentationDuration=\"") && !mpd.contains("UTCTiming"), "{mpd}");
-        for name in ["live.m3u8", "live.mpd"] {
-            let path = folder.join(name);
-            let complaints = tool(
-                "ffmpeg",
-                &["-v", "error", "-xerror", "-allowed_extensions", "ALL", "-i", path.to_str().unwrap(), "-map", "0", "-f", "null", "-"],
-            );
-            assert_eq!(complaints.trim(), "", "{name}");
-            // All three renditions, each to its end: what a reader took for another segment would be missing.
-            let packets = tool(
-                "ffprobe",
-                &[
-                    "-v",
-                    "error",
-                    "-allowed_extensions",
-                    "ALL",
-                    "-count_packets",
-                    "-show_entries",
-                    "stream=nb_read_packets,width",
-                    "-of",
-                    "csv=p=0",
-                    path.to_str().unwrap(),
-                ],
-            );
-            let pictures = |width: &str| {
-                packets.lines().filter(|line| line.starts_with(width)).filter_map(|line| line.split(',').nth(1)?.parse::<u64>().ok()).max()
-            };
-            let whole = std::fs::read_dir(folder.join("360p"))
-                .unwrap()
-                .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "m4s"))
-                .count() as u64;
-            for width in ["640", "320"] {
-                assert!(pictures(width).is_some_and(|n| n > (whole - 2) * 60), "{name}, {whole} segments: {packets}");
-            }
-            // GStreamer chooses one rendition, and tells of each buffer that comes to a sink.
-            let uri = format!("uri=file://{}", path.display());
-            let sinks =
-                "name=all all. ! video/x-raw ! fakesink name=pictures silent=false all. ! audio/x-raw ! fakesink name=sounds silent=false";
-            let arguments: Vec<&str> = ["-v", "uridecodebin", &uri].into_iter().chain(sinks.split(' ')).collect();
-            let told = tool("gst-launch-1.0", &arguments);
-            let came = |sink: &str| told.lines().filter(|line| line.contains(sink) && line.contains("last-message = chain")).count() as u64;
-            let (pictures, sounds) = (came("GstFakeSink:pictures"), came("GstFakeSink:sounds"));
-            assert!(
-                pictures > (whole - 2) * 60 && sounds > (whole - 2) * 90,
-                "{name}: {pictures} pictures and {sounds} sounds for GStreamer"
-            );
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_lecture_is_taken_published_and_closed() {
