@@ -36,6 +36,9 @@ pub struct FeedRequest {
     pub from: Option<Ticks>,
     /// The reader understands [`FeedFrame::Alive`].
     pub alive: bool,
+    /// How far the run has come by the reader's own clock, which no step of a machine's time moves, since it had the run's newest media from another owner;
+    /// `None` where it had none.
+    pub now: Option<Ticks>,
 }
 
 /// Which of a run's two elementary streams.
@@ -183,12 +186,9 @@ pub struct TimedMetadata {
 impl FeedRequest {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
-        let from = self.from.map_or(u64::MAX, |ticks| ticks.0);
-        frame::put(
-            out,
-            REQUEST,
-            &[&from.to_be_bytes(), &self.epoch.0.to_be_bytes(), &frame::text_field(&self.run.0), &[u8::from(self.alive)]],
-        );
+        let time = |ticks: Option<Ticks>| ticks.map_or(u64::MAX, |ticks| ticks.0).to_be_bytes();
+        let (run, alive) = (frame::text_field(&self.run.0), [u8::from(self.alive)]);
+        frame::put(out, REQUEST, &[&time(self.from), &self.epoch.0.to_be_bytes(), &run, &alive, &time(self.now)]);
     }
 
     /// Takes one request off `input`; `None` until it is whole.
@@ -198,10 +198,14 @@ impl FeedRequest {
             return Err(FrameError::Kind(kind));
         }
         let mut fields = Fields::new(kind, body);
-        let from = Some(fields.u64("from")?).filter(|ticks| *ticks != u64::MAX).map(Ticks);
+        let time = |ticks: u64| Some(ticks).filter(|ticks| *ticks != u64::MAX).map(Ticks);
+        let from = time(fields.u64("from")?);
         let epoch = Epoch(fields.u64("epoch")?);
-        // A reader of before ends with its run.
-        Ok(Some(Self { run: RunId(fields.text("run")?), epoch, from, alive: fields.rest().first() == Some(&1) }))
+        let run = RunId(fields.text("run")?);
+        // Readers of before end with their run, or with what they understand.
+        let rest = fields.rest();
+        let now = rest.get(1..9).and_then(|bytes| time(u64::from_be_bytes(bytes.try_into().ok()?)));
+        Ok(Some(Self { run, epoch, from, alive: rest.first() == Some(&1), now }))
     }
 }
 
@@ -398,9 +402,20 @@ mod tests {
     #[test]
     fn a_request_keeps_its_start() {
         for from in [None, Some(Ticks(0)), Some(Ticks(123))] {
-            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from, alive: true };
+            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from, alive: true, now: from };
             let mut bytes = BytesMut::new();
             request.encode(&mut bytes);
+            assert_eq!(FeedRequest::decode(&mut bytes), Ok(Some(request)));
+        }
+    }
+
+    #[test]
+    fn readers_of_before_are_understood() {
+        let (from, epoch) = (7_u64.to_be_bytes(), 2_u64.to_be_bytes());
+        for (rest, alive) in [(&[][..], false), (&[1][..], true)] {
+            let mut bytes = BytesMut::new();
+            frame::put(&mut bytes, REQUEST, &[&from, &epoch, &frame::text_field("r"), rest]);
+            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from: Some(Ticks(7)), alive, now: None };
             assert_eq!(FeedRequest::decode(&mut bytes), Ok(Some(request)));
         }
     }

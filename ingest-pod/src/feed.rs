@@ -92,6 +92,9 @@ async fn read_run(socket: TcpStream, remote: SocketAddr, shard: &Shard, owners: 
     if let Some(reached) = request.from {
         run.has_come_to(reached);
     }
+    if let Some(now) = request.now {
+        run.is_now_at(now);
+    }
     let mut reader = run.reader(request.from);
     loop {
         let batch = tokio::select! {

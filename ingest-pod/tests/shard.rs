@@ -124,6 +124,39 @@ async fn a_shard_whose_clock_is_an_hour_behind_goes_on_where_its_readers_are() {
     assert!(next < Ticks(newest.0 + TICKS_PER_SECOND), "{newest} was followed by {next}");
 }
 
+/// A reader that knows the run from another owner tells what time it is, before anybody has had what was placed an hour too late.
+#[tokio::test]
+async fn a_shard_whose_clock_is_an_hour_ahead_goes_on_where_its_readers_are() {
+    let shard = TestShard::start(Limits::default()).await;
+    let route = shard.own_route();
+    shard.route([Route { anchor: WallMillis(route.anchor.0 - 3_600_000), ..route }]);
+    let _lecturer = publisher(shard.rtmp, "secret", &[]);
+    guarded("pictures that are an hour late", async {
+        let newest = || match &shard.shard.reports().first()?.publisher {
+            Publisher::Publishing { newest, .. } => Some(*newest),
+            _ => None,
+        };
+        while newest().is_none_or(|newest| newest < Ticks(3600 * TICKS_PER_SECOND)) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let known = Ticks(100 * TICKS_PER_SECOND);
+    let mut reader = shard.read_as_of(Some(known), known.plus(Ticks(3 * TICKS_PER_SECOND))).await;
+    let first = reader.next_unit().await;
+    assert!(first.dts > known && first.dts < Ticks(130 * TICKS_PER_SECOND), "it went on at {}", first.dts);
+    // Whoever comes later, and whatever it says, finds the run where it is.
+    let mut late = shard.read_as_of(None, Ticks(10)).await;
+    let mut seen = vec![first];
+    for _ in 0..60 {
+        seen.push(reader.next_unit().await);
+    }
+    assert_times_grow(&seen.iter().collect::<Vec<_>>());
+    assert!(late.next_unit().await.dts > known);
+    // A publisher that returns is placed by the clock that was set.
+    assert!(seen.last().unwrap().dts < Ticks(150 * TICKS_PER_SECOND));
+}
+
 /// As one that a lecture moves to: it asks from the segment on that the owner has not begun.
 #[tokio::test]
 async fn a_reader_that_asks_a_segment_ahead_of_the_media_does_not_move_the_time() {

@@ -203,7 +203,9 @@ impl Feed {
         let mut bytes = BytesMut::new();
         // What was received is asked for again and skipped: the shard counts in keyframes, not in bytes.
         let from = self.newest.iter().flatten().min().copied().or(self.from);
-        FeedRequest { run: self.run.clone(), epoch: self.epoch, from, alive: true }.encode(&mut bytes);
+        let passed = Ticks::from_millis(u64::try_from(self.last_media.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let now = self.newest.iter().flatten().max().map(|newest| newest.plus(passed));
+        FeedRequest { run: self.run.clone(), epoch: self.epoch, from, alive: true, now }.encode(&mut bytes);
         socket.write_all(&bytes).await?;
         socket.flush().await?;
         let mut input = BytesMut::with_capacity(1 << 16);

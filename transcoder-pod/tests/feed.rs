@@ -143,9 +143,15 @@ async fn a_run_that_moves_is_followed_to_its_new_owner_over_mutual_tls() {
 
     let (end, times) = read(&job(&old.address, None), peers("transcoder").await).await;
     assert_eq!((end, times), (FeedEnd::Ended, vec![10, 20, 30]));
-    assert_eq!(old.asked().await[0].epoch, Epoch(0));
+    let first = &old.asked().await[0];
+    assert_eq!((first.epoch, first.now), (Epoch(0), None));
     let asked = new.asked().await;
     assert_eq!((asked[0].epoch, asked[0].from), (Epoch(1), Some(Ticks(20))), "it goes on where it was");
+    assert!(
+        asked[0].now.is_some_and(|now| (20..5 * 90_000).contains(&now.0)),
+        "{:?}: by its own clock the run has come a little further",
+        asked[0].now
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A run at its shard: one publisher at a time writes it, any number of readers read it, and neither waits for the other.
 
 mod bitrate;
+mod clock;
 mod heritage;
 mod history;
 mod publication;
@@ -18,15 +19,15 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::routes::{Route, Seat};
 use bitrate::Bitrate;
+use clock::Clock;
 use history::{Configs, History};
 use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
 use lectern_contract::relay::Coming;
 use lectern_contract::report::{IngestRun, Publisher, Recording};
-use lectern_contract::{Epoch, RunId, ShardName, StreamRef, Ticks, WallMillis};
+use lectern_contract::{Epoch, RunId, ShardName, StreamRef, Ticks};
 use lectern_crds::Takeover;
 use lectern_media::metadata::Said;
 use lectern_media::timeline::Timeline;
-use lectern_podkit::clock::wall_now;
 use said::Saying;
 use seats::{Arrival, Departure, Live, Seats};
 use std::fmt;
@@ -36,10 +37,6 @@ use tokio::sync::{Notify, watch};
 
 /// Sound alone has no keyframes that matter: readers can start once in this span.
 const SOUND_START_EVERY: Ticks = Ticks(90_000);
-/// How far ahead of the media a reader may ask with nothing wrong: from the beginning of a segment that it is to take over and that has not begun, of 4 s at
-/// most, and by what machines' clocks and publishers' differ.
-const READERS_AHEAD: Ticks = Ticks(6 * 90_000);
-
 /// Why a publisher has to go, or a run is no longer served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closing {
@@ -99,29 +96,6 @@ pub struct Run {
     version: watch::Sender<u64>,
 }
 
-/// The time since a run's epoch. The wall clock is read once: should it be set later, the run does not notice. Should it have been wrong, readers
-/// that come from another owner tell ([`Run::has_come_to`]).
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    then: Ticks,
-    since: Instant,
-}
-
-impl Clock {
-    fn anchored(anchor: WallMillis) -> Self {
-        Self { then: Ticks::from_millis(wall_now().0.saturating_sub(anchor.0)), since: Instant::now() }
-    }
-
-    fn now(&self) -> Ticks {
-        self.at(Instant::now())
-    }
-
-    fn at(&self, now: Instant) -> Ticks {
-        let passed = now.saturating_duration_since(self.since);
-        self.then.plus(Ticks::from_millis(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)))
-    }
-}
-
 #[derive(Debug)]
 struct State {
     clock: Clock,
@@ -133,6 +107,8 @@ struct State {
     takeover: Takeover,
     bitrate: Bitrate,
     closed: Option<Closing>,
+    /// Somebody has had some of the history.
+    is_read: bool,
     /// The publisher that was heard when the run moved, by its number.
     heir: Option<u64>,
     publishers_seen: u64,
@@ -182,6 +158,7 @@ impl Run {
                 takeover: route.takeover,
                 bitrate: Bitrate::default(),
                 closed: None,
+                is_read: false,
                 heir: None,
                 publishers_seen: 0,
             }),
@@ -250,24 +227,6 @@ impl Run {
     /// newest one. It waits where there is nothing yet.
     pub fn reader(self: &Arc<Self>, from: Option<Ticks>) -> Reader {
         Reader::new(self.clone(), from)
-    }
-
-    /// A reader has the run's media up to `reached`, from an owner before this shard. Where that lies ahead of this shard's time (its wall clock is
-    /// behind the former owner's, or the publisher's runs fast), all that is placed here would be taken for what is known already: so the run's time
-    /// goes on from there, at the publisher's next keyframe.
-    pub fn has_come_to(&self, reached: Ticks) {
-        let mut state = self.lock();
-        let now = state.clock.now();
-        if reached <= now.max(state.timeline.end().unwrap_or_default()).plus(READERS_AHEAD) {
-            return;
-        }
-        let behind = reached.since(now);
-        tracing::warn!(run = %self.id, stream = %self.stream, %behind, "this shard's clock is behind the run's former owner: the run's time is set forward");
-        state.clock.then = state.clock.then.plus(behind);
-        state.gap("the clock of the stream's new shard is behind".to_owned());
-        state.heard_anew(reached);
-        drop(state);
-        self.tell(true);
     }
 
     /// Says why nobody publishes, where nobody does: `the camera refuses the password`.

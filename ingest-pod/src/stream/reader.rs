@@ -53,11 +53,12 @@ impl Reader {
 
     fn take(&mut self, out: &mut BytesMut) -> Batch {
         let before = out.len();
-        let state = self.run.lock();
+        let mut state = self.run.lock();
         let lapsed = state.history.read(&mut self.cursor, out, BATCH);
         if lapsed.is_some() {
             self.run.shared.metrics.feed_lapses.inc();
         }
+        state.is_read |= out.len() > before;
         let closed = if out.len() == before { state.closed.clone() } else { None };
         Batch { closed, lapsed }
     }

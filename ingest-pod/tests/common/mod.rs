@@ -26,7 +26,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -122,6 +122,13 @@ impl TestShard {
         FeedClient::open(self.feed, from, None).await
     }
 
+    /// As [`TestShard::read`], of somebody for whom the run is at `now`.
+    pub async fn read_as_of(&self, from: Option<Ticks>, now: Ticks) -> FeedClient {
+        let socket = PeerStream::Plain(TcpStream::connect(self.feed).await.unwrap());
+        let run = RunId::from("r1");
+        FeedClient::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false, now: Some(now) }).await
+    }
+
     /// Publishes two seconds as fast as they can be encoded, to the end.
     pub async fn publish_two_seconds(&self) {
         let mut ffmpeg = publisher(self.rtmp, "secret", &["-t", "2"]);
@@ -193,7 +200,7 @@ impl FeedClient {
             socket.set_recv_buffer_size(size).unwrap();
         }
         let socket = PeerStream::Plain(socket.connect(feed).await.unwrap());
-        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false }).await
+        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false, now: None }).await
     }
 
     pub async fn ask(mut socket: PeerStream, wanted: FeedRequest) -> Self {
