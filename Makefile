@@ -24,7 +24,7 @@ test: ## All tests, on a real cluster that it brings up
 	@scripts/test
 
 ##### Parts of them
-.PHONY: build unit charts e2e platform cluster images install bench chaos rotation fuzz
+.PHONY: build unit charts e2e platform cluster images install bench chaos rotation cert-manager autoscale fuzz
 build: ## Builds all binaries
 	cargo build $(PROFILE) --workspace --bins
 unit: ## Tests that need no cluster
@@ -49,6 +49,12 @@ chaos: ## What each fault costs a lecture, on the cluster that `make platform` b
 	@e2e/bench/run chaos $(CHAOS)
 rotation: ## The CA is replaced under a lecture, on the cluster that `make platform` brought up: eight minutes
 	cargo test $(PROFILE) --workspace --features lectern-e2e/bench --test rotation
+cert-manager: ## cert-manager keeps the CA and the certificates of a lecture's platform, on the cluster that `make platform` brought up: twenty minutes
+	@e2e/cluster/cert-manager/up
+	cargo test $(PROFILE) --workspace --features lectern-e2e/bench --test cert_manager -- --nocapture
+autoscale: ## Origins come and go with their viewers, on the cluster that `make platform` brought up: ten minutes
+	@e2e/cluster/metrics-server/up
+	cargo test $(PROFILE) --workspace --features lectern-e2e/bench --test autoscale -- --nocapture
 fuzz: ## Fuzzes every parser of foreign bytes, FUZZ_SECONDS (600) each
 	@scripts/fuzz
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use lectern_contract::SegmentDuration;
 use lectern_contract::keys::RunPrefix;
@@ -75,6 +75,14 @@ pub(crate) enum Elsewhere {
     CutOffPod(String),
     /// A node that takes no pods.
     CordonedNode(String),
+    /// A node that is paused or killed.
+    StruckNode(String),
+    /// Of a namespace, or of the cluster.
+    Resource {
+        kind: ApiResource,
+        namespace: Option<String>,
+        name: String,
+    },
 }
 
 impl Lab {
@@ -152,7 +160,18 @@ impl Lab {
                     Api::<StreamPool>::all(self.client.clone()).delete(name, &DeleteParams::default()).await.map(drop)
                 }
                 Elsewhere::Secret(name) => self.secrets(PLATFORM).delete(name, &DeleteParams::default()).await.map(drop),
+                Elsewhere::Resource { kind, namespace, name } => {
+                    let api: Api<DynamicObject> = match namespace {
+                        Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, kind),
+                        None => Api::all_with(self.client.clone(), kind),
+                    };
+                    api.delete(name, &DeleteParams::default()).await.map(drop)
+                }
                 Elsewhere::HeldPod(name) => self.let_go(name).await,
+                Elsewhere::StruckNode(name) => {
+                    self.node_is_mended(name).await;
+                    Ok(())
+                }
                 Elsewhere::CordonedNode(name) => self.cordon(name, false).await,
                 Elsewhere::CutOffPod(name) => {
                     self.passes_all(name).await.ok(); // a pod that has gone has taken its rules along
@@ -231,6 +250,12 @@ impl Lab {
     /// Secrets of a namespace.
     pub fn secrets(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// A text of a Secret.
+    pub async fn entry(&self, namespace: &str, secret: &str, name: &str) -> Result<String> {
+        let data = self.secrets(namespace).get(secret).await?.data.unwrap_or_default();
+        Ok(String::from_utf8(data.get(name).with_context(|| format!("{secret} has no {name}"))?.0.clone())?)
     }
 
     /// Applies a certificate as a Secret of the platform's namespace, which is deleted with the test.

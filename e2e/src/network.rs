@@ -27,6 +27,14 @@ impl Lab {
         self.rules(pod, BOTH_WAYS, &[&from.to_string(), &port]).await
     }
 
+    /// Of the packets between the pod and an address so many in a thousand are lost, by lot, before [`Lab::is_reached`] or the test's end.
+    pub async fn is_lossy(&self, pod: &str, from: IpAddr, permille: u32) -> Result<()> {
+        const BOTH_WAYS: &str = r#"iptables -w -I INPUT -s "$1" -m statistic --mode random --probability "$2" -j DROP &&
+            iptables -w -I OUTPUT -d "$1" -m statistic --mode random --probability "$2" -j DROP"#;
+        let probability = format!("{:.3}", f64::from(permille) / 1000.0);
+        self.rules(pod, BOTH_WAYS, &[&from.to_string(), &probability]).await
+    }
+
     async fn rules(&self, pod: &str, script: &str, arguments: &[&str]) -> Result<()> {
         self.goes_with_the_test(Elsewhere::CutOffPod(pod.to_owned()));
         self.inside(pod, script, arguments).await

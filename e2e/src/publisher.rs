@@ -33,6 +33,8 @@ pub struct Shot {
     pub beeps: bool,
     /// At each second `n` an `onTextData` says `remark n`.
     pub remarks: bool,
+    /// At so many seconds of its own time its clock jumps an hour ahead.
+    pub jumps: Option<u32>,
     /// Every [`LASTS`](crate::captioner::LASTS) pictures a caption comes up, `caption N`.
     pub captions: bool,
 }
@@ -47,6 +49,7 @@ impl Default for Shot {
             hurry: false,
             beeps: false,
             remarks: false,
+            jumps: None,
             captions: false,
         }
     }
@@ -117,7 +120,12 @@ impl Publisher {
             ffmpeg.arg("-i").arg(remarks(out)?).args(["-map", "2:s", "-c:s", "text"]);
         }
         ffmpeg.args(["-map", "0:v", "-map", "1:a", "-shortest"]);
-        ffmpeg.args(shot.coding.args()).args(output);
+        ffmpeg.args(shot.coding.args());
+        if let Some(second) = shot.jumps {
+            let later = format!("setts=ts='TS+if(gte(TS*TB,{second}),3600/TB,0)'");
+            ffmpeg.args(["-bsf:v", &later, "-bsf:a", &later]);
+        }
+        ffmpeg.args(output);
         let stdout = if shot.captions { Stdio::piped() } else { Stdio::null() };
         ffmpeg.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
         let mut child = ffmpeg.spawn().context("ffmpeg cannot be started; scripts/install test")?;

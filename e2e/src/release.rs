@@ -1,8 +1,16 @@
 //! The chart's release in the test cluster, by way of helm.
 
+use crate::lab::STEP;
 use crate::settings::{PLATFORM, cache, e2e_folder};
+use crate::wait::{Look, eventually};
+use crate::{Lab, Share};
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use lectern_crds::{DEFAULT_POOL, POOL_LABEL};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
@@ -10,6 +18,37 @@ use tokio::process::Command;
 const LECTERN: &str = "lectern";
 /// Longer than anything that helm waits for takes here.
 const PATIENCE: &str = "--timeout=3m";
+
+/// Runs a test that changes the release, and brings it back.
+pub async fn with_the_release(test: &str, body: impl AsyncFnOnce(&Lab, &Release) -> Result<()>) -> Result<()> {
+    Lab::run(test, Share::Whole, async |lab| {
+        let release = Release::found(&lab.settings.kubeconfig, &lab.out).await?;
+        let before = templates(lab).await?;
+        let outcome = body(lab, &release).await;
+        // As it was, whatever has happened: without an operator not even the test's namespace goes.
+        let restored = release.upgrade(&[]).await;
+        outcome.and(restored)?;
+        // The operator replaces the pool's pods when helm has long ended, and the next test wants them to stay.
+        eventually("the pool's pods are of their templates again", 2 * STEP, async || {
+            let now = templates(lab).await?;
+            Ok(if now == before { Look::Found(()) } else { Look::NotYet(format!("{now:?}, and not {before:?}")) })
+        })
+        .await
+    })
+    .await
+}
+
+/// Of which templates the pool's pods are, by StatefulSet, Deployment and operator, once none is coming or going any more.
+async fn templates(lab: &Lab) -> Result<BTreeSet<String>> {
+    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
+    lab.steady(&media).await?;
+    let pods = lab.pods().list(&ListParams::default().labels(&media)).await?;
+    let of = |pod: &Pod| {
+        let labels = ["controller-revision-hash", "pod-template-hash"].into_iter().find_map(|name| pod.labels().get(name));
+        labels.or_else(|| pod.annotations().get("lectern.video/spec-hash")).cloned()
+    };
+    pods.iter().map(|pod| of(pod).with_context(|| format!("the template of {}", pod.name_any()))).collect()
+}
 
 /// The release `lectern`, as `e2e/cluster/install` left it.
 pub struct Release {

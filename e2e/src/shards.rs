@@ -42,6 +42,18 @@ impl Lab {
         Ok(found.iter().map(|pod| (pod.name_any(), life(pod))).collect())
     }
 
+    /// The same, once none of them is coming or going any more: the release may have been installed a moment ago.
+    pub async fn steady(&self, selector: &str) -> Result<BTreeMap<String, (String, i32)>> {
+        eventually("the pool's pods stay", STEP, async || {
+            let pods = self.pods().list(&ListParams::default().labels(selector)).await?;
+            let moving: Vec<_> =
+                pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() || !is_ready(pod)).map(Pod::name_any).collect();
+            Ok(if moving.is_empty() { Look::Found(()) } else { Look::NotYet(format!("{moving:?} come or go")) })
+        })
+        .await?;
+        self.lives(selector).await
+    }
+
     /// Makes a node take no pods before [`Lab::is_open`] or the test's end.
     pub async fn is_cordoned(&self, node: &str) -> Result<()> {
         self.goes_with_the_test(Elsewhere::CordonedNode(node.to_owned()));

@@ -17,7 +17,6 @@ use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Publisher, Share, Shot, condition};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use tokio::net::TcpStream;
 
 /// Above the ports of the test cluster's own Services.
@@ -113,7 +112,7 @@ async fn a_pool_of_two_shards_grows_to_four_and_shrinks_to_three_under_its_lectu
         spec.ingest.shards = 2;
         spec.ingest.per_shard = true;
         spec.ingest.exposure = Exposure { service_type: Some("NodePort".into()), node_port: Some(FIRST_NODE_PORT) };
-        spec.ingest.public_url = format!("rtmp://{}:{}{{shard}}/live", node_address(lab).await?, FIRST_NODE_PORT / 10);
+        spec.ingest.public_url = format!("rtmp://{}:{}{{shard}}/live", lab.node_address().await?, FIRST_NODE_PORT / 10);
         spec.transcoder.class.slots = 2;
         lab.apply_pool(&pool, &spec).await?;
         lab.pool_is_ready(&pool, 2 * STEP).await?;
@@ -222,12 +221,4 @@ async fn zones_of(lab: &Lab, pool: &str) -> Result<BTreeMap<String, String>> {
         nodes.iter().filter_map(|node| Some((node.name_any(), node.labels().get("topology.kubernetes.io/zone")?.clone()))).collect();
     let zone = |pod: &Pod| Some((pod.name_any(), zones.get(pod.spec.as_ref()?.node_name.as_ref()?)?.clone()));
     Ok(shards(lab, pool).await?.iter().filter_map(zone).collect())
-}
-
-/// An address that this machine reaches the ports of Services by.
-async fn node_address(lab: &Lab) -> Result<String> {
-    let nodes = Api::<Node>::all(lab.client.clone()).list(&ListParams::default()).await?;
-    let mut addresses = nodes.iter().flat_map(|node| node.status.iter().flat_map(|status| status.addresses.iter().flatten()));
-    let found = addresses.find(|address| address.type_ == "InternalIP" && address.address.parse::<Ipv4Addr>().is_ok());
-    Ok(found.context("no node has an address")?.address.clone())
 }

@@ -13,13 +13,12 @@ use lectern_contract::keys::ObjectName;
 use lectern_crds::{DEFAULT_POOL, LiveStream, POOL_LABEL};
 use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of, small};
-use lectern_e2e::release::Release;
+use lectern_e2e::release::{Release, with_the_release};
 use lectern_e2e::settings::PLATFORM;
-use lectern_e2e::shards::{is_ready, placement};
+use lectern_e2e::shards::placement;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Lab, Onlooker, Share, Shot};
+use lectern_e2e::{Lab, Onlooker, Shot};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Values that the chart before this one does not know.
@@ -30,41 +29,10 @@ async fn a_lecture_goes_on_while_the_chart_is_upgraded_uninstalled_and_installed
     with_the_release("chart_changed_under_a_lecture", under_a_lecture).await
 }
 
-/// Runs a test that changes the release, and brings it back.
-async fn with_the_release(test: &str, body: impl AsyncFnOnce(&Lab, &Release) -> Result<()>) -> Result<()> {
-    Lab::run(test, Share::Whole, async |lab| {
-        let release = Release::found(&lab.settings.kubeconfig, &lab.out).await?;
-        let before = templates(lab).await?;
-        let outcome = body(lab, &release).await;
-        // As it was, whatever has happened: without an operator not even the test's namespace goes.
-        let restored = release.upgrade(&[]).await;
-        outcome.and(restored)?;
-        // The operator replaces the pool's pods when helm has long ended, and the next test wants them to stay.
-        eventually("the pool's pods are of their templates again", 2 * STEP, async || {
-            let now = templates(lab).await?;
-            Ok(if now == before { Look::Found(()) } else { Look::NotYet(format!("{now:?}, and not {before:?}")) })
-        })
-        .await
-    })
-    .await
-}
-
-/// Of which templates the pool's pods are, by StatefulSet, Deployment and operator, once none is coming or going any more.
-async fn templates(lab: &Lab) -> Result<BTreeSet<String>> {
-    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
-    steady(lab, &media).await?;
-    let pods = lab.pods().list(&ListParams::default().labels(&media)).await?;
-    let of = |pod: &Pod| {
-        let labels = ["controller-revision-hash", "pod-template-hash"].into_iter().find_map(|name| pod.labels().get(name));
-        labels.or_else(|| pod.annotations().get("lectern.video/spec-hash")).cloned()
-    };
-    pods.iter().map(|pod| of(pod).with_context(|| format!("the template of {}", pod.name_any()))).collect()
-}
-
 async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
     let spec = small(json!({}));
     let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
-    let lived = steady(lab, &media).await?;
+    let lived = lab.steady(&media).await?;
     ensure!(lived.len() >= 4, "shards, transcoders and an origin are expected under {media}: {lived:?}");
     let lecture = lab.apply("astronomy", spec.clone()).await?;
     let _publisher = lecture.publish(Shot::small()).await?;
@@ -139,7 +107,7 @@ async fn under_six_lectures(lab: &Lab, release: &Release) -> Result<()> {
         lectures.push((prefix_of(&playable)?, placement(&playable)?, lecture, publisher));
     }
     let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
-    let before = steady(lab, &media).await?;
+    let before = lab.steady(&media).await?;
     let starts = try_join_all(lectures.iter().map(async |(prefix, _, lecture, _)| lecture.newest_segment(prefix).await)).await?;
 
     // True of every node that the pods run on: nothing but the template changes.
@@ -185,18 +153,6 @@ async fn under_six_lectures(lab: &Lab, release: &Release) -> Result<()> {
         Ok(if left.is_empty() { Look::Found(()) } else { Look::NotYet(format!("{left:?} are still there")) })
     })
     .await
-}
-
-/// The pool's pods, once none is coming or going any more: the release may have been installed a moment ago.
-async fn steady(lab: &Lab, selector: &str) -> Result<BTreeMap<String, (String, i32)>> {
-    eventually("the pool's pods stay", STEP, async || {
-        let pods = lab.pods().list(&ListParams::default().labels(selector)).await?;
-        let moving: Vec<_> =
-            pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() || !is_ready(pod)).map(Pod::name_any).collect();
-        Ok(if moving.is_empty() { Look::Found(()) } else { Look::NotYet(format!("{moving:?} come or go")) })
-    })
-    .await?;
-    lab.lives(selector).await
 }
 
 fn is_held(stream: &LiveStream) -> bool {

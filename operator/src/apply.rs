@@ -19,7 +19,10 @@ pub fn params() -> PatchParams {
 /// What was applied last, so that what is so already need not be applied again: an apply that changes nothing costs the API server nearly as much
 /// as one that does, and pools are looked at every few seconds.
 #[derive(Debug, Default)]
-pub struct Applied(Mutex<HashMap<(String, String), Stamp>>);
+pub struct Applied(Mutex<HashMap<At, Stamp>>);
+
+/// Kind and name.
+type At = (String, String);
 
 /// What was applied, as a hash, and the version that this made.
 type Stamp = (u64, Option<String>);
@@ -30,21 +33,51 @@ impl Applied {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
     {
-        let at = (K::kind(&()).into_owned(), object.name_any());
-        let text = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&at).cloned();
-        if let Some((_, version)) = before.filter(|(hash, _)| *hash == hasher.finish()) {
-            let now = api.get_metadata_opt(&at.1).await?;
-            if version.is_some() && now.is_some_and(|now| now.resource_version() == version) {
-                return Ok(());
-            }
+        let (at, hash) = hashed(object)?;
+        if let Some(version) = self.version(&at, hash)
+            && api.get_metadata_opt(&at.1).await?.is_some_and(|now| now.resource_version() == Some(version))
+        {
+            return Ok(());
         }
+        self.write(api, object, at, hash).await
+    }
+
+    /// [`Self::object`] of one that was made of what `seen` says: a conflict, and nothing is written, where somebody has written to it since that was read
+    /// (see [`is_conflict`]).
+    pub async fn object_made_of<K>(&self, api: &Api<K>, object: &K, seen: Option<&K>) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+    {
+        let (at, hash) = hashed(object)?;
+        let version = seen.and_then(ResourceExt::resource_version);
+        if version.is_some() && self.version(&at, hash) == version {
+            return Ok(());
+        }
+        let mut object = object.clone();
+        object.meta_mut().resource_version = version;
+        self.write(api, &object, at, hash).await
+    }
+
+    /// The version that applying the same has made, if it was the last that was applied.
+    fn version(&self, at: &At, hash: u64) -> Option<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(at).filter(|(before, _)| *before == hash).and_then(|(_, version)| version.clone())
+    }
+
+    async fn write<K>(&self, api: &Api<K>, object: &K, at: At, hash: u64) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+    {
         let version = self::object(api, object).await?.resource_version();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (hasher.finish(), version));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (hash, version));
         Ok(())
     }
+}
+
+fn hashed<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<(At, u64), kube::Error> {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(object).map_err(kube::Error::SerdeError)?.hash(&mut hasher);
+    Ok(((K::kind(&()).into_owned(), object.name_any()), hasher.finish()))
 }
 
 /// Applies `object`, which holds the fields that the operator owns and no others.
@@ -84,7 +117,14 @@ where
         _ => json!({ "op": "add", "path": "/metadata/finalizers/-", "value": finalizer }),
     };
     let unchanged = json!({ "op": "test", "path": "/metadata/resourceVersion", "value": seen.resource_version() });
-    api.patch(&seen.name_any(), &PatchParams::default(), &json_patch(json!([unchanged, add]))?).await
+    match api.patch(&seen.name_any(), &PatchParams::default(), &json_patch(json!([unchanged, add]))?).await {
+        // How a test that fails is answered (RFC 5789 §2.2): somebody has written since.
+        Err(kube::Error::Api(mut status)) if status.code == 422 => {
+            status.code = 409;
+            Err(kube::Error::Api(status))
+        }
+        other => other,
+    }
 }
 
 /// Takes `finalizer` off `seen`; nothing to do where it is not there.

@@ -144,7 +144,10 @@ impl School {
     }
 
     fn authority(&self, name: &str) -> Held {
-        let key = KeyPair::generate().unwrap();
+        self.authority_of(name, KeyPair::generate().unwrap())
+    }
+
+    fn authority_of(&self, name: &str, key: KeyPair) -> Held {
         let chain = Self::params(name).signed_by(&key, &self.above).unwrap().pem();
         Held { issuing: Authority::read(chain, key.serialize_pem()).unwrap(), rotation: Rotation::Steady }
     }
@@ -175,4 +178,22 @@ async fn pods_trust_their_own_ca_and_no_other_of_the_schools() {
     let shard = peer(&ours, PeerRole::Ingest).await;
     assert!(meet(&shard, &peer(&ours, PeerRole::Transcoder).await).await);
     assert!(!meet(&shard, &peer(&other, PeerRole::Transcoder).await).await);
+}
+
+/// As cert-manager renews a CA whose `rotationPolicy` is `Never`.
+#[tokio::test]
+async fn a_ca_that_is_renewed_with_its_name_and_its_key_takes_the_place_of_the_one_before() {
+    let (school, key) = (School::new(), KeyPair::generate().unwrap().serialize_pem());
+    let made = || school.authority_of("Lectern", KeyPair::from_pem(&key).unwrap());
+    let (old, new) = (made(), made().issuing);
+    assert_ne!(old.issuing.anchor(), new.anchor(), "another certificate of the same key");
+    let trusted = old.clone().trusting(new);
+    let left = trusted.clone().using();
+    let mut pods = Vec::new();
+    for held in [&old, &trusted, &left, &left.clone().forgetting()] {
+        pods.push((peer(held, PeerRole::Ingest).await, peer(held, PeerRole::Transcoder).await));
+    }
+    for (shard, transcoder) in pods.windows(2).flat_map(|pair| [(&pair[0].0, &pair[1].1), (&pair[1].0, &pair[0].1)]) {
+        assert!(meet(shard, transcoder).await);
+    }
 }

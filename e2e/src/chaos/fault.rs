@@ -1,5 +1,6 @@
 //! What can happen, for how long, and what it may cost.
 
+use crate::toxiproxy::Link;
 use std::time::Duration;
 
 /// How long what hangs, or is cut off, stays so.
@@ -11,6 +12,12 @@ const TROUBLE: Duration = Duration::from_secs(30);
 const STORE_AWAY: Duration = Duration::from_secs(60);
 /// Less than the 4 s after which a transcoder that reaches neither S3 nor SQS stops.
 const BOTH_AWAY: Duration = Duration::from_secs(3);
+/// How long a link is bad.
+const POOR: Duration = Duration::from_secs(15);
+/// What it takes to replace a small pool's pods, about.
+const REPLACED: Duration = Duration::from_secs(90);
+/// How long a node is without power.
+const DARK: Duration = Duration::from_secs(30);
 /// How long a publisher stays away.
 const DROPPED: Duration = Duration::from_secs(3);
 
@@ -23,6 +30,8 @@ pub enum Fault {
     Drain,
     /// The owning shard's pod is deleted, as a drain does it.
     ShardDrain,
+    /// The pool's AWS keys are changed: all of its pods are replaced, one after the other.
+    KeysChanged,
     /// SIGKILL for the process that encodes.
     ChildKilled,
     /// SIGSTOP for the process that encodes, and SIGCONT 15 s later.
@@ -37,6 +46,10 @@ pub enum Fault {
     TranscoderCutOff,
     /// The transcoder's machine is gone without a word.
     TranscoderLost,
+    /// `docker pause` of the transcoder's node, for 15 s.
+    NodePaused,
+    /// The transcoder's node is killed, and boots 30 s later.
+    NodeKilled,
     /// SIGSTOP for the owning shard, and SIGCONT 15 s later.
     ShardFrozen,
     /// The owning shard's machine is gone without a word; the publisher comes back.
@@ -51,6 +64,14 @@ pub enum Fault {
     OperatorFrozen,
     /// The publisher's connection breaks, and it comes back 3 s later.
     PublisherDropped,
+    /// Another publisher comes with the same key, and is heard in its place (`takeover: NewestWins`).
+    PublisherDoubled,
+    /// The publisher's clock jumps an hour ahead.
+    PublisherJumps,
+    /// All of the publisher's packets come 400 ms late, give or take 200, for 15 s.
+    PublisherLate,
+    /// The publisher's link carries less than it sends, for 15 s.
+    PublisherThin,
     /// No packet between the owning shard and the transcoder, for 8 s.
     ShardFromTranscoder,
     /// The same between the transcoder and the origins.
@@ -63,12 +84,24 @@ pub enum Fault {
     TranscoderFromS3,
     /// The same between the transcoder and SQS.
     TranscoderFromSqs,
+    /// One packet of twenty between the owning shard and the transcoder is lost, for 15 s.
+    FeedLossy,
+    /// The same between the transcoder and the origins.
+    PushLossy,
     /// S3 breaks all connections, for 60 s.
     S3Away,
     /// Each answer of S3 comes 2 s late, for 30 s.
     S3Slow,
     /// S3 refuses two of three requests with 503, for 30 s.
     S3Errors,
+    /// The link to S3 adds 300 ms, give or take 100, in either direction, for 30 s.
+    S3Late,
+    /// The link to S3 carries 64 kB a second on each connection, for 30 s.
+    S3Thin,
+    /// S3 refuses all writes, as a bucket does whose quota is used up, for 30 s.
+    S3Full,
+    /// S3 takes the credentials for expired, for 30 s.
+    S3Expired,
     /// S3 does what it is told and breaks every second connection before the answer, for 30 s.
     S3AnswersLost,
     /// SQS breaks all connections, for 30 s.
@@ -92,6 +125,10 @@ impl Fault {
             | Self::ShardFrozen
             | Self::OriginFrozen
             | Self::OperatorFrozen => AWAY,
+            Self::NodePaused => AWAY,
+            Self::NodeKilled => DARK,
+            Self::KeysChanged => REPLACED,
+            Self::PublisherJumps | Self::PublisherLate | Self::PublisherThin | Self::FeedLossy | Self::PushLossy => POOR,
             Self::ShardLost | Self::PublisherDropped => DROPPED,
             Self::ShardFromTranscoder
             | Self::TranscoderFromOrigin
@@ -100,7 +137,16 @@ impl Fault {
             | Self::TranscoderFromS3
             | Self::TranscoderFromSqs => PARTED,
             Self::S3Away => STORE_AWAY,
-            Self::S3Slow | Self::S3Errors | Self::S3AnswersLost | Self::SqsAway | Self::SqsSlow | Self::SqsAnswersLost => TROUBLE,
+            Self::S3Slow
+            | Self::S3Errors
+            | Self::S3AnswersLost
+            | Self::S3Late
+            | Self::S3Thin
+            | Self::S3Full
+            | Self::S3Expired
+            | Self::SqsAway
+            | Self::SqsSlow
+            | Self::SqsAnswersLost => TROUBLE,
             Self::S3AndSqsAway => BOTH_AWAY,
             Self::Move
             | Self::Drain
@@ -109,6 +155,7 @@ impl Fault {
             | Self::SupervisorKilled
             | Self::TranscoderLost
             | Self::OriginKilled
+            | Self::PublisherDoubled
             | Self::OperatorKilled => Duration::ZERO,
         }
     }
@@ -117,12 +164,17 @@ impl Fault {
     pub const fn needs_ways(self) -> bool {
         matches!(
             self,
-            Self::TranscoderFromS3
+            Self::KeysChanged
+                | Self::TranscoderFromS3
                 | Self::TranscoderFromSqs
                 | Self::S3Away
                 | Self::S3Slow
                 | Self::S3Errors
                 | Self::S3AnswersLost
+                | Self::S3Late
+                | Self::S3Thin
+                | Self::S3Full
+                | Self::S3Expired
                 | Self::SqsAway
                 | Self::SqsSlow
                 | Self::SqsAnswersLost
@@ -130,11 +182,34 @@ impl Fault {
         )
     }
 
+    /// Whether it is done to a node, on which nothing else of the lecture's may be than its transcoder.
+    pub const fn needs_node(self) -> bool {
+        matches!(self, Self::NodePaused | Self::NodeKilled)
+    }
+
+    /// What it makes of the link between the publisher and the pool.
+    pub const fn of_publishers_link(self) -> Option<Link> {
+        match self {
+            Self::PublisherLate => Some(Link::Late(400, 200)),
+            Self::PublisherThin => Some(Link::Thin(60)), // the lecture is some 110 kB a second
+            _ => None,
+        }
+    }
+
+    /// What it makes of the link between the pool and S3.
+    pub const fn of_stores_link(self) -> Option<Link> {
+        match self {
+            Self::S3Late => Some(Link::Late(300, 100)),
+            Self::S3Thin => Some(Link::Thin(64)),
+            _ => None,
+        }
+    }
+
     /// The longest that a player may show no new picture, in milliseconds; `None`: no bar.
     pub const fn longest_stall(self) -> Option<f64> {
         match self {
             Self::ChildKilled => Some(2_000.0), // a GOP
-            Self::TranscoderLost => Some(6_000.0),
+            Self::TranscoderLost | Self::NodePaused | Self::NodeKilled => Some(6_000.0),
             Self::SupervisorKilled
             | Self::ChildFrozen
             | Self::TranscoderFrozen
@@ -144,6 +219,12 @@ impl Fault {
             | Self::OriginKilled
             | Self::OriginFrozen
             | Self::PublisherDropped
+            | Self::PublisherDoubled
+            | Self::PublisherJumps
+            | Self::PublisherLate
+            | Self::PublisherThin
+            | Self::FeedLossy
+            | Self::PushLossy
             | Self::ShardFromTranscoder
             | Self::TranscoderFromOrigin => None,
             // Planned, or nothing that media passes through: some pictures late on a busy machine, and no wait for data.

@@ -1,19 +1,31 @@
 //! Which pool a lecture suffers in: the default one, or one of its own whose ways to S3 and SQS can be spoilt.
 
 use crate::http_proxy::HttpProxy;
-use crate::lab::{Lab, STEP};
+use crate::lab::{Elsewhere, Lab, STEP};
+use crate::nodes::node_of;
+use crate::settings::PLATFORM;
+use crate::toxiproxy::Toxiproxy;
+use crate::wait::{Look, eventually};
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{BucketAt, Keys, Objects};
 use lectern_contract::keys::RunPrefix;
 use lectern_crds::{DEFAULT_POOL, Exposure};
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The label that a node has its name in.
+const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The access key of the pods in the test cluster (`e2e/cluster/install`).
 const KEY: &str = "test";
+/// That of a pool of the suite's own, which MiniStack takes like any other.
+const FIRST_KEY: &str = "first";
+/// How long is listened for who asks.
+const ASKED: Duration = Duration::from_secs(10);
 /// A pool of two shards, two transcoders and an origin is there by then, and so is its first certificate.
 const POOL: Duration = Duration::from_secs(2 * STEP.as_secs());
 
@@ -30,6 +42,8 @@ pub enum Store {
 pub(super) struct Ground {
     /// Its name.
     pub pool: String,
+    /// The node that is struck, if one is: of the pool's pods only transcoders are on it.
+    pub node: Option<String>,
     ways: Option<Ways>,
 }
 
@@ -37,21 +51,25 @@ pub(super) struct Ground {
 pub(super) struct Ways {
     pub s3: HttpProxy,
     pub sqs: HttpProxy,
+    /// Between the first and S3.
+    pub link: Toxiproxy,
 }
 
 impl Ground {
     pub fn default() -> Self {
-        Self { pool: DEFAULT_POOL.to_owned(), ways: None }
+        Self { pool: DEFAULT_POOL.to_owned(), node: None, ways: None }
     }
 
-    /// A pool as the default one is, with ways of its own; it goes with the test.
-    pub async fn of_its_own(lab: &Lab, seaweedfs: Option<&Backend>) -> Result<Self> {
+    /// A pool as the default one is, with ways of its own, and `with_node` one whose transcoders alone are on some node; it goes with the test.
+    pub async fn of_its_own(lab: &Lab, seaweedfs: Option<&Backend>, with_node: bool) -> Result<Self> {
         let s3_port = seaweedfs.map_or(lab.settings.s3_port, Backend::port);
-        let ways = Ways { s3: HttpProxy::to(lab, s3_port).await?, sqs: HttpProxy::to(lab, lab.settings.s3_port).await? };
+        let link = Toxiproxy::to(&format!("127.0.0.1:{s3_port}")).await?;
+        let ways = Ways { s3: HttpProxy::to(lab, link.address.port()).await?, sqs: HttpProxy::to(lab, lab.settings.s3_port).await?, link };
         let (pool, mut spec) = lab.small_pool("chaos").await?;
         (spec.ingest.shards, spec.transcoder.class.pods, spec.transcoder.class.slots) = (2, 2, 2);
         spec.queue.endpoint = Some(format!("http://{}", ways.sqs.address));
         spec.bucket.endpoint = Some(format!("http://{}", ways.s3.address));
+        spec.credentials_secret = Some(pool.clone());
         if seaweedfs.is_some() {
             spec.bucket.manifest_function_arn = None; // it tells of no objects
         }
@@ -60,13 +78,50 @@ impl Ground {
         (spec.ingest.exposure, spec.origin.exposure) = (at(port), at(port + 1));
         spec.ingest.public_url = format!("rtmp://{node}:{port}/live");
         spec.origin.public_url = format!("http://{node}:{}", port + 1);
-        lab.apply_pool(&pool, &spec).await?;
-        lab.pool_is_ready(&pool, POOL).await?;
-        Ok(Self { pool, ways: Some(ways) })
+        let (beside, struck) = nodes(lab).await?;
+        if with_node {
+            let there = BTreeMap::from([(HOSTNAME.to_owned(), beside)]);
+            (spec.ingest.scheduling.node_selector, spec.origin.scheduling.node_selector) = (there.clone(), there);
+        }
+        let ground = Self { pool, node: with_node.then_some(struck), ways: Some(ways) };
+        lab.goes_with_the_test(Elsewhere::Secret(ground.pool.clone()));
+        // SeaweedFS knows no other, and MiniStack takes any.
+        ground.has_keys(lab, if seaweedfs.is_some() { KEY } else { FIRST_KEY }).await?;
+        lab.apply_pool(&ground.pool, &spec).await?;
+        lab.pool_is_ready(&ground.pool, POOL).await?;
+        Ok(ground)
+    }
+
+    /// Writes the pool's Secret.
+    pub async fn has_keys(&self, lab: &Lab, id: &str) -> Result<()> {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.pool},
+            "stringData": {"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": KEY},
+        });
+        lab.secrets(PLATFORM).patch(&self.pool, &PatchParams::apply("lectern-e2e").force(), &Patch::Apply(object)).await?;
+        Ok(())
+    }
+
+    /// Waits until nobody asks S3 or SQS with the pool's first key any more, and somebody does with this one.
+    pub async fn is_asked_by(&self, id: &str) -> Result<()> {
+        let ways = self.ways()?;
+        eventually(&format!("requests by {id:?} and none by {FIRST_KEY:?}"), POOL, async || {
+            let askers = [ways.s3.askers(), ways.sqs.askers()];
+            // Heartbeats and uploads come more often than this.
+            tokio::time::sleep(ASKED).await;
+            let since = [ways.s3.askers(), ways.sqs.askers()];
+            let is_it = since.iter().all(|keys| keys.contains(id) && !keys.contains(FIRST_KEY));
+            Ok(if is_it { Look::Found(()) } else { Look::NotYet(format!("{askers:?}, {since:?}")) })
+        })
+        .await
     }
 
     pub fn ways(&self) -> Result<&Ways> {
         self.ways.as_ref().context("the default pool's ways to S3 and SQS are not ours")
+    }
+
+    pub fn node(&self) -> Result<&str> {
+        self.node.as_deref().context("no node is the lecture's own")
     }
 
     /// How many requests came to harm.
@@ -90,6 +145,14 @@ pub(super) async fn write_vod(seaweedfs: &Backend, bucket: &str, prefix: &RunPre
 
 fn keys() -> Keys {
     Keys { id: KEY.to_owned(), secret: KEY.to_owned() }
+}
+
+/// Where the pods of the suite's own S3 and SQS are, and another node.
+async fn nodes(lab: &Lab) -> Result<(String, String)> {
+    let ministack = Api::<Pod>::namespaced(lab.client.clone(), "ministack").get("ministack-0").await?;
+    let beside = node_of(&ministack)?;
+    let other = lab.workers().await?.into_iter().find(|node| *node != beside).context("a second node")?;
+    Ok((beside, other))
 }
 
 /// An address of a node: node ports are on all of them.

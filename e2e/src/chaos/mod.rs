@@ -10,11 +10,14 @@ pub use ground::{Store, seaweedfs};
 
 use crate::judge::{self, Expected, Verdict};
 use crate::lab::{Lab, Lecture, STEP, condition, prefix_of};
+use crate::nodes::node_of;
+use crate::toxiproxy::Toxiproxy;
 use crate::wait::{Look, eventually};
 use crate::{Publisher, Sample, Share, Shot, Storage};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 use ground::Ground;
+use kube::ResourceExt as _;
 use lectern_cloud::testing::Backend;
 use lectern_contract::keys::ObjectName;
 use lectern_crds::LiveStream;
@@ -26,6 +29,13 @@ use watch::Watch;
 
 /// When the fault comes: not a wait for anything, but its place in what is watched.
 const QUIET: Duration = Duration::from_secs(5);
+/// When the clock of a publisher jumps, in seconds of its lecture: while it is watched, whatever the start took.
+const JUMPS: u32 = 40;
+/// Where a publisher that returns begins to count.
+const RETURNED: u32 = 100_000;
+/// A publisher that still runs after so long is heard.
+const ACCEPTED: Duration = Duration::from_secs(2);
+const MOVE: &str = "lectern.video/move";
 /// How long the player is watched once the fault has passed.
 const AFTER: Duration = Duration::from_secs(20);
 
@@ -62,8 +72,9 @@ pub async fn trial(faults: &[Fault], latency: &str, store: Store) -> Result<Cost
     };
     let mut cost = None;
     Lab::run_at(storage, "chaos", Share::Whole, async |lab| {
-        let own = seaweedfs.is_some() || faults.iter().any(|fault| fault.needs_ways());
-        let ground = if own { Ground::of_its_own(lab, seaweedfs.as_ref()).await? } else { Ground::default() };
+        let node = faults.iter().any(|fault| fault.needs_node());
+        let own = seaweedfs.is_some() || node || faults.iter().any(|fault| fault.needs_ways());
+        let ground = if own { Ground::of_its_own(lab, seaweedfs.as_ref(), node).await? } else { Ground::default() };
         cost = Some(suffer(lab, &ground, faults, latency, seaweedfs.as_ref()).await?);
         Ok(())
     })
@@ -73,10 +84,16 @@ pub async fn trial(faults: &[Fault], latency: &str, store: Store) -> Result<Cost
 
 async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, seaweedfs: Option<&Backend>) -> Result<Cost> {
     let lecture = lab.apply("chaos", json!({"title": "Chaos", "latency": latency, "poolName": ground.pool})).await?;
-    let publisher = Some(lecture.publish(Shot::default()).await?);
-    let mut stage = Stage { lab, ground, publisher, published: Vec::new(), lecture };
+    let link = match faults.iter().find_map(|fault| fault.of_publishers_link()) {
+        Some(_) => Some(Toxiproxy::to(server_of(&lecture.credentials().await?.0)?).await?),
+        None => None,
+    };
+    let mut stage = Stage { lab, ground, publisher: None, published: Vec::new(), lecture, link };
+    let jumps = faults.contains(&Fault::PublisherJumps).then_some(JUMPS);
+    stage.publisher = Some(stage.publishes(Shot { jumps, ..Shot::default() }).await?);
     let playing = |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
     let stream = stage.lecture.wait_for("Playable=True with a transcoder", STEP, playing).await?;
+    stage.is_on_its_node().await?;
     let prefix = prefix_of(&stream)?;
     let playback = stream.status.and_then(|status| status.playback).context("status.playback")?;
     let mut browser = lab.browser().await?;
@@ -156,14 +173,72 @@ struct Stage<'a> {
     publisher: Option<Publisher>,
     /// What those before have drawn.
     published: Vec<Range<u32>>,
+    /// The publishers' link, where that is to suffer.
+    link: Option<Toxiproxy>,
 }
 
 impl Stage<'_> {
+    /// By the link that is to suffer, if there is one.
+    async fn publishes(&self, shot: Shot) -> Result<Publisher> {
+        let (url, key) = self.lecture.credentials().await?;
+        let url = match &self.link {
+            Some(link) => url.replace(server_of(&url)?, &link.address.to_string()),
+            None => url,
+        };
+        self.lab.publish(&url, &key, shot)
+    }
+
+    /// The publisher is back, and tries until it is heard, as encoders do.
+    async fn publisher_returns(&mut self) -> Result<Publisher> {
+        eventually("a publisher that is accepted", STEP, async || {
+            let mut publisher = self.publishes(Shot { first: RETURNED, ..Shot::default() }).await?;
+            tokio::time::sleep(ACCEPTED).await; // who is refused has ended by then
+            Ok(if publisher.is_running() { Look::Found(publisher) } else { Look::NotYet(publisher.words()) })
+        })
+        .await
+    }
+
+    /// The first one is told to go when another is heard.
+    async fn publisher_is_doubled(&mut self) -> Result<()> {
+        let newest = self.publishes(Shot { first: RETURNED, ..Shot::default() }).await?;
+        let mut first = self.publisher.replace(newest).context("a publisher")?;
+        eventually("the first publisher's end", STEP, async || {
+            Ok(if first.is_running() { Look::NotYet("it runs".to_owned()) } else { Look::Found(()) })
+        })
+        .await?;
+        self.published.push(first.published());
+        Ok(())
+    }
+
+    /// Moves the lecture until its transcoder is on the node that is struck.
+    async fn is_on_its_node(&self) -> Result<()> {
+        let Some(node) = &self.ground.node else { return Ok(()) };
+        eventually(&format!("a transcoder on {node}"), STEP, async || {
+            let stream = self.lecture.api().get(&self.lecture.name).await?;
+            let pod = self.lab.pods().get(&transcoder(&stream).context("status.live.transcoder")?).await?;
+            let at = node_of(&pod)?;
+            if at == *node {
+                return Ok(Look::Found(()));
+            }
+            let moves = stream.annotations().contains_key(MOVE);
+            if !moves {
+                self.lecture.annotate(MOVE, "now").await?;
+            }
+            Ok(Look::NotYet(format!("it is on {at}")))
+        })
+        .await
+    }
+
     /// The publisher breaks off.
     fn publisher_goes(&mut self) -> Result<()> {
         self.published.push(self.publisher.take().context("a publisher")?.die()?);
         Ok(())
     }
+}
+
+/// `host:port` of `rtmp://host:port/live`.
+fn server_of(url: &str) -> Result<&str> {
+    url.split('/').nth(2).with_context(|| format!("{url:?} names no server"))
 }
 
 /// The pod that a stream's status names.

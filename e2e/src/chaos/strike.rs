@@ -1,11 +1,11 @@
 //! How faults are brought about, and how they pass.
 
 use super::{Fault, Stage, transcoder};
+use crate::condition;
 use crate::http_proxy::Trouble;
 use crate::lab::{Lab, STEP};
 use crate::network::address_of;
 use crate::shards::{on_node, placement};
-use crate::{Shot, condition};
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -13,8 +13,10 @@ use kube::api::{DeleteParams, ListParams};
 use lectern_crds::{LiveStream, POOL_LABEL};
 use std::time::Duration;
 
-/// Where a publisher that returns begins to count.
-const RETURNED: u32 = 100_000;
+/// The access key that follows a pool's first.
+const NEXT_KEY: &str = "next";
+/// Of a thousand packets on a lossy link.
+const LOSS: u32 = 50;
 /// What a slow server adds.
 const SLOW: Duration = Duration::from_secs(2);
 
@@ -52,6 +54,16 @@ impl Target {
         }
     }
 
+    /// Between whom packets are lost: all of the first, from the second.
+    fn lossy(&self, fault: Fault) -> Option<(&[String], &[String])> {
+        let transcoder = std::slice::from_ref(&self.transcoder);
+        match fault {
+            Fault::FeedLossy => Some((transcoder, std::slice::from_ref(&self.shard))),
+            Fault::PushLossy => Some((transcoder, &self.origins)),
+            _ => None,
+        }
+    }
+
     /// Whose processes hang, and a word of the command lines of those that do.
     fn frozen(&self, fault: Fault) -> Option<(&[String], &'static str)> {
         match fault {
@@ -73,6 +85,8 @@ impl Fault {
             Self::S3Away => Some((Trouble::Away, Trouble::None)),
             Self::S3Slow => Some((Trouble::Slow(SLOW), Trouble::None)),
             Self::S3Errors => Some((Trouble::Errors, Trouble::None)),
+            Self::S3Full => Some((Trouble::Full, Trouble::None)),
+            Self::S3Expired => Some((Trouble::Expired, Trouble::None)),
             Self::S3AnswersLost => Some((Trouble::AnswersLost, Trouble::None)),
             Self::SqsAway => Some((Trouble::None, Trouble::Away)),
             Self::SqsSlow => Some((Trouble::None, Trouble::Slow(SLOW))),
@@ -99,7 +113,24 @@ impl Fault {
                 self.parts(stage, name, others).await?;
             }
         }
+        if let Some((names, others)) = target.lossy(self) {
+            for name in names {
+                for other in others {
+                    lab.is_lossy(name, address_of(&lab.pods().get(other).await?)?, LOSS).await?;
+                }
+            }
+        }
+        if let Some(link) = self.of_stores_link() {
+            stage.ground.ways()?.link.suffers(link).await?;
+        }
+        if let (Some(link), Some(way)) = (self.of_publishers_link(), &stage.link) {
+            way.suffers(link).await?;
+        }
         match self {
+            Self::NodePaused => lab.node_stands_still(stage.ground.node()?).await,
+            Self::NodeKilled => lab.node_dies(stage.ground.node()?).await,
+            Self::PublisherDoubled => stage.publisher_is_doubled().await,
+            Self::KeysChanged => stage.ground.has_keys(lab, NEXT_KEY).await,
             Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
             Self::Drain => lab.pods().delete(&target.transcoder, &DeleteParams::default()).await.map(drop).map_err(Into::into),
             Self::ShardDrain => lab.pods().delete(&target.shard, &DeleteParams::default()).await.map(drop).map_err(Into::into),
@@ -145,15 +176,24 @@ impl Fault {
             // A kubelet may have restarted what did not answer it.
             signal(stage.lab, name, word, "CONT").await.ok();
         }
-        for name in target.parted(self).map_or_else(Vec::new, |(names, _)| names) {
-            stage.lab.passes_all(&name).await.ok(); // and may have been deleted meanwhile
+        if self.of_stores_link().is_some() {
+            stage.ground.ways()?.link.is_well().await?;
+        }
+        if let (Some(_), Some(way)) = (self.of_publishers_link(), &stage.link) {
+            way.is_well().await?;
+        }
+        let lossy = target.lossy(self).map_or(&[][..], |(names, _)| names);
+        for name in target.parted(self).map_or_else(Vec::new, |(names, _)| names).iter().chain(lossy) {
+            stage.lab.passes_all(name).await.ok(); // and may have been deleted meanwhile
         }
         match self {
             Self::TranscoderCutOff => stage.lab.passes_all(&target.transcoder).await,
             Self::ShardLost | Self::PublisherDropped => {
-                stage.publisher = Some(stage.lecture.publish(Shot { first: RETURNED, ..Shot::default() }).await?);
+                stage.publisher = Some(stage.publisher_returns().await?);
                 Ok(())
             }
+            Self::NodePaused => stage.lab.node_goes_on(stage.ground.node()?).await,
+            Self::NodeKilled => stage.lab.node_starts(stage.ground.node()?).await,
             _ => Ok(()),
         }
     }
@@ -163,6 +203,8 @@ impl Fault {
         match self {
             Self::ShardLost => stage.lab.comes_back(&target.shard).await?,
             Self::TranscoderCutOff => stage.lab.is_replaced(&target.transcoder, None).await?,
+            Self::KeysChanged => stage.ground.is_asked_by(NEXT_KEY).await?,
+            Self::NodePaused | Self::NodeKilled => stage.lab.node_is_ready(stage.ground.node()?).await?,
             _ => {}
         }
         let well = |stream: &LiveStream| condition(stream, "Transcoding").is_some_and(|it| it.status == "True");

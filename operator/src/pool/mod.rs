@@ -14,6 +14,7 @@ pub mod transcoder;
 pub mod viewing;
 pub mod waiting;
 
+use crate::apply::Applied;
 use crate::context::{Context, Error};
 use crate::{apply, trust};
 use demand::Load;
@@ -47,8 +48,7 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
     let cloud = ctx.checks.look(&pool, &ctx.clouds, &ctx.metrics).await;
     let keys = keys::version(&pool, &ctx).await?;
     let place = Place { namespace: ctx.namespace.clone(), operator_url: ctx.operator_url.clone(), keys };
-    let mut plan = plan::plan(&pool, &place);
-    keep_scale(&pool, &mut plan, &ctx).await?;
+    let plan = plan::plan(&pool, &place);
     viewing::ensure(&pool, &place, &ctx).await?; // before the origins, which mount it
     apply_all(&pool, &plan, &ctx).await?;
     scale_origins(&pool, &place, &ctx).await?;
@@ -106,17 +106,19 @@ async fn apply_all(pool: &StreamPool, plan: &Planned, ctx: &Context) -> Result<(
     ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.cameras).await?;
     ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.ingest_budget).await?;
     ctx.applied.object(&Api::namespaced(client.clone(), namespace), &plan.ingest).await?;
-    ctx.applied.object(&Api::namespaced(client, namespace), &plan.origin).await?;
+    apply_origins(pool, &plan.origin, &Api::namespaced(client, namespace), &ctx.applied).await?;
     Ok(())
 }
 
-/// Leaves to the autoscaler, where there is one, how many origins there are.
-async fn keep_scale(pool: &StreamPool, plan: &mut Planned, ctx: &Context) -> Result<(), Error> {
-    if pool.spec.origin.autoscale.is_some() {
-        let now = Api::<Deployment>::namespaced(ctx.client(), &ctx.namespace).get_opt(&plan.origin.name_any()).await?;
-        plan.origin.spec.get_or_insert_default().replicas = Some(scaling::replicas(&pool.spec.origin, now.as_ref()));
+/// Applies the origins. How many there are is left to the autoscaler, where there is one: a conflict, and nothing is written, where it changes that meanwhile.
+pub async fn apply_origins(pool: &StreamPool, planned: &Deployment, api: &Api<Deployment>, applied: &Applied) -> Result<(), kube::Error> {
+    if pool.spec.origin.autoscale.is_none() {
+        return applied.object(api, planned).await;
     }
-    Ok(())
+    let now = api.get_opt(&planned.name_any()).await?;
+    let mut planned = planned.clone();
+    planned.spec.get_or_insert_default().replicas = Some(scaling::replicas(&pool.spec.origin, now.as_ref()));
+    applied.object_made_of(api, &planned, now.as_ref()).await
 }
 
 /// Applies the origins' autoscaler, or takes away the one that the pool had.

@@ -28,6 +28,8 @@ const RTMPS_PORT: i32 = 1936;
 const HTTP_PORT: i32 = 8080;
 const HTTPS_PORT: i32 = 8443;
 
+/// How long players are still sent to an origin that goes: every node, and a load balancer in front of them, has heard of it by then.
+const LINGERS: i64 = 5;
 /// The folder that an origin finds the keys of signed links in.
 const VIEWING_FOLDER: &str = "/viewing";
 
@@ -141,6 +143,7 @@ fn ingest(pool: &StreamPool, place: &Place) -> StatefulSet {
             scheduling: &limits.scheduling,
             // The shard ends its waiting itself, and has as long as any other pod to end after it.
             grace_seconds: i64::from(limits.drain_seconds) + GRACE,
+            lingers_seconds: 0,
         },
     );
     StatefulSet {
@@ -272,6 +275,7 @@ fn origin(pool: &StreamPool, place: &Place) -> Deployment {
             resources: None,
             scheduling: &pool.spec.origin.scheduling,
             grace_seconds: GRACE,
+            lingers_seconds: LINGERS,
         },
     );
     Deployment {

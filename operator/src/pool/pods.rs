@@ -103,7 +103,7 @@ pub fn change(pods: &[&Seen], wanted: usize, slots: usize, hash: &str) -> Change
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     use super::Seen;
     use lectern_contract::cost::Needs;
 

@@ -3,8 +3,8 @@
 use super::plan::Place;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource,
-    HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource,
-    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    HTTPGetAction, Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecretEnvSource, SecretVolumeSource, SecurityContext, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -50,6 +50,8 @@ pub struct Kind<'a> {
     pub scheduling: &'a Scheduling,
     /// Seconds that it has to end.
     pub grace_seconds: i64,
+    /// How many of them it goes on as before: until nobody is sent to it any more.
+    pub lingers_seconds: i64,
 }
 
 /// The extended resource of NVIDIA's device plugin.
@@ -169,6 +171,7 @@ fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Contai
                 .map(|(name, port)| ContainerPort { name: Some(name.to_owned()), container_port: port, ..ContainerPort::default() })
                 .collect(),
         ),
+        lifecycle: (kind.lingers_seconds > 0).then(|| lingers(kind.lingers_seconds)),
         readiness_probe: Some(probe("/readyz", 2, 3)),
         liveness_probe: Some(Probe { initial_delay_seconds: Some(5), ..probe("/healthz", 10, 6) }),
         resources: Some(resources(kind)),
@@ -203,6 +206,12 @@ fn resources(kind: &Kind<'_>) -> ResourceRequirements {
         limits.extend(own_of(&own.limits));
     }
     ResourceRequirements { limits: (!limits.is_empty()).then_some(limits), requests: Some(requests), ..ResourceRequirements::default() }
+}
+
+/// The kubelet tells the container only then that it has to end.
+fn lingers(seconds: i64) -> Lifecycle {
+    let sleep = LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() };
+    Lifecycle { pre_stop: Some(sleep), ..Lifecycle::default() }
 }
 
 fn probe(path: &str, period: i32, failures: i32) -> Probe {

@@ -107,6 +107,7 @@ fn transcoder(pool: &StreamPool, name: &str, class: &TranscoderClass, place: &Pl
             resources: class.resources.as_ref(),
             scheduling: &class.scheduling,
             grace_seconds: FAREWELL.as_secs() as i64,
+            lingers_seconds: 0,
         },
     );
     let mut base = format!("lectern-transcoder-{}", pool.name_any());

@@ -22,6 +22,7 @@ use serde_json::json;
 mod full;
 mod moves;
 mod original;
+mod states;
 
 pub fn stream(spec: serde_json::Value) -> LiveStream {
     let object = json!({

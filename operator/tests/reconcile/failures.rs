@@ -39,6 +39,16 @@ async fn a_conflict_is_no_failure_and_the_newer_copy_is_decided_on_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_was_written_before_it_had_its_finalizer_is_looked_at_again_at_once() {
+    let mut operator = new();
+    let old = operator.copy("algebra");
+    operator.server.touch("livestreams/algebra", "/spec", json!({ "title": "Algebra I" }));
+    let look = operator.looks_at_copy(old, [ok(FINALIZER)]).await;
+    assert!(look.error.is_none() && look.next == Action::requeue(AT_ONCE), "{look:?}");
+    assert!(operator.copy("algebra").metadata.finalizers.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_that_was_written_over_is_not_decided_on() {
     let mut operator = new();
     let first = operator.copy("algebra");

@@ -1,0 +1,71 @@
+//! The cluster's nodes, which are containers of this machine and of their names (kind's way): paused, killed, and back.
+
+use crate::lab::{Elsewhere, Lab, STEP};
+use crate::wait;
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::ListParams;
+use std::time::Duration;
+
+/// A kubelet that begins anew, and all of its pods.
+const BACK_WITHIN: Duration = Duration::from_secs(2 * STEP.as_secs());
+
+impl Lab {
+    /// Nothing on the node runs any more, and nobody is told, before [`Lab::node_goes_on`] or the test's end.
+    pub async fn node_stands_still(&self, node: &str) -> Result<()> {
+        self.goes_with_the_test(Elsewhere::StruckNode(node.to_owned()));
+        docker(&["pause", node]).await
+    }
+
+    /// It goes on where it was.
+    pub async fn node_goes_on(&self, node: &str) -> Result<()> {
+        docker(&["unpause", node]).await
+    }
+
+    /// The node's power is gone, before [`Lab::node_starts`] or the test's end.
+    pub async fn node_dies(&self, node: &str) -> Result<()> {
+        self.goes_with_the_test(Elsewhere::StruckNode(node.to_owned()));
+        docker(&["kill", node]).await
+    }
+
+    /// The node boots.
+    pub async fn node_starts(&self, node: &str) -> Result<()> {
+        docker(&["start", node]).await
+    }
+
+    /// Waits until the node is Ready, and was told of it since it is back.
+    pub async fn node_is_ready(&self, node: &str) -> Result<()> {
+        let ready = |node: &Node| {
+            let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        };
+        let tell = |node: &Node| format!("{:?}", node.status.as_ref().map(|status| &status.conditions));
+        wait::watch(Api::all(self.client.clone()), node, "Ready", BACK_WITHIN, ready, tell).await.map(drop)
+    }
+
+    /// The names of the nodes that pods can be on that tolerate nothing.
+    pub async fn workers(&self) -> Result<Vec<String>> {
+        let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?;
+        let takes_any = |node: &Node| node.spec.as_ref().is_none_or(|spec| spec.taints.as_ref().is_none_or(Vec::is_empty));
+        Ok(nodes.into_iter().filter(takes_any).filter_map(|node| node.metadata.name).collect())
+    }
+
+    /// Whatever was done to it.
+    pub(crate) async fn node_is_mended(&self, node: &str) {
+        docker(&["unpause", node]).await.ok(); // it may not be paused
+        docker(&["start", node]).await.ok(); // and may run
+        self.node_is_ready(node).await.ok();
+    }
+}
+
+/// The pod's node.
+pub fn node_of(pod: &Pod) -> Result<String> {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("the pod's node")
+}
+
+async fn docker(arguments: &[&str]) -> Result<()> {
+    let done = tokio::process::Command::new("docker").args(arguments).output().await.context("docker")?;
+    ensure!(done.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
