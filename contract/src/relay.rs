@@ -12,6 +12,7 @@ use crate::frame::{self, Fields, FrameError};
 use crate::timeline::TimelineState;
 use crate::{Epoch, KeyHash, StreamRef};
 use bytes::{Bytes, BytesMut};
+use std::time::Duration;
 
 const HELLO: u8 = 1;
 const ACCEPTED: u8 = 2;
@@ -22,13 +23,21 @@ const TAKEN: u8 = 6;
 const PAST: u8 = 7;
 const HERITAGE: u8 = 8;
 
-/// How a publisher comes to an owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coming {
-    /// It has just asked to publish: the newest there is.
-    New,
-    /// It was accepted before, and its way to the owner was lost, or the stream has moved. Who came meanwhile is newer.
-    Back,
+/// How long ago a publisher that comes to an owner asked to publish. It may have been accepted then, and have lost its way to the owner since; or it has waited
+/// for one. Of two with the same key the one that asked later is the newer one, whichever comes first. In whole milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// Until now.
+    pub ago: Duration,
+}
+
+impl Asked {
+    /// A moment ago.
+    pub const NOW: Self = Self { ago: Duration::ZERO };
+    /// Shards of before say no more than that others may have come meanwhile.
+    const BEFORE: Self = Self { ago: Duration::from_secs(3600) };
+    /// To them one that asked so long ago was there before.
+    const A_WHILE: Duration = Duration::from_secs(1);
 }
 
 /// A frame of the relay, either way.
@@ -44,8 +53,8 @@ pub enum RelayFrame {
         epoch: Epoch,
         /// The publisher's address, for reports; one connection of it has one.
         remote: String,
-        /// Whether it comes for the first time.
-        coming: Coming,
+        /// When it asked to publish.
+        asked: Asked,
         /// The accepting shard understands what an owner hands over.
         heirs: bool,
     },
@@ -92,10 +101,11 @@ impl RelayFrame {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Hello { key, stream, epoch, remote, coming, heirs } => {
+            Self::Hello { key, stream, epoch, remote, asked, heirs } => {
                 let [key, namespace, name, remote] = [&key.0, &stream.namespace, &stream.name, remote].map(|text| frame::text_field(text));
-                let coming = u8::from(*coming == Coming::Back);
-                frame::put(out, HELLO, &[&epoch.0.to_be_bytes(), &[coming], &key, &namespace, &name, &remote, &[u8::from(*heirs)]]);
+                let was_there = [u8::from(asked.ago >= Asked::A_WHILE)];
+                let ago = u32::try_from(asked.ago.as_millis()).unwrap_or(u32::MAX).to_be_bytes();
+                frame::put(out, HELLO, &[&epoch.0.to_be_bytes(), &was_there, &key, &namespace, &name, &remote, &[u8::from(*heirs)], &ago]);
             }
             Self::Accepted { heirs } => frame::put(out, ACCEPTED, &[&[u8::from(*heirs)]]),
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
@@ -112,14 +122,21 @@ impl RelayFrame {
         let Some((kind, body)) = frame::take(input)? else { return Ok(None) };
         let mut fields = Fields::new(kind, body);
         Ok(Some(match kind {
-            HELLO => Self::Hello {
-                epoch: Epoch(fields.u64("epoch")?),
-                coming: if fields.u8("coming")? == 0 { Coming::New } else { Coming::Back },
-                key: KeyHash(fields.text("key")?),
-                stream: StreamRef { namespace: fields.text("namespace")?, name: fields.text("name")? },
-                remote: fields.text("remote")?,
-                heirs: fields.rest().first() == Some(&1),
-            },
+            HELLO => {
+                let epoch = Epoch(fields.u64("epoch")?);
+                let was_there = fields.u8("coming")? != 0;
+                let key = KeyHash(fields.text("key")?);
+                let stream = StreamRef { namespace: fields.text("namespace")?, name: fields.text("name")? };
+                let remote = fields.text("remote")?;
+                let rest = fields.rest();
+                let ago = rest.get(1..5).and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
+                let asked = match ago {
+                    Some(ago) => Asked { ago: Duration::from_millis(ago.into()) },
+                    None if was_there => Asked::BEFORE,
+                    None => Asked::NOW,
+                };
+                Self::Hello { key, stream, epoch, remote, asked, heirs: rest.first() == Some(&1) }
+            }
             ACCEPTED => Self::Accepted { heirs: fields.rest().first() == Some(&1) },
             REFUSED => Self::Refused { reason: fields.text("reason")? },
             NOT_MINE => Self::NotMine { reason: fields.text("reason")? },
@@ -148,7 +165,7 @@ mod tests {
                 stream: StreamRef { namespace: "a".into(), name: "b".into() },
                 epoch: Epoch(4),
                 remote: "10.0.0.1:5".into(),
-                coming: Coming::Back,
+                asked: Asked { ago: Duration::from_millis(1234) },
                 heirs: true,
             },
             RelayFrame::Accepted { heirs: true },
@@ -171,9 +188,12 @@ mod tests {
     fn a_shard_of_before_knows_nothing_of_heirs() {
         let (mut hello, mut accepted) = (BytesMut::new(), BytesMut::new());
         let text = |text: &str| frame::text_field(text);
-        frame::put(&mut hello, HELLO, &[&4u64.to_be_bytes(), &[0], &text("k"), &text("a"), &text("b"), &text("10.0.0.1:5")]);
+        for was_there in [0, 1] {
+            frame::put(&mut hello, HELLO, &[&4u64.to_be_bytes(), &[was_there], &text("k"), &text("a"), &text("b"), &text("10.0.0.1:5")]);
+        }
         frame::put(&mut accepted, ACCEPTED, &[]);
-        assert!(matches!(RelayFrame::decode(&mut hello), Ok(Some(RelayFrame::Hello { heirs: false, .. }))));
+        assert!(matches!(RelayFrame::decode(&mut hello), Ok(Some(RelayFrame::Hello { heirs: false, asked: Asked::NOW, .. }))));
+        assert!(matches!(RelayFrame::decode(&mut hello), Ok(Some(RelayFrame::Hello { asked: Asked::BEFORE, .. }))));
         assert_eq!(RelayFrame::decode(&mut accepted), Ok(Some(RelayFrame::Accepted { heirs: false })));
     }
 }

@@ -7,7 +7,7 @@ use crate::shard::{Admission, Shard};
 use crate::stream::{Closing, Heritage, Publication, PublishError};
 use bytes::BytesMut;
 use lectern_contract::frame::FrameError;
-use lectern_contract::relay::{Coming, RelayFrame};
+use lectern_contract::relay::{Asked, RelayFrame};
 use lectern_contract::{Epoch, KeyHash, ShardName, StreamRef};
 use lectern_podkit::Task;
 use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
@@ -112,14 +112,14 @@ pub struct Forward {
 
 impl Forward {
     /// Connects to the owner of `route` and asks to publish; `remote` is the publisher's address.
-    pub async fn open(owners: &Owners, route: &Route, key: &KeyHash, (remote, coming): (&str, Coming)) -> Result<Self, RelayError> {
+    pub async fn open(owners: &Owners, route: &Route, key: &KeyHash, (remote, asked): (&str, Asked)) -> Result<Self, RelayError> {
         let unreachable = |source| RelayError::Unreachable { shard: route.shard.clone(), source };
-        timeout(ANSWER_WITHIN, Self::ask(owners, route, key, (remote, coming)))
+        timeout(ANSWER_WITHIN, Self::ask(owners, route, key, (remote, asked)))
             .await
             .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
     }
 
-    async fn ask(owners: &Owners, route: &Route, key: &KeyHash, (remote, coming): (&str, Coming)) -> Result<Self, RelayError> {
+    async fn ask(owners: &Owners, route: &Route, key: &KeyHash, (remote, asked): (&str, Asked)) -> Result<Self, RelayError> {
         let unreachable = |source| RelayError::Unreachable { shard: route.shard.clone(), source };
         let socket = owners.connect(&route.shard).await.map_err(unreachable)?;
         let mut forward = Self {
@@ -132,7 +132,7 @@ impl Forward {
             heritage: None,
         };
         let (key, stream, remote) = (key.clone(), route.stream.clone(), remote.to_owned());
-        RelayFrame::Hello { key, stream, epoch: route.epoch, remote, coming, heirs: true }.encode(&mut forward.out);
+        RelayFrame::Hello { key, stream, epoch: route.epoch, remote, asked, heirs: true }.encode(&mut forward.out);
         forward.flush().await?;
         match forward.answer().await? {
             RelayFrame::Accepted { heirs } => {
@@ -271,7 +271,7 @@ struct Hello {
     stream: StreamRef,
     epoch: Epoch,
     remote: String,
-    coming: Coming,
+    asked: Asked,
     heirs: bool,
 }
 
@@ -279,8 +279,8 @@ struct Hello {
 async fn hello(socket: &mut PeerStream, input: &mut BytesMut) -> Option<Hello> {
     loop {
         match RelayFrame::decode(input).ok()? {
-            Some(RelayFrame::Hello { key, stream, epoch, remote, coming, heirs }) => {
-                return Some(Hello { key, stream, epoch, remote, coming, heirs });
+            Some(RelayFrame::Hello { key, stream, epoch, remote, asked, heirs }) => {
+                return Some(Hello { key, stream, epoch, remote, asked, heirs });
             }
             Some(_) => return None,
             None if socket.read_buf(input).await.ok()? == 0 => return None,
@@ -292,7 +292,7 @@ async fn hello(socket: &mut PeerStream, input: &mut BytesMut) -> Option<Hello> {
 /// The publication, or what the other shard is told instead.
 async fn admit(shard: &Shard, hello: &Hello) -> Result<Publication, RelayFrame> {
     catch_up(shard, hello).await?;
-    let admission = shard.admit(&hello.key, &hello.remote, hello.coming).map_err(|refusal| {
+    let admission = shard.admit(&hello.key, &hello.remote, hello.asked).map_err(|refusal| {
         shard.metrics().refuse(refusal.reason());
         RelayFrame::Refused { reason: refusal.to_string() }
     })?;

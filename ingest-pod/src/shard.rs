@@ -4,7 +4,7 @@ use crate::memory::{Full, Memory};
 use crate::metrics::{Metrics, RefusedReason};
 use crate::routes::{Route, RouteTable, Seat};
 use crate::stream::{Closing, Limits, Occupied, Publication, Run, Shared};
-use lectern_contract::relay::Coming;
+use lectern_contract::relay::Asked;
 use lectern_contract::report::{IngestRun, Orphan, Role};
 use lectern_contract::{Epoch, KeyHash, RunId, ShardName};
 use lectern_podkit::Task;
@@ -139,11 +139,11 @@ impl Shard {
         route.shard == self.me
     }
 
-    /// Lets the publisher with this key publish, here or elsewhere. `remote` is its address, for people.
+    /// Lets the publisher with this key publish, which `asked` to so long ago, here or elsewhere. `remote` is its address, for people.
     ///
     /// # Errors
     /// The reason that the publisher is told.
-    pub fn admit(&self, key: &KeyHash, remote: &str, coming: Coming) -> Result<Admission, Refusal> {
+    pub fn admit(&self, key: &KeyHash, remote: &str, asked: Asked) -> Result<Admission, Refusal> {
         let (route, seat) = self.routes.borrow().by_key(key).map(|(route, seat)| (route.clone(), seat)).ok_or(Refusal::UnknownKey)?;
         if route.camera.is_some() {
             return Err(Refusal::Camera);
@@ -155,7 +155,7 @@ impl Shard {
             return Ok(Admission::Elsewhere(route));
         }
         self.shared.memory.admit()?;
-        Ok(Admission::Here(self.run_of(&route).publish(seat, remote.to_owned(), coming)?))
+        Ok(Admission::Here(self.run_of(&route).publish(seat, remote.to_owned(), asked)?))
     }
 
     /// Lets the puller of a route's camera publish; `host` is the camera's, for people.
@@ -163,7 +163,7 @@ impl Shard {
     /// # Errors
     /// The reason, if the run is closed.
     pub fn pull(&self, route: &Route, host: &str) -> Result<Publication, Occupied> {
-        self.run_of(route).publish(Seat::Primary, host.to_owned(), Coming::New)
+        self.run_of(route).publish(Seat::Primary, host.to_owned(), Asked::NOW)
     }
 
     /// Says why nobody publishes a run, where this shard owns it and nobody does: `the camera refuses the password`.

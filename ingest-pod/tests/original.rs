@@ -10,7 +10,7 @@ use lectern_cloud::testing::{Backend, REGION};
 use lectern_cloud::{BucketAt, Objects};
 use lectern_contract::feed::{AccessUnit, Codec, Track};
 use lectern_contract::keys::{ObjectName, RunPrefix};
-use lectern_contract::relay::Coming;
+use lectern_contract::relay::Asked;
 use lectern_contract::report::{Publisher, Recording};
 use lectern_contract::{KeyHash, StreamRef, Ticks, WallMillis};
 use lectern_ingest_pod::routes::Route;
@@ -50,7 +50,7 @@ struct Lecturer {
 
 impl Lecturer {
     fn come(shard: &TestShard) -> Self {
-        let Ok(Admission::Here(mut publication)) = shard.shard.admit(&KeyHash::of("secret"), "a test", Coming::New) else {
+        let Ok(Admission::Here(mut publication)) = shard.shard.admit(&KeyHash::of("secret"), "a test", Asked::NOW) else {
             panic!("refused")
         };
         publication.configure(Codec::H264, record().into()).unwrap();

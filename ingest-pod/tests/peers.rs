@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use ca::Ca;
 use common::*;
 use lectern_contract::feed::{FeedFrame, FeedRequest, Track};
-use lectern_contract::relay::{Coming, RelayFrame};
+use lectern_contract::relay::{Asked, RelayFrame};
 use lectern_contract::{Epoch, KeyHash, RunId, StreamRef};
 use lectern_ingest_pod::routes::Route;
 use lectern_ingest_pod::stream::Limits;
@@ -169,7 +169,7 @@ impl Relay {
             key: KeyHash::of("secret"),
             stream: StreamRef { namespace: "school".into(), name: "algebra".into() },
             epoch: Epoch(epoch),
-            coming: Coming::New,
+            asked: Asked::NOW,
             remote: "192.0.2.1:9".into(),
             heirs: true,
         };

@@ -7,7 +7,7 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use lectern_contract::feed::{Codec, FeedFrame, Track};
-use lectern_contract::relay::Coming;
+use lectern_contract::relay::Asked;
 use lectern_contract::report::Publisher;
 use lectern_contract::{KeyHash, TICKS_PER_SECOND, Ticks, WallMillis};
 use lectern_ingest_pod::routes::Route;
@@ -234,7 +234,7 @@ async fn a_reader_that_is_too_slow_goes_on_at_a_keyframe_after_a_gap() {
     const GROUP: usize = 10;
     let shard = TestShard::start(Limits { bytes: 1 << 20, ..Limits::default() }).await;
     shard.route([shard.own_route()]);
-    let Ok(Admission::Here(mut publication)) = shard.shard.admit(&KeyHash::of("secret"), "a test", Coming::New) else { panic!("refused") };
+    let Ok(Admission::Here(mut publication)) = shard.shard.admit(&KeyHash::of("secret"), "a test", Asked::NOW) else { panic!("refused") };
     publication.configure(Codec::H264, record().into()).unwrap();
     let mut at = 0;
     let mut publish = |frames: usize| {

@@ -96,7 +96,7 @@ pub enum Fault {
     S3Errors,
     /// The link to S3 adds 300 ms, give or take 100, in either direction, for 30 s.
     S3Late,
-    /// The link to S3 carries 64 kB a second on each connection, for 30 s.
+    /// The link to S3 carries 16 kB a second on each connection, for 30 s.
     S3Thin,
     /// S3 refuses all writes, as a bucket does whose quota is used up, for 30 s.
     S3Full,
@@ -191,7 +191,7 @@ impl Fault {
     pub const fn of_publishers_link(self) -> Option<Link> {
         match self {
             Self::PublisherLate => Some(Link::Late(400, 200)),
-            Self::PublisherThin => Some(Link::Thin(60)), // the lecture is some 110 kB a second
+            Self::PublisherThin => Some(Link::Thin(10)), // the lecture is some 20 kB a second
             _ => None,
         }
     }
@@ -200,7 +200,7 @@ impl Fault {
     pub const fn of_stores_link(self) -> Option<Link> {
         match self {
             Self::S3Late => Some(Link::Late(300, 100)),
-            Self::S3Thin => Some(Link::Thin(64)),
+            Self::S3Thin => Some(Link::Thin(16)),
             _ => None,
         }
     }

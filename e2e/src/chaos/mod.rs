@@ -19,6 +19,7 @@ use clap::ValueEnum as _;
 use ground::Ground;
 use kube::ResourceExt as _;
 use lectern_cloud::testing::Backend;
+use lectern_contract::head::Head;
 use lectern_contract::keys::ObjectName;
 use lectern_crds::LiveStream;
 use serde_json::json;
@@ -127,6 +128,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     .await?;
     let expected = Expected { published: stage.published.clone(), interrupted: true };
     let verdict = judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?;
+    let head: Head = serde_json::from_str(&lab.storage.text(&prefix, &ObjectName::Head).await?)?;
+    eprintln!("  {} transcoders had the run, one after the other", head.epoch);
     if ground.spoilt() > 0 {
         eprintln!("  {} requests and connections came to harm", ground.spoilt());
     }

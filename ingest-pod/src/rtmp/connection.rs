@@ -14,7 +14,6 @@ use super::{Context, SETUP};
 use crate::gate::Pass;
 use crate::metrics::RefusedReason;
 use crate::stream::PublishError;
-use lectern_contract::relay::Coming;
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
@@ -51,7 +50,7 @@ pub(super) async fn serve(socket: TcpStream, remote: SocketAddr, mut pass: Pass,
 /// Serves a peer past its handshake; gives back what is left of the connection.
 async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &Context) -> (Option<Link>, End) {
     loop {
-        let (key, mut sink) = match Box::pin(set_up(&mut link, deadline, context)).await {
+        let (key, asked, mut sink) = match Box::pin(set_up(&mut link, deadline, context)).await {
             Ok(set_up) => set_up,
             Err(end) => return (Some(link), end),
         };
@@ -77,7 +76,7 @@ async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &C
             if let Some(end) = end {
                 return (Some(link), end);
             }
-            sink = match Box::pin(open(&link, &key, Coming::Back, context)).await {
+            sink = match Box::pin(open(&link, &key, asked, context)).await {
                 Ok(sink) => sink,
                 Err(end) => return (Some(link), end),
             };
@@ -87,16 +86,16 @@ async fn run(mut link: Link, mut deadline: Instant, pass: &mut Pass, context: &C
     }
 }
 
-/// Waits for a publish command and accepts it.
-async fn set_up(link: &mut Link, deadline: Instant, context: &Context) -> Result<(String, Sink), End> {
-    let key = link.publish_requested(deadline).await?;
-    let sink = open(link, &key, Coming::New, context).await?;
+/// Waits for a publish command, and accepts it; its key, and when it came.
+async fn set_up(link: &mut Link, deadline: Instant, context: &Context) -> Result<(String, Instant, Sink), End> {
+    let (key, asked) = (link.publish_requested(deadline).await?, Instant::now());
+    let sink = open(link, &key, asked, context).await?;
     link.accept_publish()?;
-    Ok((key, sink))
+    Ok((key, asked, sink))
 }
 
-async fn open(link: &Link, key: &str, coming: Coming, context: &Context) -> Result<Sink, End> {
-    Ok(Sink::open(&context.shard, &context.owners, key, &link.remote().to_string(), coming).await?)
+async fn open(link: &Link, key: &str, asked: Instant, context: &Context) -> Result<Sink, End> {
+    Ok(Sink::open(&context.shard, &context.owners, key, &link.remote().to_string(), asked).await?)
 }
 
 /// Writes down how a connection ended.

@@ -5,7 +5,7 @@ use crate::relay::{Forward, Owners, RelayError};
 use crate::shard::{Admission, OrphanNotice, Refusal, Shard};
 use crate::stream::Publication;
 use lectern_contract::KeyHash;
-use lectern_contract::relay::Coming;
+use lectern_contract::relay::Asked;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -53,32 +53,31 @@ impl SinkError {
 }
 
 impl Sink {
-    /// Opens the way for the publisher with this key; `remote` is its address. Where the stream's owner cannot be reached,
+    /// Opens the way for the publisher with this key, which `asked` to publish then; `remote` is its address. Where the stream's owner cannot be reached,
     /// the operator is told of the orphan, and the publisher waits for its new owner, most likely this shard.
-    pub(super) async fn open(shard: &Arc<Shard>, owners: &Owners, key: &str, remote: &str, coming: Coming) -> Result<Self, SinkError> {
-        let (key, mut coming, until) = (KeyHash::of(key), coming, Instant::now() + ADOPTED_WITHIN);
+    pub(super) async fn open(shard: &Arc<Shard>, owners: &Owners, key: &str, remote: &str, asked: Instant) -> Result<Self, SinkError> {
+        let (key, until) = (KeyHash::of(key), Instant::now() + ADOPTED_WITHIN);
         let mut routes = shard.routes();
         let mut notice: Option<OrphanNotice> = None;
         loop {
             routes.borrow_and_update();
-            let route = match shard.admit(&key, remote, coming)? {
+            let asked = Asked { ago: asked.elapsed() };
+            let route = match shard.admit(&key, remote, asked)? {
                 Admission::Here(publication) => return Ok(Self::Here(Box::new(publication))),
                 Admission::Elsewhere(route) => route,
             };
-            match Forward::open(owners, &route, &key, (remote, coming)).await {
+            match Forward::open(owners, &route, &key, (remote, asked)).await {
                 Ok(forward) => {
                     tracing::info!(remote, stream = %route.stream, owner = %route.shard, "a publisher is handed on");
                     let counted = Counted::up(&shard.metrics().relayed);
                     return Ok(Self::Elsewhere { forward: Box::new(forward), _counted: counted });
                 }
                 Err(error) if !error.is_passing() || Instant::now() >= until => return Err(error.into()),
-                Err(error) => {
-                    coming = Coming::Back; // who comes from here on is newer than who waits here
-                    if notice.is_none() {
-                        tracing::warn!(remote, stream = %route.stream, %error, "a stream's owner does not take its publisher; waiting for another owner");
-                        notice = Some(shard.orphan(&route));
-                    }
+                Err(error) if notice.is_none() => {
+                    tracing::warn!(remote, stream = %route.stream, %error, "a stream's owner does not take its publisher; waiting for another owner");
+                    notice = Some(shard.orphan(&route));
                 }
+                Err(_) => {}
             }
             // A channel that is closed has the routes that hold; the time-out tries the owner again.
             let _ = timeout_at((Instant::now() + TRY_AGAIN).min(until), routes.changed()).await;

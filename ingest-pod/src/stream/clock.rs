@@ -56,21 +56,18 @@ impl Run {
     }
 
     /// For a reader that has had the run's media from an owner before this shard the run is at `reached`. Where that lies far behind this shard's time (its wall clock
-    /// is ahead of the former owner's), the run would have a hole: so its time is set back, and what was placed already is forgotten, unless somebody has had it;
-    /// from the publisher's next keyframe on it is placed anew.
+    /// is ahead of the former owner's), the run would have a hole: so its time is set back, and what was placed already is forgotten; from the publisher's next keyframe
+    /// on it is placed anew. Only as long as nobody has had any of it: for whoever had it the hole is there.
     pub fn is_now_at(&self, reached: Ticks) {
         let mut state = self.lock();
         let ahead = state.clock.now().since(reached);
-        if ahead <= READERS_DIFFER {
+        if state.is_read || ahead <= READERS_DIFFER {
             return;
-        }
-        let is_placed_ahead = state.timeline.end().is_some_and(|end| end > reached.plus(READERS_DIFFER));
-        if is_placed_ahead && state.is_read {
-            return; // for whoever had it the hole is there already
         }
         tracing::warn!(run = %self.id, stream = %self.stream, %ahead, "this shard's clock is ahead of the run's former owner: the run's time is set back");
         state.clock.then = state.clock.then.since(ahead);
-        if is_placed_ahead || state.timeline.end().is_none() {
+        // What was inherited lies where the former owner had it.
+        if state.timeline.end().is_none_or(|end| end > reached.plus(READERS_DIFFER)) {
             state.begins_anew(History::new(self.shared.limits, self.shared.memory.clone()), reached);
         }
         drop(state);

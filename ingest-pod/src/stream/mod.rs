@@ -22,7 +22,7 @@ use bitrate::Bitrate;
 use clock::Clock;
 use history::{Configs, History};
 use lectern_contract::feed::{AccessUnit, Codec, FeedFrame, Track};
-use lectern_contract::relay::Coming;
+use lectern_contract::relay::Asked;
 use lectern_contract::report::{IngestRun, Publisher, Recording};
 use lectern_contract::{Epoch, RunId, ShardName, StreamRef, Ticks};
 use lectern_crds::Takeover;
@@ -129,7 +129,7 @@ pub enum Occupied {
     /// Another publisher is there, and the stream's takeover says that the first one wins.
     #[error("another publisher has this key in use, and spec.reconnect.takeover is FirstWins: it has to leave first")]
     ByAnother,
-    /// Another publisher came while this one's way to its stream was lost.
+    /// Another publisher has asked for the run since, while this one's way to it was lost, or while it waited for one.
     #[error("another publisher took over")]
     ByNewer,
 }
@@ -190,12 +190,12 @@ impl Run {
         self.lock().takeover = takeover;
     }
 
-    /// Seats a publisher: `remote` is its address, for people, and the same for as long as its connection lasts. Whoever had the seat before is told
+    /// Seats a publisher, which `asked` to publish so long ago: `remote` is its address, for people, and the same for as long as its connection lasts. Whoever had the seat before is told
     /// [`Closing::TakenOver`], or wins, as the stream says; beside a publisher with the other key it stands by.
     ///
     /// # Errors
     /// [`Occupied`].
-    pub fn publish(self: &Arc<Self>, seat: Seat, remote: String, coming: Coming) -> Result<Publication, Occupied> {
+    pub fn publish(self: &Arc<Self>, seat: Seat, remote: String, asked: Asked) -> Result<Publication, Occupied> {
         let mut state = self.lock();
         if let Some(closing) = &state.closed {
             return Err(closing.clone().into());
@@ -203,11 +203,20 @@ impl Run {
         state.publishers_seen += 1;
         let (number, takeover, now) = (state.publishers_seen, state.takeover, state.clock.now());
         let (closing, told) = watch::channel(None);
-        let live =
-            Live { number, seat, remote: remote.clone(), coming, closing, video: None, audio: None, keyframe_seen: false, last_media: now };
-        let arrival = state.seats.seat(live, takeover).map_err(|live| match live.coming {
-            Coming::New => Occupied::ByAnother,
-            Coming::Back => Occupied::ByNewer,
+        let live = Live {
+            number,
+            seat,
+            remote: remote.clone(),
+            asked: Instant::now().checked_sub(asked.ago),
+            closing,
+            video: None,
+            audio: None,
+            keyframe_seen: false,
+            last_media: now,
+        };
+        let arrival = state.seats.seat(live, takeover).map_err(|_| match takeover {
+            Takeover::FirstWins => Occupied::ByAnother,
+            Takeover::NewestWins => Occupied::ByNewer,
         })?;
         tracing::info!(run = %self.id, stream = %self.stream, remote, ?seat, ?arrival, "a publisher came");
         match arrival {

@@ -9,8 +9,8 @@ use crate::routes::Seat;
 use bytes::Bytes;
 use lectern_contract::Ticks;
 use lectern_contract::feed::{Codec, Track};
-use lectern_contract::relay::Coming;
 use lectern_crds::Takeover;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// A publisher that is heard and sends nothing for so long gives way to one that stands by and sends a keyframe.
@@ -22,7 +22,8 @@ pub(super) struct Live {
     pub(super) number: u64,
     pub(super) seat: Seat,
     pub(super) remote: String,
-    pub(super) coming: Coming,
+    /// When it asked to publish; `None`: longer ago than this machine runs.
+    pub(super) asked: Option<Instant>,
     pub(super) closing: watch::Sender<Option<Closing>>,
     pub(super) video: Option<(Codec, Bytes, VideoSeen)>,
     pub(super) audio: Option<(Codec, Bytes, String)>,
@@ -122,7 +123,7 @@ impl Seats {
         };
         if let Some(there) = place
             && there.remote != newcomer.remote // the same connection, whose old way is not known to be lost yet, is no other publisher
-            && (takeover == Takeover::FirstWins || newcomer.coming == Coming::Back)
+            && (takeover == Takeover::FirstWins || newcomer.asked < there.asked)
         {
             return Err(Box::new(newcomer));
         }
@@ -192,7 +193,17 @@ mod tests {
     fn live(number: u64, seat: Seat) -> Live {
         let (closing, _) = watch::channel(None);
         let remote = format!("192.0.2.{number}:1");
-        Live { number, seat, remote, coming: Coming::New, closing, video: None, audio: None, keyframe_seen: false, last_media: Ticks(0) }
+        Live {
+            number,
+            seat,
+            remote,
+            asked: Some(Instant::now()),
+            closing,
+            video: None,
+            audio: None,
+            keyframe_seen: false,
+            last_media: Ticks(0),
+        }
     }
 
     fn heard(seats: &Seats) -> Option<u64> {
@@ -211,16 +222,25 @@ mod tests {
         assert_eq!(seats.leave(1, "it was told to go"), Departure::Nothing);
     }
 
-    /// Held while its owner was away, perhaps hung up since: it must not drive out who came in its place.
+    /// Held while its owner was away, perhaps hung up since: it must not drive out who came in its place, whichever of them finds the owner first.
     #[test]
-    fn who_comes_back_does_not_take_over_from_who_came_meanwhile() {
-        let back = |number| Live { coming: Coming::Back, ..live(number, Seat::Primary) };
+    fn of_two_that_have_lost_their_way_the_one_that_asked_later_is_heard() {
+        let (first, second) = (live(1, Seat::Primary), live(2, Seat::Primary));
+        let again = |live: &Live, number| {
+            let asked = live.asked;
+            Live { number, asked, remote: live.remote.clone(), ..self::live(0, Seat::Primary) }
+        };
+        assert!(first.asked < second.asked);
         let mut seats = Seats::default();
-        assert_eq!(seats.seat(back(1), Takeover::NewestWins).unwrap(), Arrival::Heard);
-        assert_eq!(seats.seat(Live { number: 2, ..back(1) }, Takeover::FirstWins).unwrap(), Arrival::TookOver, "it is the same one");
-        assert_eq!(seats.seat(live(3, Seat::Primary), Takeover::NewestWins).unwrap(), Arrival::TookOver);
-        assert!(seats.seat(back(1), Takeover::NewestWins).is_err());
-        assert_eq!(heard(&seats), Some(3));
+        assert_eq!(seats.seat(again(&first, 3), Takeover::NewestWins).unwrap(), Arrival::Heard);
+        assert_eq!(seats.seat(again(&first, 4), Takeover::FirstWins).unwrap(), Arrival::TookOver, "it is the same one");
+        assert_eq!(seats.seat(again(&second, 5), Takeover::NewestWins).unwrap(), Arrival::TookOver);
+        assert!(seats.seat(again(&first, 6), Takeover::NewestWins).is_err());
+        assert_eq!(heard(&seats), Some(5));
+        let mut seats = Seats::default();
+        assert_eq!(seats.seat(again(&second, 7), Takeover::NewestWins).unwrap(), Arrival::Heard);
+        assert!(seats.seat(again(&first, 8), Takeover::NewestWins).is_err());
+        assert_eq!(heard(&seats), Some(7));
     }
 
     #[test]
