@@ -52,7 +52,7 @@ rotation: ## The CA is replaced under a lecture, on the cluster that `make platf
 cert-manager: ## cert-manager keeps the CA and the certificates of a lecture's platform, on the cluster that `make platform` brought up: twenty minutes
 	@e2e/cluster/cert-manager/up
 	cargo test $(PROFILE) --workspace --features lectern-e2e/bench --test cert_manager -- --nocapture
-autoscale: ## Origins come and go with their viewers, on the cluster that `make platform` brought up: ten minutes
+autoscale: ## Origins come and go with their viewers, on the cluster that `make platform` brought up: eight minutes
 	@e2e/cluster/metrics-server/up
 	cargo test $(PROFILE) --workspace --features lectern-e2e/bench --test autoscale -- --nocapture
 fuzz: ## Fuzzes every parser of foreign bytes, FUZZ_SECONDS (600) each

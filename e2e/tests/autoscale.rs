@@ -1,4 +1,4 @@
-//! Origins by load. A binary of its own that `make autoscale` runs: it needs metrics-server in the cluster, and takes ten minutes, because an autoscaler waits five
+//! Origins by load. A binary of its own that `make autoscale` runs: it needs metrics-server in the cluster, and takes eight minutes, because an autoscaler waits five
 //! before it takes a pod away.
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of, small};
 use lectern_e2e::origins::Counted;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Browser, Lab, PortForward, Publisher, Share, Shot};
+use lectern_e2e::{Browser, Lab, Publisher, Share, Shot};
 use reqwest::Url;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ const MOST: i32 = 3;
 const CPU_MILLIS: i32 = 50;
 /// Viewers at most who make the load: as many more at a time, until there is another origin.
 const VIEWERS: usize = 96;
-const AT_A_TIME: u32 = 16;
+const AT_A_TIME: u32 = 32;
 /// The kubelet, metrics-server and the autoscaler look every fifteen seconds each.
 const NOTICED: Duration = Duration::from_secs(60);
 /// The autoscaler goes by the most that it has wanted in five minutes.
@@ -34,15 +34,16 @@ const LET_GO: Duration = Duration::from_secs(600);
 async fn origins_come_and_go_with_their_viewers() -> Result<()> {
     Lab::run("origins_come_and_go_with_their_viewers", Share::Whole, async |lab| {
         let (pool, mut spec) = lab.small_pool("crowd").await?;
-        let port = rand::random_range(32_100..32_700);
+        let (node, port) = (lab.node_address().await?, rand::random_range(32_100..32_700));
+        let at = |port| Exposure { service_type: Some("NodePort".into()), node_port: Some(port) };
+        (spec.ingest.exposure, spec.origin.exposure) = (at(port), at(port + 1));
+        spec.ingest.public_url = format!("rtmp://{node}:{port}/live");
+        spec.origin.public_url = format!("http://{node}:{}", port + 1);
         spec.origin.autoscale = Some(OriginAutoscale { max_replicas: MOST, cpu_millis: CPU_MILLIS });
-        spec.origin.exposure = Exposure { service_type: Some("NodePort".into()), node_port: Some(port) };
-        spec.origin.public_url = format!("http://{}:{port}", lab.node_address().await?);
         lab.apply_pool(&pool, &spec).await?;
         lab.pool_is_ready(&pool, 2 * STEP).await?;
-        let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
-        let lecture = lab.apply("ethics", small(json!({"poolName": pool}))).await?;
-        let publisher = lab.publish(&format!("rtmp://127.0.0.1:{}/live", shard.port), &lecture.credentials().await?.1, Shot::small())?;
+        let lecture = lab.apply("ethics", small(json!({"poolName": pool, "latency": "Standard"}))).await?;
+        let publisher = lecture.publish(Shot::small()).await?;
         let playable = lecture.until("Playable", "True").await?;
         let prefix = prefix_of(&playable)?;
         let playback = playable.status.and_then(|status| status.playback).context("status.playback")?;
@@ -74,7 +75,7 @@ async fn origins_come_and_go_with_their_viewers() -> Result<()> {
             let compared = lab.origins_serve_the_same(&origins, &hls).await?;
             eprintln!("{}: {} origins serve the same {compared} segments after {:?}", lab.test, origins.len(), since.elapsed());
             ensure!(before.iter().all(|origin| origins.contains(origin)), "{before:?} became {origins:?}");
-            Ok(())
+            anyhow::Ok(())
         };
         watched_while(lab, &mut browser, &publisher, come).await?;
 
@@ -88,7 +89,7 @@ async fn origins_come_and_go_with_their_viewers() -> Result<()> {
             let left = lab.origins_are(&pool, LET_GO, |count| count == 1).await?;
             eprintln!("{}: {left:?} is left after {:?}", lab.test, since.elapsed());
             lecture.segments_go_on(&prefix, lecture.newest_segment(&prefix).await?, 5).await?;
-            Ok(())
+            anyhow::Ok(())
         };
         watched_while(lab, &mut browser, &publisher, go).await?;
         browser.close().await?;
@@ -132,7 +133,7 @@ async fn watched_while(lab: &Lab, browser: &mut Browser, publisher: &Publisher, 
         }
         eprintln!("{}: watched for {seconds:.0} s, {stalls} stalls", lab.test);
         ensure!(stalls == 0, "the player stood still {stalls} times");
-        Ok(())
+        anyhow::Ok(())
     };
     tokio::try_join!(body, watched).map(drop)
 }

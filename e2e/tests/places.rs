@@ -87,7 +87,7 @@ async fn full_pools_and_quotas_say_what_they_wait_for() -> Result<()> {
     .await
 }
 
-/// A pool that wants it has an autoscaler for its origins, and one that does so no more has none. (There is no metrics-server here that it could go by.)
+/// A pool that wants it has an autoscaler for its origins, and one that does so no more has none. (There is no metrics-server here that it could go by; `make autoscale` has one.)
 async fn origins_come_and_go_with_the_load(lab: &Lab, pool: &str) -> Result<()> {
     let autoscalers = Api::<HorizontalPodAutoscaler>::namespaced(lab.client.clone(), PLATFORM);
     let name = format!("lectern-origin-{pool}");
