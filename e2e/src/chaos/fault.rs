@@ -84,6 +84,12 @@ pub enum Fault {
     TranscoderFromS3,
     /// The same between the transcoder and SQS.
     TranscoderFromSqs,
+    /// The same between the origins and S3.
+    OriginFromS3,
+    /// The same between the operators and S3.
+    OperatorFromS3,
+    /// The same between the operators and SQS.
+    OperatorFromSqs,
     /// One packet of twenty between the owning shard and the transcoder is lost, for 15 s.
     FeedLossy,
     /// The same between the transcoder and the origins.
@@ -135,7 +141,10 @@ impl Fault {
             | Self::TranscoderFromOperator
             | Self::ShardFromOperator
             | Self::TranscoderFromS3
-            | Self::TranscoderFromSqs => PARTED,
+            | Self::TranscoderFromSqs
+            | Self::OriginFromS3
+            | Self::OperatorFromS3
+            | Self::OperatorFromSqs => PARTED,
             Self::S3Away => STORE_AWAY,
             Self::S3Slow
             | Self::S3Errors
@@ -167,6 +176,9 @@ impl Fault {
             Self::KeysChanged
                 | Self::TranscoderFromS3
                 | Self::TranscoderFromSqs
+                | Self::OriginFromS3
+                | Self::OperatorFromS3
+                | Self::OperatorFromSqs
                 | Self::S3Away
                 | Self::S3Slow
                 | Self::S3Errors

@@ -50,6 +50,8 @@ impl Target {
             Fault::TranscoderFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.transcoder))),
             Fault::ShardFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.shard))),
             Fault::TranscoderFromS3 | Fault::TranscoderFromSqs => Some((one(&self.transcoder), &[])),
+            Fault::OriginFromS3 => Some((self.origins.clone(), &[])),
+            Fault::OperatorFromS3 | Fault::OperatorFromSqs => Some((self.operators.clone(), &[])),
             _ => None,
         }
     }
@@ -152,8 +154,8 @@ impl Fault {
     /// No packet passes between a pod and others, or its way to S3 or SQS.
     async fn parts(self, stage: &Stage<'_>, pod: &str, others: &[String]) -> Result<()> {
         let way = match self {
-            Self::TranscoderFromS3 => Some(stage.ground.ways()?.s3.address),
-            Self::TranscoderFromSqs => Some(stage.ground.ways()?.sqs.address),
+            Self::TranscoderFromS3 | Self::OriginFromS3 | Self::OperatorFromS3 => Some(stage.ground.ways()?.s3.address),
+            Self::TranscoderFromSqs | Self::OperatorFromSqs => Some(stage.ground.ways()?.sqs.address),
             _ => None,
         };
         if let Some(way) = way {
