@@ -1,5 +1,6 @@
 //! The pods of a pool: what is alike in all of them, under Pod Security *restricted*.
 
+use super::keys;
 use super::plan::Place;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource,
@@ -109,8 +110,7 @@ pub fn pod_spec(pool: &str, spec: &StreamPoolSpec, place: &Place, kind: &Kind<'_
     env.push(value("LECTERN_BUCKET", &spec.bucket.name));
     env.push(value("LECTERN_BUCKET_REGION", &spec.bucket.region));
     env.extend(spec.bucket.endpoint.as_ref().map(|endpoint| value("LECTERN_BUCKET_ENDPOINT", endpoint)));
-    // Nobody reads it: a pod whose keys are another version is another pod.
-    env.extend(place.keys.as_ref().map(|version| value("LECTERN_KEYS_VERSION", version)));
+    env.extend(place.keys.as_ref().map(|version| value(keys::VARIABLE, version)));
     env.extend(kind.env.iter().map(|(name, text)| value(name, text)));
     let tmp = Volume { name: "tmp".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
     PodSpec {
