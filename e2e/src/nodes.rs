@@ -1,4 +1,4 @@
-//! The cluster's nodes, which are containers of this machine and of their names (kind's way): paused, killed, and back.
+//! The cluster's nodes, which are containers of this machine and of their names (kind's way): paused, and back.
 
 use crate::lab::{Elsewhere, Lab, STEP};
 use crate::wait;
@@ -8,13 +8,13 @@ use kube::Api;
 use kube::api::ListParams;
 use std::time::Duration;
 
-/// A kubelet that begins anew, and all of its pods.
+/// A kubelet that has missed to say that it is there does so again.
 const BACK_WITHIN: Duration = Duration::from_secs(2 * STEP.as_secs());
 
 impl Lab {
     /// Nothing on the node runs any more, and nobody is told, before [`Lab::node_goes_on`] or the test's end.
     pub async fn node_stands_still(&self, node: &str) -> Result<()> {
-        self.goes_with_the_test(Elsewhere::StruckNode(node.to_owned()));
+        self.goes_with_the_test(Elsewhere::PausedNode(node.to_owned()));
         docker(&["pause", node]).await
     }
 
@@ -23,18 +23,7 @@ impl Lab {
         docker(&["unpause", node]).await
     }
 
-    /// The node's power is gone, before [`Lab::node_starts`] or the test's end.
-    pub async fn node_dies(&self, node: &str) -> Result<()> {
-        self.goes_with_the_test(Elsewhere::StruckNode(node.to_owned()));
-        docker(&["kill", node]).await
-    }
-
-    /// The node boots.
-    pub async fn node_starts(&self, node: &str) -> Result<()> {
-        docker(&["start", node]).await
-    }
-
-    /// Waits until the node is Ready, and was told of it since it is back.
+    /// Waits until the node is Ready.
     pub async fn node_is_ready(&self, node: &str) -> Result<()> {
         let ready = |node: &Node| {
             let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -53,8 +42,7 @@ impl Lab {
 
     /// Whatever was done to it.
     pub(crate) async fn node_is_mended(&self, node: &str) {
-        docker(&["unpause", node]).await.ok(); // it may not be paused
-        docker(&["start", node]).await.ok(); // and may run
+        docker(&["unpause", node]).await.ok(); // it may go on already
         self.node_is_ready(node).await.ok();
     }
 }

@@ -16,8 +16,6 @@ const BOTH_AWAY: Duration = Duration::from_secs(3);
 const POOR: Duration = Duration::from_secs(15);
 /// What it takes to replace a small pool's pods, about.
 const REPLACED: Duration = Duration::from_secs(90);
-/// How long a node is without power.
-const DARK: Duration = Duration::from_secs(30);
 /// How long a publisher stays away.
 const DROPPED: Duration = Duration::from_secs(3);
 
@@ -48,8 +46,6 @@ pub enum Fault {
     TranscoderLost,
     /// `docker pause` of the transcoder's node, for 15 s.
     NodePaused,
-    /// The transcoder's node is killed, and boots 30 s later.
-    NodeKilled,
     /// SIGSTOP for the owning shard, and SIGCONT 15 s later.
     ShardFrozen,
     /// The owning shard's machine is gone without a word; the publisher comes back.
@@ -132,7 +128,6 @@ impl Fault {
             | Self::OriginFrozen
             | Self::OperatorFrozen => AWAY,
             Self::NodePaused => AWAY,
-            Self::NodeKilled => DARK,
             Self::KeysChanged => REPLACED,
             Self::PublisherJumps | Self::PublisherLate | Self::PublisherThin | Self::FeedLossy | Self::PushLossy => POOR,
             Self::ShardLost | Self::PublisherDropped => DROPPED,
@@ -196,7 +191,7 @@ impl Fault {
 
     /// Whether it is done to a node, on which nothing else of the lecture's may be than its transcoder.
     pub const fn needs_node(self) -> bool {
-        matches!(self, Self::NodePaused | Self::NodeKilled)
+        matches!(self, Self::NodePaused)
     }
 
     /// What it makes of the link between the publisher and the pool.
@@ -221,7 +216,7 @@ impl Fault {
     pub const fn longest_stall(self) -> Option<f64> {
         match self {
             Self::ChildKilled => Some(2_000.0), // a GOP
-            Self::TranscoderLost | Self::NodePaused | Self::NodeKilled => Some(6_000.0),
+            Self::TranscoderLost | Self::NodePaused => Some(6_000.0),
             Self::SupervisorKilled
             | Self::ChildFrozen
             | Self::TranscoderFrozen
