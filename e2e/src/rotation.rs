@@ -4,12 +4,10 @@ use crate::chaos::transcoder;
 use crate::judge::{self, Expected};
 use crate::lab::{Lecture, STEP, condition, prefix_of};
 use crate::settings::PLATFORM;
-use crate::wait::{Look, eventually};
 use crate::{Browser, Lab, Publisher, Shot};
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
-use lectern_contract::keys::ObjectName;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -108,37 +106,41 @@ pub async fn plays_through(lab: &Lab, body: impl AsyncFnOnce(&Lecture<'_>) -> Re
     browser.open(&player, None, STEP).await?;
     browser.playing(STEP).await?;
 
-    let over = AtomicBool::new(false);
-    let body = async {
-        let done = Box::pin(body(&lecture)).await; // boxed: the compiler does not go into the depths of a long test
-        over.store(true, Ordering::Relaxed);
-        done
-    };
-    let ((), (seconds, stalls)) = tokio::try_join!(body, watched(&mut browser, &publisher, &over))?;
-    eprintln!("{}: watched for {seconds:.0} s, {stalls} stalls", lab.test);
-    ensure!(stalls == 0, "the player stood still {stalls} times");
+    watched_while(lab, (&mut browser, 20), &publisher, body(&lecture)).await?;
     browser.close().await?;
 
     let published = vec![publisher.leave()?];
     lecture.end().await?;
     lecture.until("Ended", "True").await?;
-    eventually("the recording's playlist", STEP, async || {
-        let found = lab.storage.text(&prefix, &ObjectName::Vod).await;
-        Ok(found.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Found(())))
-    })
-    .await?;
+    lab.storage.has_recording(&prefix).await?;
     judge::ended_run(&lab.storage, &prefix, &Expected { published, interrupted: false }, &lab.out.join("judge")).await?.sound()?;
     Ok(())
 }
 
-/// Watches until `over`; for how many seconds, and how often the player stood still.
-async fn watched(browser: &mut Browser, publisher: &Publisher, over: &AtomicBool) -> Result<(f64, u32)> {
-    let (mut seconds, mut stalls) = (0.0, 0);
-    while !over.load(Ordering::Relaxed) {
-        let sample = browser.sample(20).await?;
-        let complaints = sample.complaints(&publisher.published());
-        ensure!(complaints.is_empty(), "{complaints:?}");
-        (seconds, stalls) = (seconds + sample.seconds, stalls + sample.stalls);
-    }
-    Ok((seconds, stalls))
+/// Watches while `body` runs, by samples of `each` so many seconds: the player may not stand still, and shows what was published.
+pub async fn watched_while(
+    lab: &Lab,
+    (browser, each): (&mut Browser, u32),
+    publisher: &Publisher,
+    body: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let over = AtomicBool::new(false);
+    let body = async {
+        let done = Box::pin(body).await; // boxed: the compiler does not go into the depths of a long test
+        over.store(true, Ordering::Relaxed);
+        done
+    };
+    let watched = async {
+        let (mut seconds, mut stalls) = (0.0, 0);
+        while !over.load(Ordering::Relaxed) {
+            let sample = browser.sample(each).await?;
+            let complaints = sample.complaints(&publisher.published());
+            ensure!(complaints.is_empty(), "{complaints:?}");
+            (seconds, stalls) = (seconds + sample.seconds, stalls + sample.stalls);
+        }
+        eprintln!("{}: watched for {seconds:.0} s, {stalls} stalls", lab.test);
+        ensure!(stalls == 0, "the player stood still {stalls} times");
+        anyhow::Ok(())
+    };
+    tokio::try_join!(body, watched).map(drop)
 }

@@ -1,6 +1,8 @@
 //! The bucket, seen by a client of its own and not by the code under test.
 
 use crate::Settings;
+use crate::lab::STEP;
+use crate::wait::{Look, eventually};
 use anyhow::{Context as _, Result};
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use lectern_contract::keys::{ObjectName, RunPrefix};
@@ -62,6 +64,14 @@ impl Storage {
     pub async fn get(&self, key: &str) -> Result<Vec<u8>> {
         let object = self.client.get_object().bucket(&self.bucket).key(key).send().await.with_context(|| format!("reading {key}"))?;
         Ok(object.body.collect().await.with_context(|| format!("reading {key}"))?.to_vec())
+    }
+
+    /// Waits for the recording's playlist.
+    pub async fn has_recording(&self, prefix: &RunPrefix) -> Result<()> {
+        eventually("the recording's playlist", STEP, async || {
+            Ok(self.text(prefix, &ObjectName::Vod).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Found(())))
+        })
+        .await
     }
 
     /// An object of a run, as text.

@@ -3,17 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::{Context as _, Result, ensure};
-use lectern_contract::keys::ObjectName;
 use lectern_crds::{Exposure, OriginAutoscale};
 use lectern_e2e::crowd::{Crowd, Habits};
 use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of, small};
 use lectern_e2e::origins::Counted;
-use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Browser, Lab, Publisher, Share, Shot};
+use lectern_e2e::rotation::watched_while;
+use lectern_e2e::{Lab, Share, Shot};
 use reqwest::Url;
 use serde_json::json;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Origins at most.
@@ -77,7 +75,7 @@ async fn origins_come_and_go_with_their_viewers() -> Result<()> {
             ensure!(before.iter().all(|origin| origins.contains(origin)), "{before:?} became {origins:?}");
             anyhow::Ok(())
         };
-        watched_while(lab, &mut browser, &publisher, come).await?;
+        watched_while(lab, (&mut browser, 10), &publisher, come).await?;
 
         // Anew, so that its connections lead to those that have come.
         browser.open(&playback.player, None, STEP).await?;
@@ -91,7 +89,7 @@ async fn origins_come_and_go_with_their_viewers() -> Result<()> {
             lecture.segments_go_on(&prefix, lecture.newest_segment(&prefix).await?, 5).await?;
             anyhow::Ok(())
         };
-        watched_while(lab, &mut browser, &publisher, go).await?;
+        watched_while(lab, (&mut browser, 10), &publisher, go).await?;
         browser.close().await?;
 
         eprintln!("{}: those who came all the time: {:?}", lab.test, always.leaves().await?);
@@ -104,36 +102,9 @@ async fn origins_come_and_go_with_their_viewers() -> Result<()> {
         let published = vec![publisher.leave()?];
         lecture.end().await?;
         lecture.until("Ended", "True").await?;
-        eventually("the recording's playlist", STEP, async || {
-            let found = lab.storage.text(&prefix, &ObjectName::Vod).await;
-            Ok(found.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Found(())))
-        })
-        .await?;
+        lab.storage.has_recording(&prefix).await?;
         judge::ended_run(&lab.storage, &prefix, &Expected { published, interrupted: false }, &lab.out.join("judge")).await?.sound()?;
         Ok(())
     })
     .await
-}
-
-/// Watches while `body` runs: the player may not stand still, and shows what was published.
-async fn watched_while(lab: &Lab, browser: &mut Browser, publisher: &Publisher, body: impl Future<Output = Result<()>>) -> Result<()> {
-    let over = AtomicBool::new(false);
-    let body = async {
-        let done = Box::pin(body).await; // boxed: the compiler does not go into the depths of a long test
-        over.store(true, Ordering::Relaxed);
-        done
-    };
-    let watched = async {
-        let (mut seconds, mut stalls) = (0.0, 0);
-        while !over.load(Ordering::Relaxed) {
-            let sample = browser.sample(10).await?;
-            let complaints = sample.complaints(&publisher.published());
-            ensure!(complaints.is_empty(), "{complaints:?}");
-            (seconds, stalls) = (seconds + sample.seconds, stalls + sample.stalls);
-        }
-        eprintln!("{}: watched for {seconds:.0} s, {stalls} stalls", lab.test);
-        ensure!(stalls == 0, "the player stood still {stalls} times");
-        anyhow::Ok(())
-    };
-    tokio::try_join!(body, watched).map(drop)
 }

@@ -235,11 +235,7 @@ fn run_of(stream: &LiveStream) -> Option<&str> {
 
 /// Waits for the recording's playlist.
 pub async fn recorded(lab: &Lab, lecture: &Lecture<'_>) -> Result<()> {
-    let prefix = lecture.prefix().await?;
-    eventually("the recording's playlist", STEP, async || {
-        Ok(lab.storage.text(&prefix, &ObjectName::Vod).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Found(())))
-    })
-    .await
+    lab.storage.has_recording(&lecture.prefix().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,10 +122,7 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     if let Some(seaweedfs) = seaweedfs {
         ground::write_vod(seaweedfs, &lab.settings.bucket, &prefix).await?;
     }
-    eventually("the recording's playlist", STEP, async || {
-        Ok(lab.storage.text(&prefix, &ObjectName::Vod).await.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Found(())))
-    })
-    .await?;
+    lab.storage.has_recording(&prefix).await?;
     let expected = Expected { published: stage.published.clone(), interrupted: true };
     let verdict = judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?;
     let head: Head = serde_json::from_str(&lab.storage.text(&prefix, &ObjectName::Head).await?)?;
