@@ -1,7 +1,8 @@
 //! The feed: how a shard hands a run's access units to transcoders.
 //!
 //! A reader connects to a shard, any of the pool, sends one [`FeedRequest`], and gets [`FeedFrame`]s until it hangs up or
-//! the run ends: first [`FeedFrame::Serving`] from the owner, or [`FeedFrame::Moved`] from any other. Stamps are on the
+//! the run ends: first [`FeedFrame::Serving`] from the owner, or [`FeedFrame::Moved`] from any other, which passes the
+//! owner's feed on instead to who says that it does not reach the owner. Stamps are on the
 //! run's timeline (the owner is its one clock): 90 kHz, monotonic in DTS per track.
 
 use crate::frame::{self, Fields, FrameError};
@@ -39,6 +40,8 @@ pub struct FeedRequest {
     /// How far the run has come by the reader's own clock, which no step of a machine's time moves, since it had the run's newest media from another owner;
     /// `None` where it had none.
     pub now: Option<Ticks>,
+    /// The reader does not reach the owner: a shard that is not it passes the owner's feed on, if it reaches it.
+    pub through: bool,
 }
 
 /// Which of a run's two elementary streams.
@@ -187,8 +190,8 @@ impl FeedRequest {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         let time = |ticks: Option<Ticks>| ticks.map_or(u64::MAX, |ticks| ticks.0).to_be_bytes();
-        let (run, alive) = (frame::text_field(&self.run.0), [u8::from(self.alive)]);
-        frame::put(out, REQUEST, &[&time(self.from), &self.epoch.0.to_be_bytes(), &run, &alive, &time(self.now)]);
+        let (run, alive, through) = (frame::text_field(&self.run.0), [u8::from(self.alive)], [u8::from(self.through)]);
+        frame::put(out, REQUEST, &[&time(self.from), &self.epoch.0.to_be_bytes(), &run, &alive, &time(self.now), &through]);
     }
 
     /// Takes one request off `input`; `None` until it is whole.
@@ -205,7 +208,7 @@ impl FeedRequest {
         // Readers of before end with their run, or with what they understand.
         let rest = fields.rest();
         let now = rest.get(1..9).and_then(|bytes| time(u64::from_be_bytes(bytes.try_into().ok()?)));
-        Ok(Some(Self { run, epoch, from, alive: rest.first() == Some(&1), now }))
+        Ok(Some(Self { run, epoch, from, alive: rest.first() == Some(&1), now, through: rest.get(9) == Some(&1) }))
     }
 }
 
@@ -402,7 +405,7 @@ mod tests {
     #[test]
     fn a_request_keeps_its_start() {
         for from in [None, Some(Ticks(0)), Some(Ticks(123))] {
-            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from, alive: true, now: from };
+            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from, alive: true, now: from, through: from.is_some() };
             let mut bytes = BytesMut::new();
             request.encode(&mut bytes);
             assert_eq!(FeedRequest::decode(&mut bytes), Ok(Some(request)));
@@ -415,7 +418,7 @@ mod tests {
         for (rest, alive) in [(&[][..], false), (&[1][..], true)] {
             let mut bytes = BytesMut::new();
             frame::put(&mut bytes, REQUEST, &[&from, &epoch, &frame::text_field("r"), rest]);
-            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from: Some(Ticks(7)), alive, now: None };
+            let request = FeedRequest { run: "r".into(), epoch: Epoch(2), from: Some(Ticks(7)), alive, now: None, through: false };
             assert_eq!(FeedRequest::decode(&mut bytes), Ok(Some(request)));
         }
     }

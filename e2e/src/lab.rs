@@ -75,8 +75,8 @@ pub(crate) enum Elsewhere {
     CutOffPod(String),
     /// A node that takes no pods.
     CordonedNode(String),
-    /// A node that is paused.
-    PausedNode(String),
+    /// A node that is paused or killed.
+    StruckNode(String),
     /// Of a namespace, or of the cluster.
     Resource {
         kind: ApiResource,
@@ -168,7 +168,7 @@ impl Lab {
                     api.delete(name, &DeleteParams::default()).await.map(drop)
                 }
                 Elsewhere::HeldPod(name) => self.let_go(name).await,
-                Elsewhere::PausedNode(name) => {
+                Elsewhere::StruckNode(name) => {
                     self.node_is_mended(name).await;
                     Ok(())
                 }

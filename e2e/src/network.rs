@@ -3,8 +3,9 @@
 use crate::lab::{Elsewhere, Lab};
 use crate::shards::on_node;
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Pod;
-use std::net::IpAddr;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::Api;
+use std::net::{IpAddr, SocketAddr};
 
 /// Runs what follows the address in the network namespace that has it.
 const INSIDE: &str = r#"address=$1; shift
@@ -14,6 +15,14 @@ const INSIDE: &str = r#"address=$1; shift
     done; exit 1"#;
 
 impl Lab {
+    /// Where pods reach the Kubernetes API: its Service, which they do not see behind.
+    pub async fn api_of_pods(&self) -> Result<SocketAddr> {
+        let service = Api::<Service>::namespaced(self.client.clone(), "default").get("kubernetes").await?;
+        let spec = service.spec.context("the API's Service")?;
+        let port = spec.ports.iter().flatten().next().context("its port")?.port;
+        Ok(SocketAddr::new(spec.cluster_ip.context("its address")?.parse()?, u16::try_from(port)?))
+    }
+
     /// A machine loses its network: nothing reaches the pod and nothing leaves it before [`Lab::is_reached`] or the test's end.
     pub async fn is_cut_off(&self, pod: &str) -> Result<()> {
         self.rules(pod, r#"for chain in INPUT OUTPUT; do iptables -w -I "$chain" -j DROP || exit 1; done"#, &[]).await

@@ -1,12 +1,13 @@
-//! The cluster's nodes, which are containers of this machine and of their names (kind's way): paused, and back.
+//! The cluster's nodes, which are containers of this machine and of their names (kind's way): paused, killed, and back.
 
 use crate::lab::{Elsewhere, Lab, STEP};
-use crate::wait;
+use crate::{settings, wait};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::ListParams;
 use std::time::Duration;
+use tokio::process::Command;
 
 /// A kubelet that has missed to say that it is there does so again.
 const BACK_WITHIN: Duration = Duration::from_secs(2 * STEP.as_secs());
@@ -14,13 +15,27 @@ const BACK_WITHIN: Duration = Duration::from_secs(2 * STEP.as_secs());
 impl Lab {
     /// Nothing on the node runs any more, and nobody is told, before [`Lab::node_goes_on`] or the test's end.
     pub async fn node_stands_still(&self, node: &str) -> Result<()> {
-        self.goes_with_the_test(Elsewhere::PausedNode(node.to_owned()));
+        self.goes_with_the_test(Elsewhere::StruckNode(node.to_owned()));
         docker(&["pause", node]).await
     }
 
     /// It goes on where it was.
     pub async fn node_goes_on(&self, node: &str) -> Result<()> {
         docker(&["unpause", node]).await
+    }
+
+    /// The node's machine is gone without a word, before [`Lab::node_starts`] or the test's end.
+    pub async fn node_dies(&self, node: &str) -> Result<()> {
+        self.goes_with_the_test(Elsewhere::StruckNode(node.to_owned()));
+        docker(&["kill", node]).await
+    }
+
+    /// Its machine boots, and has the network that it had.
+    pub async fn node_starts(&self, node: &str) -> Result<()> {
+        docker(&["start", node]).await?;
+        // A boot takes away the routes to other nodes' pods.
+        let connect = settings::e2e_folder().join("cluster/node/connect");
+        ran(Command::new(&connect).env("KUBECONFIG", &self.settings.kubeconfig), &connect.display().to_string()).await
     }
 
     /// Waits until the node is Ready.
@@ -43,6 +58,7 @@ impl Lab {
     /// Whatever was done to it.
     pub(crate) async fn node_is_mended(&self, node: &str) {
         docker(&["unpause", node]).await.ok(); // it may go on already
+        self.node_starts(node).await.ok(); // as it may do here
         self.node_is_ready(node).await.ok();
     }
 }
@@ -53,7 +69,11 @@ pub fn node_of(pod: &Pod) -> Result<String> {
 }
 
 async fn docker(arguments: &[&str]) -> Result<()> {
-    let done = tokio::process::Command::new("docker").args(arguments).output().await.context("docker")?;
-    ensure!(done.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    ran(Command::new("docker").args(arguments), &format!("docker {arguments:?}")).await
+}
+
+async fn ran(command: &mut Command, what: &str) -> Result<()> {
+    let done = command.output().await.with_context(|| what.to_owned())?;
+    ensure!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(())
 }

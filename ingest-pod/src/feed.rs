@@ -1,15 +1,16 @@
-//! The feed: transcoders read runs here, one run a connection.
+//! The feed: transcoders read runs here, one run a connection, and other shards for transcoders that do not reach this one.
 
 use crate::metrics::Counted;
 use crate::net;
 use crate::relay::Owners;
 use crate::shard::{NotServed, Shard};
-use crate::stream::{Batch, Closing};
+use crate::stream::{Batch, Closing, Run};
 use bytes::BytesMut;
+use lectern_contract::Epoch;
 use lectern_contract::feed::{ALIVE_EVERY, FeedFrame, FeedRequest};
 use lectern_contract::frame::FrameError;
 use lectern_podkit::Task;
-use lectern_podkit::tls::{PeerRefused, PeerRole, PeerStream};
+use lectern_podkit::tls::{PeerRefused, PeerRole, PeerStream, PeerTls};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 const MAX_READERS: usize = 16_384;
 /// How long a reader may take to say what it wants.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
+/// How long an owner may take to greet a shard that passes its feed on: the reader has others to ask.
+const GREETS_WITHIN: Duration = Duration::from_secs(1);
 /// A reader that takes nothing for so long is taken for dead.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// A request's bytes at most: a run id, an epoch and a time.
@@ -63,20 +66,21 @@ async fn connection(socket: TcpStream, remote: SocketAddr, shard: Arc<Shard>, ow
 
 async fn read_run(socket: TcpStream, remote: SocketAddr, shard: &Shard, owners: &Owners) -> Result<(), FeedError> {
     let asked = timeout(ASK_WITHIN, async {
-        let mut socket = owners.peers().accept(socket, PeerRole::Transcoder).await?;
+        let (mut socket, _) = owners.peers().accept_one_of(socket, &[PeerRole::Transcoder, PeerRole::Ingest]).await?;
         let request = request(&mut socket).await?;
         Ok::<_, FeedError>((socket, request))
     });
     let (mut socket, request) = asked.await.map_err(|_| FeedError::NoRequest)??;
     let _counted = Counted::up(&shard.metrics().feed_readers);
     let mut bytes = BytesMut::new();
-    let (run, epoch) = match shard.run(&request.run, request.epoch) {
-        Ok(served) => served,
-        Err(not_served) => {
-            let verdict = match not_served {
-                NotServed::Moved(owner) => FeedFrame::Moved { feed: owners.feed(&owner) },
-                other => FeedFrame::Refused { reason: other.to_string() },
-            };
+    let (run, epoch) = match served(shard, &request, owners).await {
+        Served::Here(run, epoch) => (run, epoch),
+        Served::There(owner) => {
+            tracing::info!(%remote, run = %request.run, "the owner's feed is passed on");
+            let _passed_on = Counted::up(&shard.metrics().feeds_passed_on);
+            return pass_on(&mut socket, *owner).await;
+        }
+        Served::Not(verdict) => {
             verdict.encode(&mut bytes);
             write(&mut socket, &mut bytes).await?;
             net::farewell(&mut socket).await;
@@ -112,6 +116,73 @@ async fn read_run(socket: TcpStream, remote: SocketAddr, shard: &Shard, owners: 
         write(&mut socket, &mut bytes).await?;
         if batch.closed.is_some() {
             return Ok(socket.shutdown().await?);
+        }
+    }
+}
+
+/// How a reader gets its run.
+enum Served {
+    Here(Arc<Run>, Epoch),
+    /// By way of the owner.
+    There(Box<Source>),
+    Not(FeedFrame),
+}
+
+/// A connection to a run's owner, and what it has said that was not passed on yet.
+struct Source {
+    socket: PeerStream,
+    said: BytesMut,
+}
+
+async fn served(shard: &Shard, request: &FeedRequest, owners: &Owners) -> Served {
+    let mut routes = shard.routes();
+    loop {
+        let owner = match shard.run(&request.run, request.epoch) {
+            Ok((run, epoch)) => return Served::Here(run, epoch),
+            Err(NotServed::Moved(owner)) => owner,
+            Err(other) => return Served::Not(FeedFrame::Refused { reason: other.to_string() }),
+        };
+        let feed = owners.feed(&owner);
+        let moved = routes.wait_for(|table| table.by_run(&request.run).is_none_or(|route| route.shard != owner));
+        tokio::select! {
+            source = Source::open(request, &feed, owners.peers()), if request.through => if let Some(source) = source {
+                return Served::There(Box::new(source));
+            },
+            // It may be this shard by now. A closed channel says nothing of that.
+            Ok(_) = moved, if request.through => continue,
+            else => {}
+        }
+        return Served::Not(FeedFrame::Moved { feed });
+    }
+}
+
+impl Source {
+    /// `None` where an owner at `feed` does not greet in time.
+    async fn open(request: &FeedRequest, feed: &str, peers: &PeerTls) -> Option<Self> {
+        let asking = async {
+            let mut socket = peers.connect(feed, PeerRole::Ingest).await?;
+            let mut said = BytesMut::new();
+            // Who is asked so passes nothing on: two shards with different routes would ask each other.
+            FeedRequest { through: false, ..request.clone() }.encode(&mut said);
+            socket.write_all(&said).await?;
+            socket.flush().await?;
+            said.clear();
+            let count = socket.read_buf(&mut said).await?;
+            Ok::<_, io::Error>((count > 0).then_some(Self { socket, said }))
+        };
+        timeout(GREETS_WITHIN, asking).await.ok()?.ok()?
+    }
+}
+
+/// Passes on what an owner says until either side hangs up.
+async fn pass_on(reader: &mut PeerStream, Source { mut socket, mut said }: Source) -> Result<(), FeedError> {
+    loop {
+        write(reader, &mut said).await?;
+        tokio::select! {
+            read = socket.read_buf(&mut said) => if read? == 0 {
+                return Ok(reader.shutdown().await?);
+            },
+            gone = hung_up(reader) => return gone,
         }
     }
 }

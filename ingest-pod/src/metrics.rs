@@ -14,6 +14,8 @@ pub struct Metrics {
     pub relayed: Gauge,
     /// Readers of the feed.
     pub feed_readers: Gauge,
+    /// Of those, readers of other shards' runs who do not reach the owner.
+    pub feeds_passed_on: Gauge,
     /// Times that a reader was too slow and lost part of a run.
     pub feed_lapses: Counter,
     /// Payload bytes of media taken in for streams that this shard owns.
@@ -91,6 +93,7 @@ impl Metrics {
         ours.register("publishers", "Publishers of streams that this shard owns", metrics.publishers.clone());
         ours.register("relayed", "Publishers handed on to other shards", metrics.relayed.clone());
         ours.register("feed_readers", "Readers of the feed", metrics.feed_readers.clone());
+        ours.register("feeds_passed_on", "Readers who do not reach the owner of their run", metrics.feeds_passed_on.clone());
         ours.register("feed_lapses", "Times that a feed reader was too slow", metrics.feed_lapses.clone());
         ours.register("received_bytes", "Payload bytes of media taken in", metrics.bytes_in.clone());
         ours.register("camera_packets_lost", "RTP packets of cameras that never came", metrics.camera_packets_lost.clone());

@@ -23,7 +23,7 @@ async fn peer(ca: &Ca, role: PeerRole) -> PeerTls {
 }
 
 fn request(run: &str, epoch: u64) -> FeedRequest {
-    FeedRequest { run: RunId::from(run), epoch: Epoch(epoch), from: None, alive: false, now: None }
+    FeedRequest { run: RunId::from(run), epoch: Epoch(epoch), from: None, alive: false, now: None, through: false }
 }
 
 /// What a shard answers first to a reader that has heard of `epoch`.
@@ -47,8 +47,8 @@ async fn transcoders_read_over_mutual_tls_and_nobody_else_does() {
 
     // In the clear, with the wrong role, and with the right one of another CA.
     let in_the_clear = PeerStream::Plain(TcpStream::connect(shard.feed).await.unwrap());
-    let other_shard = peer(&ca, PeerRole::Ingest).await.connect(&address, PeerRole::Ingest).await.unwrap();
-    for mut socket in [in_the_clear, other_shard] {
+    let origin = peer(&ca, PeerRole::Origin).await.connect(&address, PeerRole::Ingest).await.unwrap();
+    for mut socket in [in_the_clear, origin] {
         let mut bytes = BytesMut::new();
         request("r1", 0).encode(&mut bytes);
         // It may be hung up on before it has asked.
@@ -82,6 +82,67 @@ async fn another_shard_names_the_owner_and_an_unknown_run_is_refused() {
     shard.route([route_to(&"b".into())]);
     assert_eq!(answer(&shard, "r1", 1).await, FeedFrame::Moved { feed: "feed-of-b".into() });
     assert!(matches!(answer(&shard, "r2", 0).await, FeedFrame::Refused { .. }));
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_reach_the_owner_reads_through_another_shard() {
+    let ca = Ca::new();
+    let peers = peer(&ca, PeerRole::Ingest).await;
+    let owner = TestShard::start_among(Limits::default(), peers.clone()).await;
+    let another = TestShard::start_before(owner.feed, peers).await;
+    for shard in [&owner, &another] {
+        shard.route([owner.own_route()]);
+    }
+    let transcoder = peer(&ca, PeerRole::Transcoder).await;
+    let ask = async |through| {
+        let socket = transcoder.connect(&another.feed.to_string(), PeerRole::Ingest).await.unwrap();
+        FeedClient::ask(socket, FeedRequest { through, ..request("r1", 0) }).await
+    };
+    assert_eq!(
+        ask(false).await.next().await,
+        FeedFrame::Moved { feed: owner.feed.to_string() },
+        "who does not ask for it is sent to the owner"
+    );
+    let mut reader = ask(true).await;
+    owner.publish_two_seconds().await;
+    let frames = reader.until_a_stop().await;
+    assert_eq!(units(&frames).iter().filter(|unit| unit.track == Track::Video).count(), 60);
+    assert_eq!((reader.serving, another.metrics.feeds_passed_on.get()), (Some(Epoch(1)), 1));
+    // The owner's last word is the reader's, too.
+    owner.route([Route { epoch: Epoch(2), ..route_to(&"b".into()) }]);
+    assert_eq!(reader.next().await, FeedFrame::Moved { feed: "feed-of-b".into() });
+    assert_eq!(reader.try_next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_shard_that_does_not_reach_the_owner_either_names_it_and_serves_once_it_owns_the_stream() {
+    // It takes connections and never says anything, as a frozen process does.
+    let frozen = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = frozen.local_addr().unwrap();
+    let shard = TestShard::start_before(address, PeerTls::plain()).await;
+    let ask = async || {
+        let socket = PeerStream::Plain(TcpStream::connect(shard.feed).await.unwrap());
+        FeedClient::ask(socket, FeedRequest { through: true, alive: true, ..request("r1", 0) }).await
+    };
+    shard.route([route_to(&"b".into())]);
+    assert_eq!(ask().await.next().await, FeedFrame::Moved { feed: address.to_string() });
+    let mut asked = vec![frozen.accept().await.unwrap()];
+    // Again where this machine lets the shard's patience pass before the route has changed.
+    let mut reader = loop {
+        let mut reader = ask().await;
+        asked.push(guarded("the shard to ask the owner", frozen.accept()).await.unwrap());
+        shard.route([Route { epoch: Epoch(2), ..shard.own_route() }]);
+        match reader.next().await {
+            FeedFrame::Moved { .. } => shard.route([route_to(&"b".into())]),
+            frame => {
+                assert_eq!(frame, FeedFrame::Alive);
+                break reader;
+            }
+        }
+    };
+    shard.publish_two_seconds().await;
+    reader.next_unit().await;
+    assert_eq!(reader.serving, Some(Epoch(2)));
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ pub fn shifted(job: LiveJob, shift: Ticks) -> LiveJob {
 async fn first_picture(job: &LiveJob, peers: &PeerTls) -> io::Result<Ticks> {
     let mut socket = peers.connect(Shards::new(job).address(), PeerRole::Ingest).await?;
     let mut bytes = BytesMut::new();
-    FeedRequest { run: job.run.clone(), epoch: Epoch(0), from: None, alive: false, now: None }.encode(&mut bytes);
+    FeedRequest { run: job.run.clone(), epoch: Epoch(0), from: None, alive: false, now: None, through: false }.encode(&mut bytes);
     socket.write_all(&bytes).await?;
     socket.flush().await?;
     let mut input = BytesMut::new();

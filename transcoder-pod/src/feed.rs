@@ -28,8 +28,9 @@ const AT_LIVE_EDGE: Duration = Duration::from_millis(5);
 /// A shard that says that it is there, and says nothing for so long, is away: the network is cut, or its processes stand still. What the
 /// lecturer sends meanwhile is kept there.
 const QUIET: Duration = ALIVE_EVERY.saturating_mul(3);
-/// After so long another way to the run is looked for.
-const DEAF: Duration = Duration::from_secs(3);
+/// After so long another way to the run is looked for, and there is time to find it before the slate would be shown.
+const DEAF: Duration = Duration::from_secs(2);
+const _: () = assert!(DEAF.as_secs() + CONNECT_WITHIN.as_secs() < WITHOUT_SHARD.as_secs());
 
 /// Why the feed is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,13 +206,15 @@ impl Feed {
         let from = self.newest.iter().flatten().min().copied().or(self.from);
         let passed = Ticks::from_millis(u64::try_from(self.last_media.elapsed().as_millis()).unwrap_or(u64::MAX));
         let now = self.newest.iter().flatten().max().map(|newest| newest.plus(passed));
-        FeedRequest { run: self.run.clone(), epoch: self.epoch, from, alive: true, now }.encode(&mut bytes);
+        FeedRequest { run: self.run.clone(), epoch: self.epoch, from, alive: true, now, through: self.shards.is_another() }
+            .encode(&mut bytes);
         socket.write_all(&bytes).await?;
         socket.flush().await?;
         let mut input = BytesMut::with_capacity(1 << 16);
         loop {
             let began = Instant::now();
-            let deaf = self.alive.map(|_| began + DEAF);
+            // One that serves and does not say that it is there may be silent for as long as its publisher is.
+            let deaf = (self.alive.is_some() || !self.served).then(|| began + DEAF);
             match self.until(socket.read_buf(&mut input), deaf).await?.transpose()? {
                 Some(0) => return Err(Broken::Closed),
                 Some(_) => self.alive = self.alive.map(|_| Instant::now()),

@@ -26,6 +26,11 @@ impl Shards {
         self.any.as_deref().filter(|_| self.ask_any).unwrap_or(&self.owner)
     }
 
+    /// Whether that is another than the owner, which has failed: it may reach the owner where the feed does not.
+    pub(crate) fn is_another(&self) -> bool {
+        self.ask_any && self.any.is_some()
+    }
+
     /// Whoever was asked does not serve: the next is asked.
     pub(crate) fn failed(&mut self) {
         self.ask_any = !self.ask_any;
@@ -60,17 +65,17 @@ mod tests {
         let mut shards = shards(Some("any"));
         let mut asked = Vec::new();
         for _ in 0..4 {
-            asked.push(shards.address().to_owned());
+            asked.push((shards.address().to_owned(), shards.is_another()));
             shards.failed();
         }
-        assert_eq!(asked, ["a", "any", "a", "any"]);
+        assert_eq!(asked, [("a".into(), false), ("any".into(), true), ("a".into(), false), ("any".into(), true)]);
     }
 
     #[test]
     fn without_any_shard_to_ask_the_owner_is_asked_again() {
         let mut shards = shards(None);
         shards.failed();
-        assert_eq!(shards.address(), "a");
+        assert_eq!((shards.address(), shards.is_another()), ("a", false));
     }
 
     #[test]

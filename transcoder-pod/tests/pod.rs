@@ -16,7 +16,7 @@ use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{Epoch, SegmentNumber, Ticks, VideoCodec};
+use lectern_contract::{Epoch, Owner, SegmentNumber, Ticks, VideoCodec};
 use mp4_atom::{Any, Decode as _, EmsgTimestamp};
 use stage::{Pod, Stage};
 use std::collections::BTreeMap;
@@ -322,6 +322,29 @@ async fn a_stopping_pod_moves_its_lecture_to_another() {
     let told = String::from_utf8(told.await.unwrap().to_vec()).unwrap();
     assert!((0..6).all(|part| told.contains(&format!("URI=\"{}.{part}.m4s\"", at - 1))) && told.contains(&format!("{at}.0.m4s")), "{told}");
     stage.play("moved-play").await;
+}
+
+/// SQS hides a message for 12 hours in all: before they are over the run goes to another pod, with a message of its own.
+#[tokio::test]
+async fn a_lecture_whose_message_gets_old_moves_to_another_pod() {
+    let stage = Stage::set(lecture("renewed", 18, Ticks(90_000), &[])).await;
+    let soon = |name| Pod::start_with(name, &stage.backend, &["--renew-after-seconds", "5"], Stdio::inherit());
+    let (_first, _second) = (soon("pod-a"), soon("pod-b"));
+    let owner = stage.until("an owner", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await.owner;
+    let pod = |owner: &Owner| owner.0.split('/').next().unwrap_or_default().to_owned();
+    let there = stage.until("another", Duration::from_secs(60), |head| head.owner != owner && head.address.is_some()).await.owner;
+    assert_ne!(pod(&there), pod(&owner));
+    // And so on: what the second has is a message of its own, and gets old in its time.
+    let back = stage
+        .until("a third", Duration::from_secs(60), |head| head.owner != owner && head.owner != there && head.address.is_some())
+        .await
+        .owner;
+    assert_eq!(pod(&back), pod(&owner));
+    stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    for (rendition, numbers) in stage.numbers().await {
+        assert_eq!(numbers, (0..10).collect::<Vec<_>>(), "{rendition}");
+    }
+    stage.play("renewed-play").await;
 }
 
 /// The numbers of the whole segments of pictures that a packager pushes.

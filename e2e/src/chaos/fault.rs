@@ -12,12 +12,25 @@ const TROUBLE: Duration = Duration::from_secs(30);
 const STORE_AWAY: Duration = Duration::from_secs(60);
 /// Less than the 4 s after which a transcoder that reaches neither S3 nor SQS stops.
 const BOTH_AWAY: Duration = Duration::from_secs(3);
+/// How long a node is without power.
+const DARK: Duration = Duration::from_secs(30);
 /// How long a link is bad.
 const POOR: Duration = Duration::from_secs(15);
 /// What it takes to replace a small pool's pods, about.
 const REPLACED: Duration = Duration::from_secs(90);
 /// How long a publisher stays away.
 const DROPPED: Duration = Duration::from_secs(3);
+
+/// A link that toxiproxy stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Between the publisher and the shards.
+    Publisher,
+    /// Between the player and the origins.
+    Player,
+    /// Between the pool and S3.
+    Store,
+}
 
 /// A fault, or planned work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -46,6 +59,8 @@ pub enum Fault {
     TranscoderLost,
     /// `docker pause` of the transcoder's node, for 15 s.
     NodePaused,
+    /// The transcoder's node loses its power, and boots 30 s later.
+    NodeKilled,
     /// SIGSTOP for the owning shard, and SIGCONT 15 s later.
     ShardFrozen,
     /// The owning shard's machine is gone without a word; the publisher comes back.
@@ -68,6 +83,12 @@ pub enum Fault {
     PublisherLate,
     /// The publisher's link carries less than it sends, for 15 s.
     PublisherThin,
+    /// All of a student's packets come 400 ms late, give or take 200, for 15 s.
+    PlayerLate,
+    /// A student's link carries half of what the lecture takes, for 15 s.
+    PlayerThin,
+    /// No packet between the owning shard and the one that the publisher is connected to, for 8 s.
+    ShardFromShard,
     /// No packet between the owning shard and the transcoder, for 8 s.
     ShardFromTranscoder,
     /// The same between the transcoder and the origins.
@@ -76,6 +97,10 @@ pub enum Fault {
     TranscoderFromOperator,
     /// The same between the owning shard and the operators.
     ShardFromOperator,
+    /// The same between the origins and the operators.
+    OriginFromOperator,
+    /// The same between the operators and the Kubernetes API.
+    OperatorFromApi,
     /// The same between the transcoder and S3.
     TranscoderFromS3,
     /// The same between the transcoder and SQS.
@@ -128,13 +153,23 @@ impl Fault {
             | Self::OriginFrozen
             | Self::OperatorFrozen => AWAY,
             Self::NodePaused => AWAY,
+            Self::NodeKilled => DARK,
             Self::KeysChanged => REPLACED,
-            Self::PublisherJumps | Self::PublisherLate | Self::PublisherThin | Self::FeedLossy | Self::PushLossy => POOR,
+            Self::PublisherJumps
+            | Self::PublisherLate
+            | Self::PublisherThin
+            | Self::PlayerLate
+            | Self::PlayerThin
+            | Self::FeedLossy
+            | Self::PushLossy => POOR,
             Self::ShardLost | Self::PublisherDropped => DROPPED,
-            Self::ShardFromTranscoder
+            Self::ShardFromShard
+            | Self::ShardFromTranscoder
             | Self::TranscoderFromOrigin
             | Self::TranscoderFromOperator
             | Self::ShardFromOperator
+            | Self::OriginFromOperator
+            | Self::OperatorFromApi
             | Self::TranscoderFromS3
             | Self::TranscoderFromSqs
             | Self::OriginFromS3
@@ -191,23 +226,18 @@ impl Fault {
 
     /// Whether it is done to a node, on which nothing else of the lecture's may be than its transcoder.
     pub const fn needs_node(self) -> bool {
-        matches!(self, Self::NodePaused)
+        matches!(self, Self::NodePaused | Self::NodeKilled)
     }
 
-    /// What it makes of the link between the publisher and the pool.
-    pub const fn of_publishers_link(self) -> Option<Link> {
+    /// The link that it makes bad, and how.
+    pub const fn link(self) -> Option<(Way, Link)> {
         match self {
-            Self::PublisherLate => Some(Link::Late(400, 200)),
-            Self::PublisherThin => Some(Link::Thin(10)), // the lecture is some 20 kB a second
-            _ => None,
-        }
-    }
-
-    /// What it makes of the link between the pool and S3.
-    pub const fn of_stores_link(self) -> Option<Link> {
-        match self {
-            Self::S3Late => Some(Link::Late(300, 100)),
-            Self::S3Thin => Some(Link::Thin(16)),
+            Self::PublisherLate => Some((Way::Publisher, Link::Late(400, 200))),
+            Self::PublisherThin => Some((Way::Publisher, Link::Thin(10))), // the lecture is some 20 kB a second
+            Self::PlayerLate => Some((Way::Player, Link::Late(400, 200))),
+            Self::PlayerThin => Some((Way::Player, Link::Thin(10))),
+            Self::S3Late => Some((Way::Store, Link::Late(300, 100))),
+            Self::S3Thin => Some((Way::Store, Link::Thin(16))),
             _ => None,
         }
     }
@@ -215,10 +245,9 @@ impl Fault {
     /// The longest that a player may show no new picture, in milliseconds; `None`: no bar.
     pub const fn longest_stall(self) -> Option<f64> {
         match self {
-            Self::ChildKilled => Some(2_000.0), // a GOP
-            Self::TranscoderLost | Self::NodePaused => Some(6_000.0),
+            Self::ChildKilled | Self::ChildFrozen => Some(2_000.0), // a GOP
+            Self::TranscoderLost | Self::NodePaused | Self::NodeKilled => Some(6_000.0),
             Self::SupervisorKilled
-            | Self::ChildFrozen
             | Self::TranscoderFrozen
             | Self::TranscoderCutOff
             | Self::ShardFrozen
@@ -230,8 +259,11 @@ impl Fault {
             | Self::PublisherJumps
             | Self::PublisherLate
             | Self::PublisherThin
+            | Self::PlayerLate
+            | Self::PlayerThin
             | Self::FeedLossy
             | Self::PushLossy
+            | Self::ShardFromShard
             | Self::ShardFromTranscoder
             | Self::TranscoderFromOrigin => None,
             // Planned, or nothing that media passes through: some pictures late on a busy machine, and no wait for data.

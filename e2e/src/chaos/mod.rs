@@ -5,15 +5,16 @@ mod ground;
 mod strike;
 mod watch;
 
-pub use fault::{Fault, PAIRS, Pair};
+pub use fault::{Fault, PAIRS, Pair, Way};
 pub use ground::{Store, seaweedfs};
 
 use crate::judge::{self, Expected, Verdict};
 use crate::lab::{Lab, Lecture, STEP, condition, prefix_of};
 use crate::nodes::node_of;
+use crate::shards::placement;
 use crate::toxiproxy::Toxiproxy;
 use crate::wait::{Look, eventually};
-use crate::{Publisher, Sample, Share, Shot, Storage};
+use crate::{PortForward, Publisher, Sample, Share, Shot, Storage};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 use ground::Ground;
@@ -85,11 +86,12 @@ pub async fn trial(faults: &[Fault], latency: &str, store: Store) -> Result<Cost
 
 async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, seaweedfs: Option<&Backend>) -> Result<Cost> {
     let lecture = lab.apply("chaos", json!({"title": "Chaos", "latency": latency, "poolName": ground.pool})).await?;
-    let link = match faults.iter().find_map(|fault| fault.of_publishers_link()) {
-        Some(_) => Some(Toxiproxy::to(server_of(&lecture.credentials().await?.0)?).await?),
-        None => None,
-    };
-    let mut stage = Stage { lab, ground, publisher: None, published: Vec::new(), lecture, link };
+    let mut stage = Stage { lab, ground, publisher: None, published: Vec::new(), lecture, door: None, links: Vec::new() };
+    if faults.contains(&Fault::ShardFromShard) {
+        stage.door = Some(stage.another_shards_door().await?);
+    }
+    let (server, _) = stage.lecture.credentials().await?;
+    stage.may_suffer(faults, Way::Publisher, &server).await?;
     let jumps = faults.contains(&Fault::PublisherJumps).then_some(JUMPS);
     stage.publisher = Some(stage.publishes(Shot { jumps, ..Shot::default() }).await?);
     let playing = |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
@@ -98,7 +100,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     let prefix = prefix_of(&stream)?;
     let playback = stream.status.and_then(|status| status.playback).context("status.playback")?;
     let mut browser = lab.browser().await?;
-    browser.open(&playback.player, None, STEP).await?;
+    stage.may_suffer(faults, Way::Player, &playback.player).await?;
+    browser.open(&stage.by_its_link(Way::Player, playback.player)?, None, STEP).await?;
     browser.playing(STEP).await?;
 
     let watch = Watch::begin(&playback.hls)?;
@@ -173,19 +176,52 @@ struct Stage<'a> {
     publisher: Option<Publisher>,
     /// What those before have drawn.
     published: Vec<Range<u32>>,
-    /// The publishers' link, where that is to suffer.
-    link: Option<Toxiproxy>,
+    /// The shard that the publisher is to come to, where it may not be any.
+    door: Option<PortForward>,
+    /// Those that are to suffer.
+    links: Vec<(Way, Toxiproxy)>,
 }
 
 impl Stage<'_> {
-    /// By the link that is to suffer, if there is one.
     async fn publishes(&self, shot: Shot) -> Result<Publisher> {
         let (url, key) = self.lecture.credentials().await?;
-        let url = match &self.link {
-            Some(link) => url.replace(server_of(&url)?, &link.address.to_string()),
-            None => url,
+        let url = match &self.door {
+            Some(door) => url.replace(server_of(&url)?, &format!("127.0.0.1:{}", door.port)),
+            None => self.by_its_link(Way::Publisher, url)?,
         };
         self.lab.publish(&url, &key, shot)
+    }
+
+    /// That of a shard of the pool's which does not own the stream, and sends on what comes to it.
+    async fn another_shards_door(&self) -> Result<PortForward> {
+        let placed = |stream: &LiveStream| placement(stream).is_ok_and(|placement| !placement.shard.is_empty());
+        let owner = placement(&self.lecture.wait_for("a placement", STEP, placed).await?)?.shard;
+        let shards = strike::pods(self.lab, "ingest", Some(&self.ground.pool)).await?;
+        let another = shards.into_iter().find(|shard| *shard != owner).context("a second shard")?;
+        PortForward::to(&self.lab.settings, &another, 1935).await
+    }
+
+    /// Puts a link that can suffer before the server of `url`, if one of the faults is to make it bad.
+    async fn may_suffer(&mut self, faults: &[Fault], way: Way, url: &str) -> Result<()> {
+        if faults.iter().filter_map(|fault| fault.link()).any(|(which, _)| which == way) {
+            self.links.push((way, Toxiproxy::to(server_of(url)?).await?));
+        }
+        Ok(())
+    }
+
+    /// `url` by the link that is to suffer, if there is one.
+    fn by_its_link(&self, way: Way, url: String) -> Result<String> {
+        Ok(match self.link(way) {
+            Ok(link) => url.replace(server_of(&url)?, &link.address.to_string()),
+            Err(_) => url,
+        })
+    }
+
+    fn link(&self, way: Way) -> Result<&Toxiproxy> {
+        match way {
+            Way::Store => Ok(&self.ground.ways()?.link),
+            _ => self.links.iter().find_map(|(which, link)| (*which == way).then_some(link)).with_context(|| format!("no link of {way:?}")),
+        }
     }
 
     /// The publisher is back, and tries until it is heard, as encoders do.

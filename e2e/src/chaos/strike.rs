@@ -25,6 +25,8 @@ const SLOW: Duration = Duration::from_secs(2);
 pub(super) struct Target {
     transcoder: String,
     shard: String,
+    /// The pool's others.
+    shards: Vec<String>,
     origins: Vec<String>,
     operators: Vec<String>,
 }
@@ -32,11 +34,13 @@ pub(super) struct Target {
 impl Target {
     pub async fn of(stage: &Stage<'_>) -> Result<Self> {
         let stream = stage.lecture.api().get(&stage.lecture.name).await?;
+        let shard = placement(&stream)?.shard;
         Ok(Self {
             transcoder: transcoder(&stream).context("status.live.transcoder")?,
-            shard: placement(&stream)?.shard,
-            origins: pods(stage.lab, &format!("app.kubernetes.io/component=origin,{POOL_LABEL}={}", stage.ground.pool)).await?,
-            operators: pods(stage.lab, "app.kubernetes.io/component=operator").await?,
+            shards: pods(stage.lab, "ingest", Some(&stage.ground.pool)).await?.into_iter().filter(|other| *other != shard).collect(),
+            shard,
+            origins: pods(stage.lab, "origin", Some(&stage.ground.pool)).await?,
+            operators: pods(stage.lab, "operator", None).await?,
         })
     }
 
@@ -44,14 +48,16 @@ impl Target {
     fn parted(&self, fault: Fault) -> Option<(Vec<String>, &[String])> {
         let one = |name: &String| vec![name.clone()];
         match fault {
+            Fault::ShardFromShard => Some((self.shards.clone(), std::slice::from_ref(&self.shard))),
             Fault::ShardFromTranscoder => Some((one(&self.transcoder), std::slice::from_ref(&self.shard))),
             Fault::TranscoderFromOrigin => Some((one(&self.transcoder), &self.origins)),
             // At the operators' end, because a pod sees its Service's address and not theirs.
             Fault::TranscoderFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.transcoder))),
             Fault::ShardFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.shard))),
+            Fault::OriginFromOperator => Some((self.operators.clone(), &self.origins)),
             Fault::TranscoderFromS3 | Fault::TranscoderFromSqs => Some((one(&self.transcoder), &[])),
             Fault::OriginFromS3 => Some((self.origins.clone(), &[])),
-            Fault::OperatorFromS3 | Fault::OperatorFromSqs => Some((self.operators.clone(), &[])),
+            Fault::OperatorFromApi | Fault::OperatorFromS3 | Fault::OperatorFromSqs => Some((self.operators.clone(), &[])),
             _ => None,
         }
     }
@@ -122,14 +128,12 @@ impl Fault {
                 }
             }
         }
-        if let Some(link) = self.of_stores_link() {
-            stage.ground.ways()?.link.suffers(link).await?;
-        }
-        if let (Some(link), Some(way)) = (self.of_publishers_link(), &stage.link) {
-            way.suffers(link).await?;
+        if let Some((way, link)) = self.link() {
+            stage.link(way)?.suffers(link).await?;
         }
         match self {
             Self::NodePaused => lab.node_stands_still(stage.ground.node()?).await,
+            Self::NodeKilled => lab.node_dies(stage.ground.node()?).await,
             Self::PublisherDoubled => stage.publisher_is_doubled().await,
             Self::KeysChanged => stage.ground.has_keys(lab, NEXT_KEY).await,
             Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
@@ -150,11 +154,12 @@ impl Fault {
         }
     }
 
-    /// No packet passes between a pod and others, or its way to S3 or SQS.
+    /// No packet passes between a pod and others, or its way to S3, SQS or the API.
     async fn parts(self, stage: &Stage<'_>, pod: &str, others: &[String]) -> Result<()> {
         let way = match self {
             Self::TranscoderFromS3 | Self::OriginFromS3 | Self::OperatorFromS3 => Some(stage.ground.ways()?.s3.address),
             Self::TranscoderFromSqs | Self::OperatorFromSqs => Some(stage.ground.ways()?.sqs.address),
+            Self::OperatorFromApi => Some(stage.lab.api_of_pods().await?),
             _ => None,
         };
         if let Some(way) = way {
@@ -177,11 +182,8 @@ impl Fault {
             // A kubelet may have restarted what did not answer it.
             signal(stage.lab, name, word, "CONT").await.ok();
         }
-        if self.of_stores_link().is_some() {
-            stage.ground.ways()?.link.is_well().await?;
-        }
-        if let (Some(_), Some(way)) = (self.of_publishers_link(), &stage.link) {
-            way.is_well().await?;
+        if let Some((way, _)) = self.link() {
+            stage.link(way)?.is_well().await?;
         }
         let lossy = target.lossy(self).map_or(&[][..], |(names, _)| names);
         for name in target.parted(self).map_or_else(Vec::new, |(names, _)| names).iter().chain(lossy) {
@@ -194,6 +196,7 @@ impl Fault {
                 Ok(())
             }
             Self::NodePaused => stage.lab.node_goes_on(stage.ground.node()?).await,
+            Self::NodeKilled => stage.lab.node_starts(stage.ground.node()?).await,
             _ => Ok(()),
         }
     }
@@ -204,7 +207,7 @@ impl Fault {
             Self::ShardLost => stage.lab.comes_back(&target.shard).await?,
             Self::TranscoderCutOff => stage.lab.is_replaced(&target.transcoder, None).await?,
             Self::KeysChanged => stage.ground.is_asked_by(NEXT_KEY).await?,
-            Self::NodePaused => stage.lab.node_is_ready(stage.ground.node()?).await?,
+            Self::NodePaused | Self::NodeKilled => stage.lab.node_is_ready(stage.ground.node()?).await?,
             _ => {}
         }
         let well = |stream: &LiveStream| condition(stream, "Transcoding").is_some_and(|it| it.status == "True");
@@ -212,8 +215,11 @@ impl Fault {
     }
 }
 
-async fn pods(lab: &Lab, labels: &str) -> Result<Vec<String>> {
-    Ok(lab.pods().list(&ListParams::default().labels(labels)).await?.iter().map(Pod::name_any).collect())
+/// The names of a component's pods, of one pool if it has pools.
+pub(super) async fn pods(lab: &Lab, component: &str, pool: Option<&str>) -> Result<Vec<String>> {
+    let of_pool = pool.map(|pool| format!(",{POOL_LABEL}={pool}")).unwrap_or_default();
+    let labels = format!("app.kubernetes.io/component={component}{of_pool}");
+    Ok(lab.pods().list(&ListParams::default().labels(&labels)).await?.iter().map(Pod::name_any).collect())
 }
 
 /// Deletes pods without a farewell.

@@ -77,7 +77,16 @@ impl TestShard {
         Self::start_with(limits, GateLimits::default(), peers).await
     }
 
+    /// One that reaches the feeds of all others at `feed`.
+    pub async fn start_before(feed: SocketAddr, peers: PeerTls) -> Self {
+        Self::start_where(&feed.to_string(), Limits::default(), GateLimits::default(), peers).await
+    }
+
     pub async fn start_with(limits: Limits, gate: GateLimits, peers: PeerTls) -> Self {
+        Self::start_where("feed-of-{shard}", limits, gate, peers).await
+    }
+
+    async fn start_where(feeds: &str, limits: Limits, gate: GateLimits, peers: PeerTls) -> Self {
         let [rtmp_at, feed_at, relay_at] = [listener(), listener(), listener()];
         let (rtmp, feed) = (rtmp_at.local_addr().unwrap(), feed_at.local_addr().unwrap());
         let name = ShardName(relay_at.local_addr().unwrap().to_string());
@@ -85,7 +94,7 @@ impl TestShard {
         let (metrics, stop) = (Metrics::default(), CancellationToken::new());
         let shard = Shard::new(name.clone(), seen, limits, Memory::new(1 << 30), metrics.clone());
         let pump = Pump::start(1, rtmp::BATCH, &metrics, &shard.draining()).unwrap();
-        let owners = Owners::new("{shard}".into(), "feed-of-{shard}".into(), peers.clone());
+        let owners = Owners::new("{shard}".into(), feeds.into(), peers.clone());
         let gate = Gate::new(gate);
         let context = Arc::new(rtmp::Context { shard: shard.clone(), owners: owners.clone(), pump, gate: gate.clone() });
         tokio::spawn(shard.clone().follow_routes(stop.clone()));
@@ -126,7 +135,7 @@ impl TestShard {
     pub async fn read_as_of(&self, from: Option<Ticks>, now: Ticks) -> FeedClient {
         let socket = PeerStream::Plain(TcpStream::connect(self.feed).await.unwrap());
         let run = RunId::from("r1");
-        FeedClient::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false, now: Some(now) }).await
+        FeedClient::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false, now: Some(now), through: false }).await
     }
 
     /// Publishes two seconds as fast as they can be encoded, to the end.
@@ -200,7 +209,7 @@ impl FeedClient {
             socket.set_recv_buffer_size(size).unwrap();
         }
         let socket = PeerStream::Plain(socket.connect(feed).await.unwrap());
-        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false, now: None }).await
+        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false, now: None, through: false }).await
     }
 
     pub async fn ask(mut socket: PeerStream, wanted: FeedRequest) -> Self {

@@ -79,6 +79,10 @@ pub struct SuperviseArgs {
     /// Its server's URL; without it, AWS.
     #[arg(long, env = "LECTERN_QUEUE_ENDPOINT")]
     queue_endpoint: Option<String>,
+    /// How long a job's message is kept before its run moves, with a message of its own: SQS lets one be hidden for 12 hours in all (SQS Developer Guide,
+    /// visibility timeout). The default is 11 hours.
+    #[arg(long, env = "LECTERN_RENEW_AFTER_SECONDS", default_value_t = 39_600, value_parser = clap::value_parser!(u32).range(5..=42_000))]
+    renew_after_seconds: u32,
     /// Where health and metrics are served.
     #[arg(long, env = "LECTERN_HEALTH_LISTEN", default_value = "0.0.0.0:9090")]
     health_listen: SocketAddr,
@@ -124,6 +128,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             pod: args.pod.clone(),
             encoder: args.encoder,
             passthrough: args.passthrough,
+            renew_after: Duration::from_secs(args.renew_after_seconds.into()),
             slate_picture: args.slate_picture,
             peer_tls_dir: args.peer_tls.peer_tls_dir,
             board: board.clone(),

@@ -27,17 +27,18 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// A message can be kept hidden for 12 h in all (SQS Developer Guide, visibility timeout): before that the run moves, with a message of its own.
-const RENEWED_AFTER: Duration = Duration::from_secs(11 * 3600);
-/// How soon that is tried again.
+/// How soon a successor is called again for a job whose message is old.
 const RENEWED_AGAIN: Duration = Duration::from_secs(600);
+/// The same where none could be called, or nothing runs yet that one could go on with.
+const NOT_RENEWED: Duration = Duration::from_secs(2);
 /// How long a successor may take to be found, to get ready, and to go on, before a job is let go without one.
 const SUCCESSION: Duration = Duration::from_secs(35);
 /// A child that was asked to let go has this long.
 const LET_GO: Duration = Duration::from_secs(15);
 const _: () = assert!(SUCCESSION.as_secs() + LET_GO.as_secs() < FAREWELL.as_secs());
-/// A child says how it goes twice a second, whatever it does. One that has said nothing for so long hangs, and another does its job from there.
-const DEAF: Duration = Duration::from_secs(4);
+/// A child says how it goes twice a second, whatever it does. One that has said nothing for so long hangs, and another does its job from there: within
+/// a GOP, so that what a student has in the buffer is about enough.
+const DEAF: Duration = Duration::from_secs(2);
 /// The same of its first word: a process has to be started for that, on whatever else the machine does.
 const FIRST_WORD: Duration = Duration::from_secs(20);
 /// A timer that fires so late says that this process did not run meanwhile.
@@ -80,6 +81,8 @@ pub struct Slots {
     pub encoder: Backend,
     /// Whether a source may be passed on as a rendition that it agrees with.
     pub passthrough: bool,
+    /// How old a job's message may get before the run moves, with a message of its own.
+    pub renew_after: Duration,
     /// What is shown while nothing comes from the lecturer; `None`: a card with the title.
     pub slate_picture: Option<PathBuf>,
     /// Where the pod's certificate for shards is.
@@ -280,7 +283,7 @@ impl Slots {
         tokio::pin!(fence);
         let mut input = Some(input); // its end asks the child to let go
         let mut patience = None;
-        let mut renewal = Instant::now() + RENEWED_AFTER;
+        let mut renewal = Instant::now() + self.renew_after;
         let mut last: Option<ChildSays> = None;
         let mut hangs = Instant::now() + FIRST_WORD;
         loop {
@@ -314,18 +317,12 @@ impl Slots {
                     hangs = Instant::now() + DEAF;
                 }
                 () = stop.cancelled(), if patience.is_none() => {
-                    let called = match last.as_ref().filter(|says| says.is_running()) {
-                        Some(says) => self.call_successor(job, says.epoch).await,
-                        None => false,
-                    };
+                    let called = self.call_one_after(job, last.as_ref()).await;
                     patience = Some(Instant::now() + if called { SUCCESSION } else { Duration::ZERO });
                 }
-                () = sleep_until(renewal), if patience.is_none() => {
+                () = sleep_until(renewal), if patience.is_none() && receipt.is_some() => {
                     // Should nobody have room for it, the run goes on as one whose queue is away.
-                    renewal = Instant::now() + RENEWED_AGAIN;
-                    if let Some(says) = last.as_ref().filter(|says| says.is_running() && receipt.is_some()) {
-                        self.call_successor(job, says.epoch).await;
-                    }
+                    renewal = Instant::now() + if self.call_one_after(job, last.as_ref()).await { RENEWED_AGAIN } else { NOT_RENEWED };
                 }
                 () = sleep_until(until) => match input.take() {
                     Some(_) => patience = Some(Instant::now() + LET_GO),
@@ -361,8 +358,10 @@ impl Slots {
         timeout(LOOK_WITHIN, looking).await.unwrap_or(false)
     }
 
-    /// Has another pod get ready to go on with `job` after the owner of this epoch, the child here; whether the queue has taken the message.
-    async fn call_successor(&self, job: &LiveJob, epoch: Epoch) -> bool {
+    /// Has another pod get ready to go on with `job` after the child here, if that has come to run it; whether the queue has taken the message.
+    async fn call_one_after(&self, job: &LiveJob, last: Option<&ChildSays>) -> bool {
+        let Some(ChildSays { epoch, .. }) = last.filter(|says| says.is_running()) else { return false };
+        let epoch = *epoch;
         let successor = LiveJob { replaces: Some(epoch), ..job.clone() };
         let message = serde_json::to_string(&successor).unwrap_or_default(); // strings and numbers always encode
         match heart::in_time(CALL_WITHIN, self.queue.send(&message)).await {

@@ -100,7 +100,8 @@ impl Reader {
                 let mut socket = TcpStream::connect(address).await?;
                 socket.set_nodelay(true)?;
                 let mut request = BytesMut::new();
-                FeedRequest { run: run(publisher), epoch: Epoch(0), from: None, alive: false, now: None }.encode(&mut request);
+                FeedRequest { run: run(publisher), epoch: Epoch(0), from: None, alive: false, now: None, through: false }
+                    .encode(&mut request);
                 let asked = Instant::now();
                 socket.write_all(&request).await?;
                 Ok((Self::Feed { socket, input: BytesMut::with_capacity(1 << 20) }, asked))
