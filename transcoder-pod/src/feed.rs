@@ -93,8 +93,8 @@ pub struct Feed {
     gap: Option<Instant>,
     /// What was heard of late, and when it is looked at next; `None`: a silent source leaves a hole.
     silence: Option<(Silence, Instant)>,
-    /// The shard serves the run just now.
-    served: bool,
+    /// Since when the shard serves the run.
+    served: Option<Instant>,
     /// When the shard was heard last; only of one that says that it is there.
     alive: Option<Instant>,
     /// Whether the engine keeps up.
@@ -134,7 +134,7 @@ impl Feed {
             last_media: Instant::now(),
             gap: None,
             silence: job.slate.is_some().then(|| (Silence::new(from, Instant::now()), Instant::now())),
-            served: false,
+            served: None,
             alive: None,
             pace: Pace::new(Rungs::of(&job.ladder, job.parts.is_some()).steps(), job.segment_duration, Instant::now()),
             deaf_to: None,
@@ -161,7 +161,7 @@ impl Feed {
         loop {
             let seen = self.last_media;
             let broken = self.connection().await;
-            (self.served, self.alive) = (false, None);
+            (self.served, self.alive) = (None, None);
             match broken {
                 Ok(never) => match never {},
                 Err(Broken::Over(end)) => {
@@ -214,13 +214,13 @@ impl Feed {
         loop {
             let began = Instant::now();
             // One that serves and does not say that it is there may be silent for as long as its publisher is.
-            let deaf = (self.alive.is_some() || !self.served).then(|| began + DEAF);
+            let deaf = (self.alive.is_some() || self.served.is_none()).then(|| began + DEAF);
             match self.until(socket.read_buf(&mut input), deaf).await?.transpose()? {
                 Some(0) => return Err(Broken::Closed),
                 Some(_) => self.alive = self.alive.map(|_| Instant::now()),
                 None => return Err(Broken::Deaf),
             }
-            if self.served && began.elapsed() >= AT_LIVE_EDGE && self.inputs.capacity() == self.inputs.max_capacity() {
+            if self.served.is_some() && began.elapsed() >= AT_LIVE_EDGE && self.inputs.capacity() == self.inputs.max_capacity() {
                 self.status.caught_up();
             }
             while let Some(frame) = FeedFrame::decode(&mut input)? {
@@ -255,7 +255,9 @@ impl Feed {
         let Some((silence, next)) = &mut self.silence else { return Ok(()) };
         let now = Instant::now();
         *next = now + FILL_EVERY;
-        let is_there = self.served && self.alive.is_none_or(|heard| now.duration_since(heard) < QUIET);
+        // One that has just been found may have what was missed meanwhile, and say that it is there before it comes to that.
+        let is_found = self.served.is_some_and(|since| now.duration_since(since) >= QUIET);
+        let is_there = is_found && self.alive.is_none_or(|heard| now.duration_since(heard) < QUIET);
         for (track, until) in silence.fill(now, if is_there { PATIENCE } else { WITHOUT_SHARD }) {
             self.give(Input::Fill(track, until)).await?;
         }
@@ -311,7 +313,7 @@ impl Feed {
             FeedFrame::Serving { epoch } if epoch < self.epoch => Err(Broken::Outdated { serving: epoch, heard: self.epoch }),
             FeedFrame::Serving { epoch } => {
                 self.epoch = epoch;
-                self.served = true;
+                self.served = Some(Instant::now());
                 self.shards.served();
                 Ok(())
             }

@@ -42,9 +42,15 @@ impl Shard {
                     }
                 };
                 asked.push(request);
-                frames.iter().for_each(|frame| frame.encode(&mut output));
-                socket.write_all(&output).await.unwrap();
-                socket.flush().await.unwrap();
+                for frame in frames {
+                    frame.encode(&mut output);
+                    socket.write_all_buf(&mut output).await.unwrap();
+                    socket.flush().await.unwrap();
+                    // Long enough for a reader to think about it.
+                    if frame == FeedFrame::Alive {
+                        tokio::time::sleep(Duration::from_millis(300)).await;
+                    }
+                }
                 // Until the reader has had enough: how it hangs up is its own affair.
                 while socket.read_buf(&mut input).await.is_ok_and(|count| count > 0) {}
             }

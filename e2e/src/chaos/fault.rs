@@ -67,6 +67,8 @@ pub enum Fault {
     ShardLost,
     /// The origins are killed.
     OriginKilled,
+    /// One of two origins is killed.
+    OneOriginKilled,
     /// SIGSTOP for the origins, and SIGCONT 15 s later.
     OriginFrozen,
     /// The operators are killed.
@@ -85,7 +87,7 @@ pub enum Fault {
     PublisherThin,
     /// All of a student's packets come 400 ms late, give or take 200, for 15 s.
     PlayerLate,
-    /// A student's link carries half of what the lecture takes, for 15 s.
+    /// A student's link carries less than the best rendition takes and more than the least, for 15 s.
     PlayerThin,
     /// No packet between the owning shard and the one that the publisher is connected to, for 8 s.
     ShardFromShard,
@@ -194,16 +196,20 @@ impl Fault {
             | Self::SupervisorKilled
             | Self::TranscoderLost
             | Self::OriginKilled
+            | Self::OneOriginKilled
             | Self::PublisherDoubled
             | Self::OperatorKilled => Duration::ZERO,
         }
     }
 
-    /// Whether it is done to the ways to S3 and SQS, which only a pool of the suite's own has.
-    pub const fn needs_ways(self) -> bool {
+    /// Whether it is done to what only a pool of the suite's own has: ways to S3 and SQS, a node, a second origin.
+    pub const fn needs_a_pool(self) -> bool {
         matches!(
             self,
-            Self::KeysChanged
+            Self::NodePaused
+                | Self::NodeKilled
+                | Self::OneOriginKilled
+                | Self::KeysChanged
                 | Self::TranscoderFromS3
                 | Self::TranscoderFromSqs
                 | Self::OriginFromS3
@@ -235,7 +241,7 @@ impl Fault {
             Self::PublisherLate => Some((Way::Publisher, Link::Late(400, 200))),
             Self::PublisherThin => Some((Way::Publisher, Link::Thin(10))), // the lecture is some 20 kB a second
             Self::PlayerLate => Some((Way::Player, Link::Late(400, 200))),
-            Self::PlayerThin => Some((Way::Player, Link::Thin(10))),
+            Self::PlayerThin => Some((Way::Player, Link::Thin(60))), // 360p is some 100 kB a second, 180p 31
             Self::S3Late => Some((Way::Store, Link::Late(300, 100))),
             Self::S3Thin => Some((Way::Store, Link::Thin(16))),
             _ => None,

@@ -1,5 +1,6 @@
 //! Which pool a lecture suffers in: the default one, or one of its own whose ways to S3 and SQS can be spoilt.
 
+use super::Fault;
 use crate::http_proxy::HttpProxy;
 use crate::lab::{Elsewhere, Lab, STEP};
 use crate::nodes::node_of;
@@ -60,8 +61,8 @@ impl Ground {
         Self { pool: DEFAULT_POOL.to_owned(), node: None, ways: None }
     }
 
-    /// A pool as the default one is, with ways of its own, and `with_node` one whose transcoders alone are on some node; it goes with the test.
-    pub async fn of_its_own(lab: &Lab, seaweedfs: Option<&Backend>, with_node: bool) -> Result<Self> {
+    /// A pool as the default one is, with ways of its own; for a node's faults one whose transcoders alone are on some node. It goes with the test.
+    pub async fn of_its_own(lab: &Lab, seaweedfs: Option<&Backend>, faults: &[Fault]) -> Result<Self> {
         let s3_port = seaweedfs.map_or(lab.settings.s3_port, Backend::port);
         let link = Toxiproxy::to(&format!("127.0.0.1:{s3_port}")).await?;
         let ways = Ways { s3: HttpProxy::to(lab, link.address.port()).await?, sqs: HttpProxy::to(lab, lab.settings.s3_port).await?, link };
@@ -79,6 +80,10 @@ impl Ground {
         spec.ingest.public_url = format!("rtmp://{node}:{port}/live");
         spec.origin.public_url = format!("http://{node}:{}", port + 1);
         let (beside, struck) = nodes(lab).await?;
+        let with_node = faults.iter().any(|fault| fault.needs_node());
+        if faults.contains(&Fault::OneOriginKilled) {
+            spec.origin.replicas = 2;
+        }
         if with_node {
             let there = BTreeMap::from([(HOSTNAME.to_owned(), beside)]);
             (spec.ingest.scheduling.node_selector, spec.origin.scheduling.node_selector) = (there.clone(), there);

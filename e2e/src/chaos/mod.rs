@@ -74,9 +74,8 @@ pub async fn trial(faults: &[Fault], latency: &str, store: Store) -> Result<Cost
     };
     let mut cost = None;
     Lab::run_at(storage, "chaos", Share::Whole, async |lab| {
-        let node = faults.iter().any(|fault| fault.needs_node());
-        let own = seaweedfs.is_some() || node || faults.iter().any(|fault| fault.needs_ways());
-        let ground = if own { Ground::of_its_own(lab, seaweedfs.as_ref(), node).await? } else { Ground::default() };
+        let own = seaweedfs.is_some() || faults.iter().any(|fault| fault.needs_a_pool());
+        let ground = if own { Ground::of_its_own(lab, seaweedfs.as_ref(), faults).await? } else { Ground::default() };
         cost = Some(suffer(lab, &ground, faults, latency, seaweedfs.as_ref()).await?);
         Ok(())
     })

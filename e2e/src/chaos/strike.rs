@@ -149,6 +149,7 @@ impl Fault {
             }
             Self::PublisherDropped => stage.publisher_goes(),
             Self::OriginKilled => killed(lab, &target.origins).await,
+            Self::OneOriginKilled => killed(lab, target.origins.get(..1).context("an origin")?).await,
             Self::OperatorKilled => killed(lab, &target.operators).await,
             _ => Ok(()),
         }

@@ -74,7 +74,7 @@ fn only_peers_get_at_what_is_for_peers() {
     };
     // ARCHITECTURE.md, "What crosses a border".
     assert_eq!(from("operator", 7100), ["ingest", "transcoder"]);
-    assert_eq!(from("ingest", 7000), ["transcoder"]);
+    assert_eq!(from("ingest", 7000), ["transcoder", "ingest"]);
     assert_eq!(from("ingest", 7001), ["ingest"]);
     assert_eq!(from("transcoder", GIVEN), ["origin", "transcoder"]);
     for (of, port) in [("ingest", 1935), ("ingest", 1936), ("origin", 8080), ("origin", 8443), ("gateway", 8443)] {
