@@ -13,8 +13,9 @@ use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// How long an owner has to answer before it is taken for dead.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// How long an owner has to answer before it is taken for dead: it is in the same cluster, and a lecture waits. Linux sends again what was lost on the way to a new
+/// connection after a second, so that a longer wait would have to be that much longer. Who is taken for dead and is not finds that out when it moves the head.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
 /// A run that this process owns, as far as it knows.
 #[derive(Debug)]
@@ -25,15 +26,15 @@ pub struct Ownership {
     etag: Etag,
 }
 
-/// How a claim went.
+/// How a claim went. `R` is what is known of a predecessor's work.
 #[derive(Debug)]
-pub enum Claim {
+pub enum Claim<R> {
     /// The run is this process's.
     Owned {
         /// The head to move from here on.
         ownership: Box<Ownership>,
-        /// There was an owner before: its work is to be gone on with.
-        taken_over: bool,
+        /// There was an owner before, and this is its work, to be gone on with.
+        restored: Option<R>,
     },
     /// The run has ended; nothing is left to do.
     Ended,
@@ -77,11 +78,18 @@ pub enum HeadError {
 impl Ownership {
     /// Tries once to make `owner`, serving its push at `address`, the owner of the job's run.
     ///
-    /// An owner that still answers at its address keeps the run. A race is decided by S3; who loses it looks again.
+    /// An owner that still answers at its address keeps the run. A race is decided by S3; who loses it looks again. `restore` reads what a predecessor did before
+    /// the segment that it is given, while the head is moved: each may take S3 a while, and students wait for both.
     ///
     /// # Errors
     /// [`HeadError::Malformed`] is final; after [`HeadError::Storage`] try again.
-    pub async fn claim(objects: &Objects, peers: &PeerTls, job: &LiveJob, owner: &Owner, address: &str) -> Result<Claim, HeadError> {
+    pub async fn claim<R, F: Future<Output = Result<R, StorageError>>>(
+        objects: &Objects,
+        peers: &PeerTls,
+        job: &LiveJob,
+        (owner, address): (&Owner, &str),
+        restore: impl Fn(SegmentNumber) -> F,
+    ) -> Result<Claim<R>, HeadError> {
         let key = job.prefix.key(&ObjectName::Head);
         loop {
             let mut head = Head {
@@ -109,12 +117,17 @@ impl Ownership {
                     Precondition::Matches(etag)
                 }
             };
-            match objects.put_if(&key, encode(&head), precondition).await {
-                Ok(etag) => {
-                    return Ok(Claim::Owned { ownership: Box::new(Self { objects: objects.clone(), key, head, etag }), taken_over });
+            let moving = async {
+                match objects.put_if(&key, encode(&head), precondition).await {
+                    Ok(etag) => Ok(Some(etag)),
+                    Err(PutIfError::Conflict { .. }) => Ok(None), // somebody was quicker, or it was an attempt of ours
+                    Err(PutIfError::Storage(error)) => Err(error),
                 }
-                Err(PutIfError::Conflict { .. }) => {} // somebody was quicker, or it was an attempt of ours: look again
-                Err(PutIfError::Storage(error)) => return Err(error.into()),
+            };
+            // Ledgers are written before the head moves past their segments. So where the head is moved that was read, all that it passes was there when it was read.
+            let restoring = async { if taken_over { restore(head.next_segment).await.map(Some) } else { Ok(None) } };
+            if let (Some(etag), restored) = tokio::try_join!(moving, restoring)? {
+                return Ok(Claim::Owned { ownership: Box::new(Self { objects: objects.clone(), key, head, etag }), restored });
             }
         }
     }

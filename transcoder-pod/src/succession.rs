@@ -1,6 +1,6 @@
 //! A planned move: the successor encodes already when it asks the living owner for the run.
 //!
-//! It reads the feed from a segment that the owner has not begun to see into S3, keeps what its engine puts out, and asks once it is as near to
+//! It reads the feed from the first segment that S3 has not got, keeps what its engine puts out, and asks once it is as near to
 //! the live edge as the feed. The owner names a segment that it has not begun, makes all before it, and lets go of the head. What the successor
 //! kept from there on is published at once: no segment is late, and none is made twice. Where anything of it fails, nobody has lost anything:
 //! the owner goes on, or its successor does what it would do after a crash.
@@ -72,7 +72,8 @@ pub async fn succeed(
     stop: &CancellationToken,
 ) -> Result<Succession, ChildError> {
     let job = align::shifted(given.job.clone(), head.shift);
-    let from = head.next_segment.next();
+    // One before the first that the owner can name: players want its parts from who goes on (`foregoing.rs`).
+    let from = head.next_segment;
     let start = from.start(job.segment_duration);
     let mut line = Line::start(given, &job, head.shift, Some(start), peers.clone(), status.clone(), stop)?;
     let (mut held, late) = (Vec::new(), tokio::time::Instant::now() + CAUGHT_UP_WITHIN);

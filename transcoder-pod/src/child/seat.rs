@@ -86,12 +86,10 @@ impl Seat {
         let mut backoff = Backoff::default();
         loop {
             let attempt = async {
-                Ok::<_, HeadError>(match Ownership::claim(objects, &self.peers, &given.job, &given.owner, address).await? {
-                    Claim::Owned { ownership, taken_over: false } => Claimed::Owned(ownership, Box::default()),
-                    Claim::Owned { ownership, taken_over: true } => {
-                        let restored = restore(objects, &given.job, ownership.head().next_segment).await?;
-                        Claimed::Owned(ownership, Box::new(restored))
-                    }
+                let owner = (&given.owner, address);
+                let claim = Ownership::claim(objects, &self.peers, &given.job, owner, |next| restore(objects, &given.job, next));
+                Ok::<_, HeadError>(match claim.await? {
+                    Claim::Owned { ownership, restored } => Claimed::Owned(ownership, Box::new(restored.unwrap_or_default())),
                     Claim::Ended => Claimed::Final(TranscoderState::Ended { first: None, last: None }),
                     Claim::Alive { head, address } if may_ask && given.job.replaces == Some(head.epoch) => Claimed::Planned(head, address),
                     Claim::Alive { head, .. } => {
