@@ -126,6 +126,19 @@ fn where_the_source_breaks_off_the_encoder_goes_on() {
     }
 }
 
+/// A shard that stood still goes on, and has all that was sent meanwhile.
+#[test]
+fn what_comes_when_the_slate_has_its_place_is_not_passed() {
+    let mut all = sent("pass-burst", 30, 0);
+    let source = pictures(&all);
+    let at = all.iter().position(|input| matches!(input, Input::Unit(unit) if unit.dts.as_secs_f64() >= 9.5)).unwrap();
+    all.insert(at, Input::Fill(Track::Video, Ticks(90_000 * 21)));
+    let made = made_of(order(true), all);
+    is_whole("pass-burst", &made, &[1, 1]);
+    let passed = passed(&made[&0], &source);
+    assert_eq!(passed, [8, 9, 28, 29, 30]);
+}
+
 #[test]
 fn a_keyframe_that_does_not_come_is_made() {
     // From 10.5 s on its keyframes are half a second late.

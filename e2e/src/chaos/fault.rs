@@ -103,6 +103,8 @@ pub enum Fault {
     OriginFromOperator,
     /// The same between the operators and the Kubernetes API.
     OperatorFromApi,
+    /// The same between the owning shard and the Kubernetes API, which tells it of routes.
+    ShardFromApi,
     /// The same between the transcoder and S3.
     TranscoderFromS3,
     /// The same between the transcoder and SQS.
@@ -137,6 +139,8 @@ pub enum Fault {
     SqsAway,
     /// Each answer of SQS comes 2 s late, for 30 s.
     SqsSlow,
+    /// SQS refuses two of three requests with 503, for 30 s.
+    SqsErrors,
     /// SQS does what it is told and breaks every second connection before the answer, for 30 s: messages are sent twice.
     SqsAnswersLost,
     /// S3 and SQS are away together, for 3 s.
@@ -172,6 +176,7 @@ impl Fault {
             | Self::ShardFromOperator
             | Self::OriginFromOperator
             | Self::OperatorFromApi
+            | Self::ShardFromApi
             | Self::TranscoderFromS3
             | Self::TranscoderFromSqs
             | Self::OriginFromS3
@@ -187,6 +192,7 @@ impl Fault {
             | Self::S3Expired
             | Self::SqsAway
             | Self::SqsSlow
+            | Self::SqsErrors
             | Self::SqsAnswersLost => TROUBLE,
             Self::S3AndSqsAway => BOTH_AWAY,
             Self::Move
@@ -225,6 +231,7 @@ impl Fault {
                 | Self::S3Expired
                 | Self::SqsAway
                 | Self::SqsSlow
+                | Self::SqsErrors
                 | Self::SqsAnswersLost
                 | Self::S3AndSqsAway
         )

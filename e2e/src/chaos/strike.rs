@@ -55,6 +55,7 @@ impl Target {
             Fault::TranscoderFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.transcoder))),
             Fault::ShardFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.shard))),
             Fault::OriginFromOperator => Some((self.operators.clone(), &self.origins)),
+            Fault::ShardFromApi => Some((one(&self.shard), &[])),
             Fault::TranscoderFromS3 | Fault::TranscoderFromSqs => Some((one(&self.transcoder), &[])),
             Fault::OriginFromS3 => Some((self.origins.clone(), &[])),
             Fault::OperatorFromApi | Fault::OperatorFromS3 | Fault::OperatorFromSqs => Some((self.operators.clone(), &[])),
@@ -98,6 +99,7 @@ impl Fault {
             Self::S3AnswersLost => Some((Trouble::AnswersLost, Trouble::None)),
             Self::SqsAway => Some((Trouble::None, Trouble::Away)),
             Self::SqsSlow => Some((Trouble::None, Trouble::Slow(SLOW))),
+            Self::SqsErrors => Some((Trouble::None, Trouble::Errors)),
             Self::SqsAnswersLost => Some((Trouble::None, Trouble::AnswersLost)),
             Self::S3AndSqsAway => Some((Trouble::Away, Trouble::Away)),
             _ => None,
@@ -160,7 +162,7 @@ impl Fault {
         let way = match self {
             Self::TranscoderFromS3 | Self::OriginFromS3 | Self::OperatorFromS3 => Some(stage.ground.ways()?.s3.address),
             Self::TranscoderFromSqs | Self::OperatorFromSqs => Some(stage.ground.ways()?.sqs.address),
-            Self::OperatorFromApi => Some(stage.lab.api_of_pods().await?),
+            Self::OperatorFromApi | Self::ShardFromApi => Some(stage.lab.api_of_pods().await?),
             _ => None,
         };
         if let Some(way) = way {

@@ -354,7 +354,7 @@ impl Engine for Libav {
                 if self.renditions.is_empty() {
                     self.start_renditions(None)?;
                 }
-                self.pass(Pass::interrupt)?;
+                self.pass(|pass| pass.fill(until))?;
                 self.drain_video()?; // what is held back belongs before the slate
                 self.show(&Picture::Slate(until))
             }

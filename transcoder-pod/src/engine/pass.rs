@@ -48,6 +48,8 @@ pub struct Pass {
     pending: Option<Encoded>,
     /// Something was passed since the encoder last stopped.
     is_on: bool,
+    /// The rendition has gone on without the source until then.
+    filled: Ticks,
 }
 
 impl Pass {
@@ -70,6 +72,7 @@ impl Pass {
             source: Some(source),
             pending: None,
             is_on: false,
+            filled: Ticks(0),
         })
     }
 
@@ -106,6 +109,9 @@ impl Pass {
 
     /// The next access unit of the source.
     pub fn take(&mut self, unit: &AccessUnit) -> Vec<Told> {
+        if unit.pts < self.filled {
+            return Vec::new(); // it comes too late: its place is taken
+        }
         let Some(data) = self.source.as_ref().and_then(|source| source.without_sets(&unit.payload)) else { return self.interrupt() };
         let idr = unit.keyframe && avc::is_idr(&data);
         let seen = Unit { dts: unit.dts, pts: unit.pts, idr, bytes: data.len() };
@@ -125,6 +131,12 @@ impl Pass {
     /// The source has stopped, or goes on elsewhere.
     pub fn interrupt(&mut self) -> Vec<Told> {
         self.done(Passing::interrupt)
+    }
+
+    /// The source has stopped, and the rendition goes on without it until `until`.
+    pub fn fill(&mut self, until: Ticks) -> Vec<Told> {
+        self.filled = self.filled.max(until);
+        self.interrupt()
     }
 
     /// The source has stopped, and the open segment gets nothing more.
