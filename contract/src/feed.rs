@@ -187,6 +187,11 @@ pub struct TimedMetadata {
 }
 
 impl FeedRequest {
+    /// Of who wants `run` from its newest keyframe on, has heard of no owner, and understands no more than it must.
+    pub fn newest(run: RunId) -> Self {
+        Self { run, epoch: Epoch(0), from: None, alive: false, now: None, through: false }
+    }
+
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         let time = |ticks: Option<Ticks>| ticks.map_or(u64::MAX, |ticks| ticks.0).to_be_bytes();

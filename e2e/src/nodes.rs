@@ -68,7 +68,7 @@ pub fn node_of(pod: &Pod) -> Result<String> {
     pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("the pod's node")
 }
 
-async fn docker(arguments: &[&str]) -> Result<()> {
+pub(crate) async fn docker(arguments: &[&str]) -> Result<()> {
     ran(Command::new("docker").args(arguments), &format!("docker {arguments:?}")).await
 }
 

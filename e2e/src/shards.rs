@@ -1,6 +1,7 @@
 //! The ingest shards of the default pool as pods: what they count, how they go, how they come back.
 
 use crate::lab::{Elsewhere, Lab, STEP};
+use crate::nodes::docker;
 use crate::settings::PLATFORM;
 use crate::wait::{self, Look, eventually};
 use anyhow::{Context as _, Result, ensure};
@@ -164,7 +165,5 @@ impl Lab {
 /// Runs a command on a pod's node: kind's nodes are containers of their names.
 pub(crate) async fn on_node(pod: &Pod, command: &[&str]) -> Result<()> {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).context("the pod's node")?;
-    let done = tokio::process::Command::new("docker").args(["exec", node]).args(command).output().await.context("docker")?;
-    ensure!(done.status.success(), "{command:?} on {node}: {}", String::from_utf8_lossy(&done.stderr));
-    Ok(())
+    docker(&[&["exec", node], command].concat()).await
 }

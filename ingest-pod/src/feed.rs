@@ -143,16 +143,18 @@ async fn served(shard: &Shard, request: &FeedRequest, owners: &Owners) -> Served
             Err(other) => return Served::Not(FeedFrame::Refused { reason: other.to_string() }),
         };
         let feed = owners.feed(&owner);
+        if !request.through {
+            return Served::Not(FeedFrame::Moved { feed });
+        }
         let moved = routes.wait_for(|table| table.by_run(&request.run).is_none_or(|route| route.shard != owner));
         tokio::select! {
-            source = Source::open(request, &feed, owners.peers()), if request.through => if let Some(source) = source {
-                return Served::There(Box::new(source));
+            source = Source::open(request, &feed, owners.peers()) => return match source {
+                Some(source) => Served::There(Box::new(source)),
+                None => Served::Not(FeedFrame::Moved { feed }),
             },
             // It may be this shard by now. A closed channel says nothing of that.
-            Ok(_) = moved, if request.through => continue,
-            else => {}
+            Ok(_) = moved => {}
         }
-        return Served::Not(FeedFrame::Moved { feed });
     }
 }
 

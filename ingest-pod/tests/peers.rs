@@ -23,7 +23,7 @@ async fn peer(ca: &Ca, role: PeerRole) -> PeerTls {
 }
 
 fn request(run: &str, epoch: u64) -> FeedRequest {
-    FeedRequest { run: RunId::from(run), epoch: Epoch(epoch), from: None, alive: false, now: None, through: false }
+    FeedRequest { epoch: Epoch(epoch), ..FeedRequest::newest(RunId::from(run)) }
 }
 
 /// What a shard answers first to a reader that has heard of `epoch`.

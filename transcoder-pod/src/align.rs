@@ -8,7 +8,7 @@ use crate::shards::Shards;
 use bytes::BytesMut;
 use lectern_contract::feed::{Codec, FeedFrame, FeedRequest, Track};
 use lectern_contract::job::LiveJob;
-use lectern_contract::{Epoch, Ladder, Ticks, VideoCodec, WallMillis};
+use lectern_contract::{Ladder, Ticks, VideoCodec, WallMillis};
 use lectern_media::avc::AvcConfig;
 use lectern_podkit::tls::{PeerRole, PeerTls};
 use std::io;
@@ -43,7 +43,7 @@ pub fn shifted(job: LiveJob, shift: Ticks) -> LiveJob {
 async fn first_picture(job: &LiveJob, peers: &PeerTls) -> io::Result<Ticks> {
     let mut socket = peers.connect(Shards::new(job).address(), PeerRole::Ingest).await?;
     let mut bytes = BytesMut::new();
-    FeedRequest { run: job.run.clone(), epoch: Epoch(0), from: None, alive: false, now: None, through: false }.encode(&mut bytes);
+    FeedRequest::newest(job.run.clone()).encode(&mut bytes);
     socket.write_all(&bytes).await?;
     socket.flush().await?;
     let mut input = BytesMut::new();

@@ -46,7 +46,7 @@ impl Shard {
                     frame.encode(&mut output);
                     socket.write_all_buf(&mut output).await.unwrap();
                     socket.flush().await.unwrap();
-                    // Long enough for a reader to think about it.
+                    // What it has may take it a while: longer than a reader lets pass between two looks for silence.
                     if frame == FeedFrame::Alive {
                         tokio::time::sleep(Duration::from_millis(300)).await;
                     }

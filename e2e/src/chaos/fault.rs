@@ -210,31 +210,30 @@ impl Fault {
 
     /// Whether it is done to what only a pool of the suite's own has: ways to S3 and SQS, a node, a second origin.
     pub const fn needs_a_pool(self) -> bool {
-        matches!(
-            self,
-            Self::NodePaused
-                | Self::NodeKilled
-                | Self::OneOriginKilled
-                | Self::KeysChanged
-                | Self::TranscoderFromS3
-                | Self::TranscoderFromSqs
-                | Self::OriginFromS3
-                | Self::OperatorFromS3
-                | Self::OperatorFromSqs
-                | Self::S3Away
-                | Self::S3Slow
-                | Self::S3Errors
-                | Self::S3AnswersLost
-                | Self::S3Late
-                | Self::S3Thin
-                | Self::S3Full
-                | Self::S3Expired
-                | Self::SqsAway
-                | Self::SqsSlow
-                | Self::SqsErrors
-                | Self::SqsAnswersLost
-                | Self::S3AndSqsAway
-        )
+        self.needs_node()
+            || matches!(
+                self,
+                Self::OneOriginKilled
+                    | Self::KeysChanged
+                    | Self::TranscoderFromS3
+                    | Self::TranscoderFromSqs
+                    | Self::OriginFromS3
+                    | Self::OperatorFromS3
+                    | Self::OperatorFromSqs
+                    | Self::S3Away
+                    | Self::S3Slow
+                    | Self::S3Errors
+                    | Self::S3AnswersLost
+                    | Self::S3Late
+                    | Self::S3Thin
+                    | Self::S3Full
+                    | Self::S3Expired
+                    | Self::SqsAway
+                    | Self::SqsSlow
+                    | Self::SqsErrors
+                    | Self::SqsAnswersLost
+                    | Self::S3AndSqsAway
+            )
     }
 
     /// Whether it is done to a node, on which nothing else of the lecture's may be than its transcoder.

@@ -195,9 +195,8 @@ impl Stage<'_> {
     async fn another_shards_door(&self) -> Result<PortForward> {
         let placed = |stream: &LiveStream| placement(stream).is_ok_and(|placement| !placement.shard.is_empty());
         let owner = placement(&self.lecture.wait_for("a placement", STEP, placed).await?)?.shard;
-        let shards = strike::pods(self.lab, "ingest", Some(&self.ground.pool)).await?;
-        let another = shards.into_iter().find(|shard| *shard != owner).context("a second shard")?;
-        PortForward::to(&self.lab.settings, &another, 1935).await
+        let others = strike::other_shards(self.lab, &self.ground.pool, &owner).await?;
+        PortForward::to(&self.lab.settings, others.first().context("a second shard")?, 1935).await
     }
 
     /// Puts a link that can suffer before the server of `url`, if one of the faults is to make it bad.

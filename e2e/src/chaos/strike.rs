@@ -37,7 +37,7 @@ impl Target {
         let shard = placement(&stream)?.shard;
         Ok(Self {
             transcoder: transcoder(&stream).context("status.live.transcoder")?,
-            shards: pods(stage.lab, "ingest", Some(&stage.ground.pool)).await?.into_iter().filter(|other| *other != shard).collect(),
+            shards: other_shards(stage.lab, &stage.ground.pool, &shard).await?,
             shard,
             origins: pods(stage.lab, "origin", Some(&stage.ground.pool)).await?,
             operators: pods(stage.lab, "operator", None).await?,
@@ -218,8 +218,14 @@ impl Fault {
     }
 }
 
+/// The pool's shards but for the owner.
+pub(super) async fn other_shards(lab: &Lab, pool: &str, owner: &str) -> Result<Vec<String>> {
+    let shards = pods(lab, "ingest", Some(pool)).await?;
+    Ok(shards.into_iter().filter(|shard| shard != owner).collect())
+}
+
 /// The names of a component's pods, of one pool if it has pools.
-pub(super) async fn pods(lab: &Lab, component: &str, pool: Option<&str>) -> Result<Vec<String>> {
+async fn pods(lab: &Lab, component: &str, pool: Option<&str>) -> Result<Vec<String>> {
     let of_pool = pool.map(|pool| format!(",{POOL_LABEL}={pool}")).unwrap_or_default();
     let labels = format!("app.kubernetes.io/component={component}{of_pool}");
     Ok(lab.pods().list(&ListParams::default().labels(&labels)).await?.iter().map(Pod::name_any).collect())

@@ -134,8 +134,7 @@ impl TestShard {
     /// As [`TestShard::read`], of somebody for whom the run is at `now`.
     pub async fn read_as_of(&self, from: Option<Ticks>, now: Ticks) -> FeedClient {
         let socket = PeerStream::Plain(TcpStream::connect(self.feed).await.unwrap());
-        let run = RunId::from("r1");
-        FeedClient::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false, now: Some(now), through: false }).await
+        FeedClient::ask(socket, FeedRequest { from, now: Some(now), ..FeedRequest::newest(RunId::from("r1")) }).await
     }
 
     /// Publishes two seconds as fast as they can be encoded, to the end.
@@ -209,7 +208,7 @@ impl FeedClient {
             socket.set_recv_buffer_size(size).unwrap();
         }
         let socket = PeerStream::Plain(socket.connect(feed).await.unwrap());
-        Self::ask(socket, FeedRequest { run, epoch: Epoch(0), from, alive: false, now: None, through: false }).await
+        Self::ask(socket, FeedRequest { from, ..FeedRequest::newest(run) }).await
     }
 
     pub async fn ask(mut socket: PeerStream, wanted: FeedRequest) -> Self {

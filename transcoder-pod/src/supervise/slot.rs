@@ -360,8 +360,7 @@ impl Slots {
 
     /// Has another pod get ready to go on with `job` after the child here, if that has come to run it; whether the queue has taken the message.
     async fn call_one_after(&self, job: &LiveJob, last: Option<&ChildSays>) -> bool {
-        let Some(ChildSays { epoch, .. }) = last.filter(|says| says.is_running()) else { return false };
-        let epoch = *epoch;
+        let Some(&ChildSays { epoch, .. }) = last.filter(|says| says.is_running()) else { return false };
         let successor = LiveJob { replaces: Some(epoch), ..job.clone() };
         let message = serde_json::to_string(&successor).unwrap_or_default(); // strings and numbers always encode
         match heart::in_time(CALL_WITHIN, self.queue.send(&message)).await {

@@ -7,7 +7,6 @@ use crate::names::{key, run};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::BytesMut;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use lectern_contract::Epoch;
 use lectern_contract::feed::{FeedFrame, FeedRequest, Track};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -100,8 +99,7 @@ impl Reader {
                 let mut socket = TcpStream::connect(address).await?;
                 socket.set_nodelay(true)?;
                 let mut request = BytesMut::new();
-                FeedRequest { run: run(publisher), epoch: Epoch(0), from: None, alive: false, now: None, through: false }
-                    .encode(&mut request);
+                FeedRequest::newest(run(publisher)).encode(&mut request);
                 let asked = Instant::now();
                 socket.write_all(&request).await?;
                 Ok((Self::Feed { socket, input: BytesMut::with_capacity(1 << 20) }, asked))
