@@ -26,15 +26,15 @@ pub struct Ownership {
     etag: Etag,
 }
 
-/// How a claim went. `R` is what is known of a predecessor's work.
+/// How a claim went. `R` is what is ready to go on with a predecessor's work.
 #[derive(Debug)]
 pub enum Claim<R> {
     /// The run is this process's.
     Owned {
         /// The head to move from here on.
         ownership: Box<Ownership>,
-        /// There was an owner before, and this is its work, to be gone on with.
-        restored: Option<R>,
+        /// There was an owner before, and all is ready to go on after it.
+        ready: Option<R>,
     },
     /// The run has ended; nothing is left to do.
     Ended,
@@ -45,6 +45,21 @@ pub enum Claim<R> {
         /// Where it answers.
         address: String,
     },
+}
+
+/// Why a try to take a run did not take it.
+enum NotTaken {
+    /// Its owner answers, at this address.
+    Alive(String),
+    /// Somebody was quicker, or it was an attempt of ours.
+    Raced,
+    Failed(StorageError),
+}
+
+impl From<StorageError> for NotTaken {
+    fn from(error: StorageError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Why a head cannot be claimed or moved.
@@ -78,56 +93,67 @@ pub enum HeadError {
 impl Ownership {
     /// Tries once to make `owner`, serving its push at `address`, the owner of the job's run.
     ///
-    /// An owner that still answers at its address keeps the run. A race is decided by S3; who loses it looks again. `restore` reads what a predecessor did before
-    /// the segment that it is given, while the head is moved: each may take S3 a while, and students wait for both.
+    /// An owner that still answers at its address keeps the run. A race is decided by S3; who loses it looks again.
+    ///
+    /// Each answer may take S3 a while, and students wait for all of them: so `list` is done while the head is read, and `get_ready` to go on after the owner
+    /// that it names, while that is asked whether it lives and the head is moved. Where it is not moved, what was got ready is dropped.
     ///
     /// # Errors
     /// [`HeadError::Malformed`] is final; after [`HeadError::Storage`] try again.
-    pub async fn claim<R, F: Future<Output = Result<R, StorageError>>>(
+    pub async fn claim<L, R, Listing, Readying>(
         objects: &Objects,
         peers: &PeerTls,
         job: &LiveJob,
         (owner, address): (&Owner, &str),
-        restore: impl Fn(SegmentNumber) -> F,
-    ) -> Result<Claim<R>, HeadError> {
+        list: impl Fn() -> Listing,
+        get_ready: impl Fn(L, Head) -> Readying,
+    ) -> Result<Claim<R>, HeadError>
+    where
+        Listing: Future<Output = Result<L, StorageError>>,
+        Readying: Future<Output = Result<R, StorageError>>,
+    {
         let key = job.prefix.key(&ObjectName::Head);
         loop {
-            let mut head = Head {
+            let (found, listed) = tokio::try_join!(read(objects, &key, job), async { Ok(list().await?) })?;
+            let (before, precondition) = match found {
+                None => (None, Precondition::Absent),
+                Some((there, _)) if there.ended => return Ok(Claim::Ended),
+                Some((there, etag)) => (Some(there), Precondition::Matches(etag)),
+            };
+            let head = Head {
                 run: job.run.clone(),
                 owner: owner.clone(),
-                epoch: Epoch(1),
+                epoch: before.as_ref().map_or(Epoch(1), |before| before.epoch.next()),
                 address: Some(address.to_owned()),
-                next_segment: SegmentNumber(0),
-                shift: Ticks(0),
+                next_segment: before.as_ref().map_or(SegmentNumber(0), |before| before.next_segment),
+                shift: before.as_ref().map_or(Ticks(0), |before| before.shift),
                 ended: false,
             };
-            let found = read(objects, &key, job).await?;
-            let taken_over = found.is_some();
-            let precondition = match found {
-                None => Precondition::Absent,
-                Some((there, _)) if there.ended => return Ok(Claim::Ended),
-                Some((there, etag)) => {
-                    if let Some(address) = there.address.clone().filter(|_| there.owner != *owner)
-                        && lives(&there, &address, peers).await
-                    {
-                        return Ok(Claim::Alive { head: Box::new(there), address });
-                    }
-                    head.epoch = there.epoch.next();
-                    (head.next_segment, head.shift) = (there.next_segment, there.shift);
-                    Precondition::Matches(etag)
+            let taking = async {
+                if let Some(before) = before.as_ref().filter(|before| before.owner != *owner)
+                    && let Some(address) = &before.address
+                    && lives(before, address, peers).await
+                {
+                    return Err(NotTaken::Alive(address.clone()));
+                }
+                objects.put_if(&key, encode(&head), precondition).await.map_err(|error| match error {
+                    PutIfError::Conflict { .. } => NotTaken::Raced,
+                    PutIfError::Storage(error) => NotTaken::Failed(error),
+                })
+            };
+            let getting_ready = async {
+                match &before {
+                    Some(before) => Ok(Some(get_ready(listed, before.clone()).await?)),
+                    None => Ok(None),
                 }
             };
-            let moving = async {
-                match objects.put_if(&key, encode(&head), precondition).await {
-                    Ok(etag) => Ok(Some(etag)),
-                    Err(PutIfError::Conflict { .. }) => Ok(None), // somebody was quicker, or it was an attempt of ours
-                    Err(PutIfError::Storage(error)) => Err(error),
+            match (tokio::try_join!(taking, getting_ready), before) {
+                (Ok((etag, ready)), _) => {
+                    return Ok(Claim::Owned { ownership: Box::new(Self { objects: objects.clone(), key, head, etag }), ready });
                 }
-            };
-            // Ledgers are written before the head moves past their segments. So where the head is moved that was read, all that it passes was there when it was read.
-            let restoring = async { if taken_over { restore(head.next_segment).await.map(Some) } else { Ok(None) } };
-            if let (Some(etag), restored) = tokio::try_join!(moving, restoring)? {
-                return Ok(Claim::Owned { ownership: Box::new(Self { objects: objects.clone(), key, head, etag }), restored });
+                (Err(NotTaken::Alive(address)), Some(before)) => return Ok(Claim::Alive { head: Box::new(before), address }),
+                (Err(NotTaken::Failed(error)), _) => return Err(error.into()),
+                (Err(NotTaken::Raced | NotTaken::Alive(_)), _) => {}
             }
         }
     }

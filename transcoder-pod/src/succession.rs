@@ -37,6 +37,19 @@ pub struct Preroll {
     pub held: Vec<Output>,
 }
 
+impl Preroll {
+    /// Holds what the line puts out until `other` is done: an engine that nobody takes anything from is one that does not keep up.
+    pub async fn go_on_during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        tokio::pin!(other);
+        loop {
+            tokio::select! {
+                done = &mut other => return done,
+                Some(output) = self.line.next() => self.held.push(output),
+            }
+        }
+    }
+}
+
 /// How a successor fared.
 #[derive(Debug)]
 pub enum Succession {

@@ -9,7 +9,7 @@ use lectern_contract::ledger::{Ledger, LedgerSegment};
 use lectern_contract::push::PushFrame;
 use lectern_contract::{Epoch, SegmentNumber};
 use lectern_transcoder_pod::engine::{Encoded, Output};
-use lectern_transcoder_pod::publish::{Event, Live, NEWEST, Restored, restore};
+use lectern_transcoder_pod::publish::{Event, Live, NEWEST, Listing, Restored, list, restore};
 use lectern_transcoder_pod::status::Status;
 use lectern_transcoder_pod::studio::Studio;
 use std::collections::BTreeMap;
@@ -92,10 +92,33 @@ async fn a_successor_goes_on_with_all_of_a_long_window() {
         let ledger = Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments };
         objects.put(&job.prefix.key(&ObjectName::Ledger(minute)), serde_json::to_vec(&ledger).unwrap().into()).await.unwrap();
     }
-    let restored = restore(&objects, &job, SegmentNumber(595)).await.unwrap();
+    let restored = restore(&objects, &job, list(&objects, &job).await.unwrap(), SegmentNumber(595)).await.unwrap();
     let window: Vec<u64> = restored.windows["audio"].entries().map(|entry| entry.number().0).collect();
     assert_eq!(window, (295..595).collect::<Vec<_>>(), "ten minutes before what is to be made anew, without a gap");
     assert_eq!(restored.windows["audio"].segments().count(), 300);
     assert_eq!((restored.first, restored.last), (Some(SegmentNumber(0)), Some(SegmentNumber(599))));
     assert_eq!(restored.ledgers.keys().copied().collect::<Vec<_>>(), [17, 18, 19], "and only the newest may grow");
+}
+
+/// A successor lists what there is while it reads the head, and its predecessor may write a ledger between the two.
+#[tokio::test]
+async fn a_ledger_that_is_begun_after_the_list_is_found() {
+    let backend = Backend::ministack().await.unwrap();
+    let (objects, job) = (backend.objects("lectures").await.unwrap(), job(60_000));
+    let write = async |minute: u64| {
+        let segment = |number| LedgerSegment { number: SegmentNumber(number), duration: job.segment_duration.ticks(), bytes: 1, init: 0 };
+        let segments = BTreeMap::from([("audio".to_owned(), (minute * 30..minute * 30 + 30).map(segment).collect())]);
+        let ledger = Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments };
+        objects.put(&job.prefix.key(&ObjectName::Ledger(minute)), serde_json::to_vec(&ledger).unwrap().into()).await.unwrap();
+    };
+    for minute in 0..4 {
+        write(minute).await;
+    }
+    let listing = list(&objects, &job).await.unwrap();
+    write(4).await;
+    let restored = restore(&objects, &job, listing, SegmentNumber(140)).await.unwrap();
+    assert_eq!(restored.windows["audio"].last(), Some(SegmentNumber(139)));
+    assert_eq!(restored.minutes, (0..=4).collect());
+    let none = restore(&objects, &job, Listing::default(), SegmentNumber(140)).await.unwrap();
+    assert_eq!(none.windows["audio"].last(), Some(SegmentNumber(139)), "not even the first was there yet");
 }

@@ -5,7 +5,7 @@ use crate::align;
 use crate::feed::FeedEnd;
 use crate::head::{Claim, HeadError, Ownership};
 use crate::line::Line;
-use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, marked, restore};
+use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, list, marked, restore};
 use crate::retry::Backoff;
 use crate::status::Status;
 use crate::studio::Studio;
@@ -30,7 +30,8 @@ const THROUGH_WITHIN: Duration = Duration::from_secs(5);
 const SHIFT_WITHIN: Duration = Duration::from_secs(60);
 
 enum Claimed {
-    Owned(Box<Ownership>, Box<Restored>),
+    /// With a line that has begun already, where that was possible.
+    Owned(Box<Ownership>, Box<Restored>, Option<Preroll>),
     /// The owner is alive, and is to hand over.
     Planned(Box<Head>, String),
     Final(TranscoderState),
@@ -53,13 +54,13 @@ impl Seat {
         let mut preroll = None;
         loop {
             match self.claim(address, preroll.is_none()).await {
-                Claimed::Owned(ownership, restored) => {
+                Claimed::Owned(ownership, restored, begun) => {
                     let Head { epoch: since, next_segment: next, .. } = *ownership.head();
                     epoch.store(since.0, Ordering::Relaxed);
                     self.live.own(since);
                     tracing::info!(run = %self.given.job.run, epoch = %since, %next, address, "the run is ours");
                     // A predecessor that died on the way may have left more to do than the line began with.
-                    let preroll = preroll.filter(|preroll: &Preroll| preroll.from <= next);
+                    let preroll = preroll.or(begun).filter(|preroll: &Preroll| preroll.from <= next);
                     return self.work(*ownership, *restored, preroll).await;
                 }
                 Claimed::Planned(head, owner) => {
@@ -87,9 +88,21 @@ impl Seat {
         loop {
             let attempt = async {
                 let owner = (&given.owner, address);
-                let claim = Ownership::claim(objects, &self.peers, &given.job, owner, |next| restore(objects, &given.job, next));
+                let get_ready = async |listing, head: Head| {
+                    let mut begun = if may_ask { self.begin_after(&head) } else { None };
+                    let restoring = restore(objects, &given.job, listing, head.next_segment);
+                    let restored = match &mut begun {
+                        Some(begun) => begun.go_on_during(restoring).await?,
+                        None => restoring.await?,
+                    };
+                    Ok((Box::new(restored), begun))
+                };
+                let claim = Ownership::claim(objects, &self.peers, &given.job, owner, || list(objects, &given.job), get_ready);
                 Ok::<_, HeadError>(match claim.await? {
-                    Claim::Owned { ownership, restored } => Claimed::Owned(ownership, Box::new(restored.unwrap_or_default())),
+                    Claim::Owned { ownership, ready } => {
+                        let (restored, begun) = ready.unwrap_or_default();
+                        Claimed::Owned(ownership, restored, begun)
+                    }
                     Claim::Ended => Claimed::Final(TranscoderState::Ended { first: None, last: None }),
                     Claim::Alive { head, address } if may_ask && given.job.replaces == Some(head.epoch) => Claimed::Planned(head, address),
                     Claim::Alive { head, .. } => {
@@ -113,6 +126,19 @@ impl Seat {
             status.waiting_for(Some(format!("S3 cannot be reached: {error}")));
             tokio::time::sleep(backoff.next_wait()).await;
         }
+    }
+
+    /// Begins to encode where the dead owner that `head` names has left off, before it is known that it is dead: students wait for these pictures. An owner that is to hand over, should it live, is succeeded in another way.
+    fn begin_after(&self, head: &Head) -> Option<Preroll> {
+        let given = &self.given;
+        if given.job.replaces.is_some() {
+            return None;
+        }
+        let job = align::shifted(given.job.clone(), head.shift);
+        let from = head.next_segment;
+        let start = from.start(job.segment_duration);
+        let line = Line::start(given, &job, head.shift, Some(start), self.peers.clone(), self.status.clone(), &self.stop);
+        Some(Preroll { from, line: line.ok()?, held: Vec::new() }) // what fails here is tried once more, and told of, when the run is ours
     }
 
     /// Encodes and publishes until the feed is over, or a successor goes on.

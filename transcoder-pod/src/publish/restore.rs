@@ -36,44 +36,77 @@ pub struct Restored {
     pub inits: BTreeMap<String, (u32, Bytes)>,
 }
 
-/// Reads it. `next` is the head's next segment: what lies behind it will be made anew.
+/// What S3 has of a run, by name: [`list`] may be asked before it is known where a successor goes on.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// The minutes that have a ledger.
+    minutes: BTreeSet<u64>,
+    /// The newest init sections, by rendition; whether a segment that is known needs them or not: a number that is taken is not to be used for another.
+    inits: BTreeMap<String, u32>,
+}
+
+/// Lists it.
+///
+/// # Errors
+/// S3's.
+pub async fn list(objects: &Objects, job: &LiveJob) -> Result<Listing, StorageError> {
+    let folder = format!("{}/ledger/", job.prefix);
+    let names = ladder_renditions(job).into_iter().map(|EndedRendition { name, .. }| name);
+    let inits = stream::iter(names).map(|name| async move {
+        let folder = format!("{}/{name}/init-", job.prefix);
+        let newest = numbers(&objects.list(&folder).await?, &folder, ".mp4").max();
+        Ok(newest.map(|newest| (name, newest)))
+    });
+    let (ledgers, inits) = tokio::try_join!(objects.list(&folder), inits.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>())?;
+    Ok(Listing { minutes: numbers(&ledgers, &folder, ".ledger.json").collect(), inits: inits.into_iter().flatten().collect() })
+}
+
+/// The numbers in `keys`, between `folder` and `suffix`.
+fn numbers<N: std::str::FromStr>(keys: &[String], folder: &str, suffix: &str) -> impl Iterator<Item = N> {
+    keys.iter().filter_map(move |key| key.strip_prefix(folder)?.strip_suffix(suffix)?.parse().ok())
+}
+
+/// Reads what is in `listing`. `next` is the head's next segment, read no later than this is asked for: what lies behind it will be made anew.
+///
+/// Ledgers are written before the head moves past their segments, so that all that it passes is there by now; a ledger that was begun since they were listed is
+/// looked for by its name.
 ///
 /// # Errors
 /// S3's. A ledger that does not parse is skipped with a warning: it is no reason to stop a lecture.
-pub async fn restore(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> Result<Restored, StorageError> {
+pub async fn restore(objects: &Objects, job: &LiveJob, listing: Listing, next: SegmentNumber) -> Result<Restored, StorageError> {
     // At once, not in turn: players wait for it, and each answer may take S3 a while.
-    let names = ladder_renditions(job).into_iter().map(|EndedRendition { name, .. }| name);
-    let inits = stream::iter(names).map(|name| async move { Ok((name.clone(), newest_init(objects, job, name).await?)) });
+    let inits = stream::iter(listing.inits).map(|(name, number)| async move {
+        let object = objects.get(&job.prefix.key(&ObjectName::Init(name.clone(), number))).await?;
+        Ok(object.map(|object| (name, (number, object.body))))
+    });
     let inits = inits.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>();
-    let (mut restored, inits) = tokio::try_join!(ledgers(objects, job, next), inits)?;
-    restored.inits.extend(inits.into_iter().filter_map(|(name, init)| Some((name, init?))));
+    let (mut restored, inits) = tokio::try_join!(ledgers(objects, job, listing.minutes, next), inits)?;
+    restored.inits.extend(inits.into_iter().flatten());
     Ok(restored)
 }
 
 /// What ledgers tell: all but the init sections.
-async fn ledgers(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> Result<Restored, StorageError> {
-    let mut restored = Restored::default();
-    let folder = format!("{}/ledger/", job.prefix);
-    for key in objects.list(&folder).await? {
-        let minute = key.strip_prefix(&folder).and_then(|name| name.strip_suffix(".ledger.json")).and_then(|n| n.parse().ok());
-        restored.minutes.extend::<Option<u64>>(minute);
-    }
+async fn ledgers(objects: &Objects, job: &LiveJob, listed: BTreeSet<u64>, next: SegmentNumber) -> Result<Restored, StorageError> {
     // Those that hold the window, the one in which it begins, and one for what may still be late.
     let span = (super::window_of(job) as u64).saturating_mul(job.segment_duration.ticks().0);
-    let minutes = usize::try_from(span.div_ceil(MINUTE).saturating_add(2)).unwrap_or(usize::MAX);
-    let oldest = restored.minutes.first().copied();
-    let newest: BTreeSet<u64> = restored.minutes.iter().rev().take(minutes).copied().collect();
+    let most = span.div_ceil(MINUTE).saturating_add(2);
+    let oldest = listed.first().copied();
+    let mut newest: BTreeSet<u64> = listed.iter().rev().take(usize::try_from(most).unwrap_or(usize::MAX)).copied().collect();
+    if let Some(passed) = next.0.checked_sub(1) {
+        let minute = SegmentNumber(passed).start(job.segment_duration).0 / MINUTE;
+        let listed = listed.last().map_or(0, |newest| newest + 1);
+        newest.extend(minute.saturating_sub(most).max(listed)..=minute);
+    }
     let wanted: BTreeSet<u64> = newest.iter().copied().chain(oldest).collect();
     let reads = stream::iter(wanted).map(|minute| async move { Ok::<_, StorageError>((minute, ledger(objects, job, minute).await?)) });
-    let in_order: Vec<(u64, Option<Ledger>)> = reads.buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<(u64, Option<Ledger>)> = reads.buffered(AT_ONCE).try_collect().await?; // in order
+    let found: Vec<(u64, Ledger)> = found.into_iter().filter_map(|(minute, ledger)| Some((minute, ledger?))).collect();
+
+    let mut restored = Restored { minutes: listed, ..Restored::default() };
+    restored.minutes.extend(found.iter().map(|(minute, _)| *minute));
+    restored.first = found.first().and_then(|(_, ledger)| ledger.segments.values().flatten().map(|segment| segment.number).min());
     let recent = restored.minutes.iter().rev().nth(STILL_GROWING - 1).copied();
-    for (minute, ledger) in in_order.into_iter().filter_map(|(minute, ledger)| Some((minute, ledger?))) {
-        if Some(minute) == oldest {
-            restored.first = ledger.segments.values().flatten().map(|segment| segment.number).min();
-        }
-        if !newest.contains(&minute) {
-            continue;
-        }
+    for (minute, ledger) in found.into_iter().filter(|(minute, _)| newest.contains(minute)) {
         for (rendition, segments) in &ledger.segments {
             let window = restored.windows.entry(rendition.clone()).or_insert_with(|| empty_window(job));
             for segment in segments {
@@ -88,16 +121,6 @@ async fn ledgers(objects: &Objects, job: &LiveJob, next: SegmentNumber) -> Resul
         }
     }
     Ok(restored)
-}
-
-/// Of those in S3, whether a segment that is known needs it or not: a number that is taken is not to be used for another.
-async fn newest_init(objects: &Objects, job: &LiveJob, rendition: String) -> Result<Option<(u32, Bytes)>, StorageError> {
-    let folder = format!("{}/{rendition}/init-", job.prefix);
-    let keys = objects.list(&folder).await?;
-    let numbers = keys.iter().filter_map(|key| key.strip_prefix(&folder)?.strip_suffix(".mp4")?.parse::<u32>().ok());
-    let Some(newest) = numbers.max() else { return Ok(None) };
-    let object = objects.get(&job.prefix.key(&ObjectName::Init(rendition, newest))).await?;
-    Ok(object.map(|object| (newest, object.body)))
 }
 
 async fn ledger(objects: &Objects, job: &LiveJob, minute: u64) -> Result<Option<Ledger>, StorageError> {
