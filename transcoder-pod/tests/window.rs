@@ -9,7 +9,7 @@ use lectern_contract::ledger::{Ledger, LedgerSegment};
 use lectern_contract::push::PushFrame;
 use lectern_contract::{Epoch, SegmentNumber};
 use lectern_transcoder_pod::engine::{Encoded, Output};
-use lectern_transcoder_pod::publish::{Event, Live, NEWEST, Listing, Restored, list, restore};
+use lectern_transcoder_pod::publish::{Event, Listing, Live, NEWEST, Restored, list, restore};
 use lectern_transcoder_pod::status::Status;
 use lectern_transcoder_pod::studio::Studio;
 use std::collections::BTreeMap;

@@ -289,7 +289,7 @@ impl Fault {
 pub struct Pair(pub Fault, pub Fault, pub &'static str);
 
 /// The pairs that are tried, each with what it is there to show. Of the others most are two faults that do not meet.
-pub const PAIRS: [Pair; 9] = [
+pub const PAIRS: [Pair; 11] = [
     Pair(Fault::S3Slow, Fault::ChildKilled, "the next child reads the run's head and restores what is stored over 2 s an answer"),
     Pair(Fault::OperatorKilled, Fault::TranscoderLost, "nobody sends a new job: the message that comes again has to do"),
     Pair(Fault::ShardLost, Fault::ChildKilled, "the next child finds no owner of the feed"),
@@ -299,6 +299,8 @@ pub const PAIRS: [Pair; 9] = [
     Pair(Fault::OperatorKilled, Fault::ShardLost, "nobody places the run anew until there is a leader"),
     Pair(Fault::S3AnswersLost, Fault::TranscoderLost, "a successor claims a head whose moves have no answers"),
     Pair(Fault::SqsAnswersLost, Fault::Drain, "the successor's message is sent twice"),
+    Pair(Fault::SqsAnswersLost, Fault::TranscoderLost, "the successor's message is given to pods that do not hear of it"),
+    Pair(Fault::SqsAway, Fault::TranscoderLost, "no message calls the successor"),
 ];
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Jobs past the queue: to which pod, and until when they are in the answers to its reports.
+//! Jobs past the queue: to which pod, and from when until when they are in the answers to its reports.
 
+use super::Reports;
 use super::said::Heard;
-use super::{Reports, STALE};
 use lectern_contract::Ladder;
 use lectern_contract::cost::Needs;
 use lectern_contract::job::LiveJob;
@@ -18,7 +18,14 @@ const GIVEN_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Given {
     pod: String,
     job: LiveJob,
+    /// From when on it gets it.
     at: Instant,
+}
+
+impl Given {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.at) >= GIVEN_FOR
+    }
 }
 
 impl Reports {
@@ -26,7 +33,7 @@ impl Reports {
     pub fn roomiest(&self, pool: &str, ladder: &Ladder, now: Instant) -> Option<String> {
         let (pods, given) = (self.lock(), self.given());
         let free = |(name, heard): (&String, &Heard)| {
-            let fresh = heard.pool == pool && now.duration_since(heard.at) < STALE;
+            let fresh = heard.pool == pool && heard.is_fresh(now);
             let transcoder = heard.said.transcoder().filter(|_| fresh)?;
             let promised: Vec<&LiveJob> = given.iter().filter(|given| given.pod == *name).map(|given| &given.job).collect();
             let of = |ladder: &Ladder| Needs::of(ladder, transcoder.class);
@@ -37,25 +44,35 @@ impl Reports {
         pods.iter().filter_map(free).max().map(|(_, name)| name)
     }
 
-    /// Gives `job` to the roomiest pod of `pool`, in the answers to its next reports; which that is.
-    pub fn give(&self, pool: &str, job: &LiveJob, now: Instant) -> Option<String> {
+    /// Gives `job` to the roomiest pod of `pool`, in the answers to its reports from `at` on, unless it is taken before; which that is. A pod that has it
+    /// already and still reports keeps it.
+    pub fn give(&self, pool: &str, job: &LiveJob, at: Instant, now: Instant) -> Option<String> {
+        let same = |given: &&Given| given.job.run == job.run && given.job.attempt == job.attempt && !given.is_over(now);
+        let held = self.given().iter().find(same).map(|given| given.pod.clone());
+        if let Some(pod) = held.filter(|pod| self.load(pod, now).is_some()) {
+            return Some(pod);
+        }
         let pod = self.roomiest(pool, &job.ladder, now)?;
         let mut given = self.given();
         given.retain(|given| given.job.run != job.run);
-        given.push(Given { pod: pod.clone(), job: job.clone(), at: now });
+        given.push(Given { pod: pod.clone(), job: job.clone(), at });
         Some(pod)
     }
 
-    /// What is to be answered to a report of `pod`: the jobs that were given to it and that it has not spoken of yet.
+    /// What is to be answered to a report of `pod`: the jobs that were given to it and that nobody has spoken of yet.
     pub fn answer(&self, pod: &str, now: Instant) -> Answer {
         let pods = self.lock();
-        let runs = pods.get(pod).and_then(|heard| heard.said.transcoder()).map(|transcoder| &transcoder.runs);
         let mut given = self.given();
-        given.retain(|given| {
-            let known = || runs.and_then(|runs| runs.get(&given.job.run)).is_some_and(|run| run.attempt >= given.job.attempt);
-            now.duration_since(given.at) < GIVEN_FOR && !(given.pod == pod && known())
-        });
-        Answer { jobs: given.iter().filter(|given| given.pod == pod).map(|given| given.job.clone()).collect() }
+        let is_taken = |given: &Given| {
+            let has_it = |heard: &Heard| {
+                let runs = heard.said.transcoder().filter(|_| heard.is_fresh(now)).map(|transcoder| &transcoder.runs);
+                runs.and_then(|runs| runs.get(&given.job.run)).is_some_and(|run| run.attempt >= given.job.attempt)
+            };
+            pods.values().any(has_it)
+        };
+        // All pods are looked at only for what this one would get: many report while many jobs are given.
+        given.retain(|given| !given.is_over(now) && !(given.pod == pod && given.at <= now && is_taken(given)));
+        Answer { jobs: given.iter().filter(|given| given.pod == pod && given.at <= now).map(|given| given.job.clone()).collect() }
     }
 
     fn given(&self) -> MutexGuard<'_, Vec<Given>> {
@@ -102,21 +119,37 @@ mod tests {
     #[tokio::test]
     async fn a_job_goes_to_the_pod_with_the_most_room_until_it_speaks_of_it() {
         let ((reports, _changes), now) = (Reports::new(), Instant::now());
-        assert_eq!(reports.give("default", &job("r"), now), None, "nobody has reported");
+        assert_eq!(reports.give("default", &job("r"), now, now), None, "nobody has reported");
         for said in
             [report("full", 1, None, &["other"]), report("one", 1, None, &[]), report("two", 2, None, &[]), report("poor", 9, Some(1), &[])]
         {
             reports.take(said, now);
         }
-        assert_eq!(reports.give("default", &job("r"), now).as_deref(), Some("two"));
+        assert_eq!(reports.give("default", &job("r"), now, now).as_deref(), Some("two"));
         assert_eq!(reports.answer("two", now).jobs, [job("r")]);
         assert_eq!(reports.answer("two", now).jobs.len(), 1, "repeated until it is known to have come");
         assert_eq!(reports.answer("one", now).jobs, []);
-        let (second, third) = (reports.give("default", &job("s"), now), reports.give("default", &job("t"), now));
+        let (second, third) = (reports.give("default", &job("s"), now, now), reports.give("default", &job("t"), now, now));
         assert_eq!((second.as_deref(), third.as_deref()), (Some("two"), Some("one")), "what is promised takes room, too");
         assert_eq!(reports.roomiest("default", &ladder(), now), None);
         reports.take(report("two", 2, None, &["r"]), now);
         assert_eq!(reports.answer("two", now).jobs, [job("s")]);
         assert_eq!(reports.answer("two", now + GIVEN_FOR).jobs, [], "another gets it by then");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_the_queue_gives_to_another_in_time_is_not_given() {
+        let ((reports, _changes), now) = (Reports::new(), Instant::now());
+        let (soon, later) = (now + Duration::from_millis(500), now + Duration::from_millis(900));
+        for said in [report("one", 1, None, &[]), report("two", 2, None, &[])] {
+            reports.take(said, now);
+        }
+        for run in ["r", "s"] {
+            assert_eq!(reports.give("default", &job(run), soon, now).as_deref(), Some("two"), "and one has room for neither");
+        }
+        assert_eq!(reports.answer("two", now).jobs, [], "the queue comes first");
+        assert_eq!(reports.give("default", &job("r"), later + GIVEN_FOR, later).as_deref(), Some("two"), "which has it since before");
+        reports.take(report("one", 1, None, &["r"]), later);
+        assert_eq!(reports.answer("two", later).jobs, [job("s")], "the queue has given the other to one");
     }
 }

@@ -30,6 +30,8 @@ pub use said::moved_by_a_quarter;
 
 /// A pod that was silent for this long is taken for gone: three missed reports.
 pub const STALE: Duration = Duration::from_secs(3);
+/// How often silent pods are looked for: lectures wait for it.
+const SWEEP: Duration = Duration::from_millis(100);
 /// How long a silent pod's last words are kept.
 const FORGET: Duration = Duration::from_secs(300);
 /// The largest report that is taken: some ten thousand runs of one pod.
@@ -127,7 +129,7 @@ impl Reports {
         let mut pods = self.lock();
         pods.retain(|_, heard| now.duration_since(heard.at) < FORGET);
         let mut changed = BTreeSet::new();
-        for (pod, heard) in pods.iter_mut().filter(|(_, heard)| !heard.stale && now.duration_since(heard.at) >= STALE) {
+        for (pod, heard) in pods.iter_mut().filter(|(_, heard)| !heard.stale && !heard.is_fresh(now)) {
             heard.stale = true;
             changed.extend(heard.said.streams().cloned().map(Change::Stream));
             if heard.said.ingest().is_some() {
@@ -172,7 +174,7 @@ impl Reports {
         let pods = self.lock();
         let said = pods.iter().filter_map(|(pod, heard)| match &heard.said {
             Said::Transcoder(transcoder) => {
-                let fresh = now.duration_since(heard.at) < STALE;
+                let fresh = heard.is_fresh(now);
                 transcoder.runs.get(run).map(|run| TranscoderSaid { pod: pod.clone(), run: run.clone(), fresh })
             }
             Said::Ingest(_) => None,
@@ -182,7 +184,7 @@ impl Reports {
 
     /// How many jobs `pod` works on, and what they take; `None` where it has not reported lately.
     pub fn load(&self, pod: &str, now: Instant) -> Option<(usize, Needs)> {
-        match self.lock().get(pod).filter(|heard| now.duration_since(heard.at) < STALE).map(|heard| &heard.said)? {
+        match self.lock().get(pod).filter(|heard| heard.is_fresh(now)).map(|heard| &heard.said)? {
             Said::Transcoder(transcoder) => Some((transcoder.working(), transcoder.taken)),
             Said::Ingest(_) => None,
         }
@@ -190,7 +192,7 @@ impl Reports {
 
     /// The pods of a pool that reported lately.
     pub fn heard_of(&self, pool: &str, now: Instant) -> usize {
-        self.lock().values().filter(|heard| heard.pool == pool && now.duration_since(heard.at) < STALE).count()
+        self.lock().values().filter(|heard| heard.pool == pool && heard.is_fresh(now)).count()
     }
 
     /// There may be something for `stream`.
@@ -216,7 +218,7 @@ impl Reports {
 }
 
 fn fresh_ingest(heard: Option<&Heard>, now: Instant) -> Option<&Ingest> {
-    heard.filter(|heard| now.duration_since(heard.at) < STALE)?.said.ingest()
+    heard.filter(|heard| heard.is_fresh(now))?.said.ingest()
 }
 
 /// Whether a transcoder that says this has the run in hand.
@@ -224,7 +226,7 @@ pub fn is_working(state: &TranscoderState) -> bool {
     matches!(state, TranscoderState::Starting { .. } | TranscoderState::Running { .. })
 }
 
-/// Serves the report endpoint, and sweeps silent pods twice a second, until `stop`.
+/// Serves the report endpoint, and sweeps silent pods, until `stop`.
 pub fn serve(
     address: SocketAddr,
     peers: PeerTls,
@@ -237,7 +239,7 @@ pub fn serve(
         let router = Router::new().route(PATH, post(take)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state((reports.clone(), metrics));
         let sweeping = async {
             loop {
-                tokio::time::sleep(STALE / 6).await;
+                tokio::time::sleep(SWEEP).await;
                 reports.sweep(Instant::now());
             }
         };

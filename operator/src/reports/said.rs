@@ -19,6 +19,13 @@ pub(super) struct Heard {
     pub stale: bool,
 }
 
+impl Heard {
+    /// It came less than three reports ago.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        now.duration_since(self.at) < super::STALE
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum Said {
     Ingest(Ingest),

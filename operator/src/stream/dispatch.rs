@@ -37,6 +37,9 @@ pub fn is_to_move(stream: &LiveStream) -> bool {
 
 /// A queue that has not taken a job by then is gone past: a pod with room for it gets it in the answer to its report.
 const PAST_THE_QUEUE_AFTER: Duration = Duration::from_secs(5);
+/// And so is one that has taken a successor's job, which no pod has then spoken of: a queue can give it to a receive of the pod that is dead, and shows it to
+/// others only after seconds in which students wait. Where two take it after all, one finds that the other owns the run.
+const SUCCESSOR_PAST_THE_QUEUE_AFTER: Duration = Duration::from_millis(500);
 /// A run that no transcoder has spoken of for so long is not to be waited for: longer than the queue takes to give a job to another pod.
 const FORGOTTEN: SignedDuration = SignedDuration::from_secs(10);
 
@@ -146,13 +149,18 @@ impl Sent {
 /// Sends `job`, whose attempt stands in `stream`'s status, and writes down when, or why not.
 pub async fn send(stream: &LiveStream, job: &LiveJob, wanted: &Wanted, ctx: &Context) -> Result<(), Error> {
     let text = serde_json::to_string(job).map_err(Error::Job)?;
+    if job.attempt > 1 && job.replaces.is_none() {
+        let now = Instant::now();
+        ctx.reports.give(&wanted.pool_name, job, now + SUCCESSOR_PAST_THE_QUEUE_AFTER, now);
+    }
     let queue = ctx.clouds.queue(&wanted.pool).await;
     let sent = within(CALL, &format!("queue {}", wanted.pool.queue.name), queue.send(&text)).await;
     let mut told = super::status_of(stream);
     let uid = stream.uid().unwrap_or_default();
     let past_the_queue = |_: &_| {
-        let patient = ctx.sent.failed(uid.clone(), Instant::now()) < PAST_THE_QUEUE_AFTER;
-        (!patient).then(|| ctx.reports.give(&wanted.pool_name, job, Instant::now())).flatten()
+        let now = Instant::now();
+        let patient = ctx.sent.failed(uid.clone(), now) < PAST_THE_QUEUE_AFTER;
+        (!patient).then(|| ctx.reports.give(&wanted.pool_name, job, now, now)).flatten()
     };
     match sent.map(|()| None).or_else(|error| past_the_queue(&error).map(Some).ok_or(error)) {
         Ok(given) => {
