@@ -36,6 +36,12 @@ impl QueueAt {
     pub fn new(name: impl Into<String>, region: impl Into<String>, endpoint: Option<String>) -> Self {
         Self { name: name.into(), region: region.into(), endpoint: given(endpoint) }
     }
+
+    /// The queue beside this one, of what has time until a slot is idle.
+    #[must_use]
+    pub fn archive(&self) -> Self {
+        Self { name: format!("{}-archive", self.name), ..self.clone() }
+    }
 }
 
 impl fmt::Display for BucketAt {

@@ -65,6 +65,8 @@ const BUCKET: &str = "arn:aws:s3:::BUCKET";
 const OBJECTS: &str = "arn:aws:s3:::BUCKET/*";
 const QUEUE: &str = "arn:aws:sqs:REGION:ACCOUNT:QUEUE";
 const DEAD: &str = "arn:aws:sqs:REGION:ACCOUNT:QUEUE-dead";
+const ARCHIVE: &str = "arn:aws:sqs:REGION:ACCOUNT:QUEUE-archive";
+const ARCHIVE_DEAD: &str = "arn:aws:sqs:REGION:ACCOUNT:QUEUE-archive-dead";
 
 /// An action and what it is done to.
 type Grants = BTreeSet<(String, String)>;
@@ -197,7 +199,10 @@ fn grants(on: &str, function: &str, asked: &BTreeMap<&str, BTreeSet<String>>) ->
     let queues: &[&str] = match (on, function) {
         ("queue", "ensure") => &[QUEUE, DEAD],
         ("queue", _) => &[QUEUE],
-        ("dead", _) => &[DEAD],
+        ("archive", "ensure") => &[ARCHIVE, ARCHIVE_DEAD],
+        ("archive", _) => &[ARCHIVE],
+        // Of either, as the caller is asked.
+        ("dead", _) => &[DEAD, ARCHIVE_DEAD],
         _ => &[],
     };
     let actions = asked[function].iter().flat_map(|operation| {

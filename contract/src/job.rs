@@ -1,6 +1,8 @@
-//! The message that sends a run to a transcoder, through SQS.
+//! The jobs that send runs to transcoders, through SQS.
 
-use crate::{Epoch, Ladder, PartCount, RunId, SegmentDuration, StreamRef, WallMillis, keys::RunPrefix};
+use crate::keys::RunPrefix;
+use crate::message::Message;
+use crate::{Epoch, Ladder, PartCount, RunId, SegmentDuration, StreamRef, VideoRendition, WallMillis};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -51,4 +53,33 @@ pub struct LiveJob {
     pub passed_on: u32,
     /// How long the source may be silent before the job ends as idle, in milliseconds.
     pub idle_after_ms: u64,
+}
+
+impl Message for LiveJob {
+    const KIND: &'static str = "live";
+}
+
+/// Work for a slot that is idle: encode an ended run's original into renditions that were too dear to encode live, and add them to the recording. It has a queue of
+/// its own, because SQS knows no order: a lecture that begins waits for none of them. Delivered at least once; what is stored stays, and who comes second goes on
+/// from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveJob {
+    /// The LiveStream, for logs.
+    pub stream: StreamRef,
+    /// The run.
+    pub run: RunId,
+    /// What is shown of it: the LiveStream's title.
+    pub title: String,
+    /// What stands below the title where nothing came from the lecturer; `None`: the run has a hole there.
+    #[serde(default)]
+    pub slate: Option<String>,
+    /// Where the run's objects are.
+    pub prefix: RunPrefix,
+    /// What to encode.
+    pub video: Vec<VideoRendition>,
+}
+
+impl Message for ArchiveJob {
+    const KIND: &'static str = "archive";
 }

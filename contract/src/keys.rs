@@ -90,6 +90,8 @@ pub enum ObjectName {
     Original(Ticks),
     /// Written last, once everything else is there: `ended.json`.
     Ended,
+    /// How far what is encoded after the end is: `archive.json`.
+    Archive,
     /// The VOD's multivariant playlist: `vod.m3u8`.
     Vod,
     /// The VOD's MPD: `vod.mpd`.
@@ -121,6 +123,7 @@ impl fmt::Display for ObjectName {
             // Padded, so that a listing is in the order of time: 14 digits last for 35 years.
             Self::Original(start) => write!(f, "original/{:014}.mp4", start.0),
             Self::Ended => f.write_str("ended.json"),
+            Self::Archive => f.write_str("archive.json"),
             Self::Vod => f.write_str("vod.m3u8"),
             Self::VodMpd => f.write_str("vod.mpd"),
             Self::VodMedia(rendition) => write!(f, "{rendition}/vod.m3u8"),

@@ -64,6 +64,37 @@ pub struct Ended {
     pub renditions: Vec<EndedRendition>,
 }
 
+/// `archive.json`: how far the renditions are that are encoded after the end. Whoever works on them writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Archive {
+    /// The run.
+    pub run: RunId,
+    /// How far they are.
+    #[serde(flatten)]
+    pub state: ArchiveState,
+}
+
+/// See [`Archive`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum ArchiveState {
+    /// A transcoder is at it, or was.
+    Encoding {
+        /// Segments that are stored.
+        done: u64,
+        /// Segments that will be.
+        of: u64,
+    },
+    /// All are stored, and [`Ended`] names their renditions.
+    Done,
+    /// It cannot be done; trying again would not help.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
 /// A rendition of an ended run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -11,6 +11,7 @@ pub mod job;
 pub mod keys;
 pub mod ladder;
 pub mod ledger;
+pub mod message;
 pub mod push;
 pub mod relay;
 pub mod report;

@@ -51,6 +51,20 @@ pub struct RenditionSpec {
     /// Average bits a second.
     #[schemars(range(min = 32_000, max = 100_000_000))]
     pub bitrate: i64,
+    /// When it is encoded.
+    #[serde(default)]
+    pub when: When,
+}
+
+/// When a video rendition is encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum When {
+    /// While the lecture goes on.
+    #[default]
+    Live,
+    /// After its end, of the original (`record.original: true`), in slots that no lecture needs: for codecs that are too dear to encode live. The
+    /// recording gets it once it is whole.
+    Archive,
 }
 
 /// An AAC-LC stereo rendition at 48 kHz.
@@ -95,15 +109,18 @@ pub enum BadLadder {
     /// Nothing to encode of one kind.
     #[error("the ladder has no {0} rendition; add one")]
     Missing(&'static str),
+    /// There would be nothing to see before the end.
+    #[error("all video renditions are `when: Archive`; add one that is encoded live")]
+    NothingLive,
     /// A number out of range (admission refuses it; a resource written past admission ends here).
     #[error("rendition {0:?} has a size, frame rate or bitrate that cannot be")]
     Number(String),
 }
 
 impl EncodingLadderSpec {
-    /// The ladder as jobs carry it, or what is wrong with it.
+    /// What is encoded live, as jobs carry it, or what is wrong with the ladder.
     pub fn resolve(&self) -> Result<Ladder, BadLadder> {
-        let ladder = Ladder {
+        let mut ladder = Ladder {
             video: self.video.iter().map(RenditionSpec::resolve).collect::<Result<_, _>>()?,
             audio: self.audio.iter().map(AudioSpec::resolve).collect::<Result<_, _>>()?,
         };
@@ -122,7 +139,18 @@ impl EncodingLadderSpec {
                 return Err(BadLadder::SameName(name.to_owned()));
             }
         }
-        Ok(ladder)
+        let mut live = self.video.iter().map(|video| video.when == When::Live);
+        ladder.video.retain(|_| live.next().unwrap_or_default()); // as many as there are
+        if ladder.video.is_empty() { Err(BadLadder::NothingLive) } else { Ok(ladder) }
+    }
+
+    /// What is encoded after the end.
+    ///
+    /// # Errors
+    /// As [`EncodingLadderSpec::resolve`].
+    pub fn archive(&self) -> Result<Vec<VideoRendition>, BadLadder> {
+        self.resolve()?;
+        self.video.iter().filter(|video| video.when == When::Archive).map(RenditionSpec::resolve).collect()
     }
 }
 
@@ -167,6 +195,7 @@ mod tests {
                     frame_rate: 30,
                     codec: RenditionCodec::H264,
                     bitrate: 200_000,
+                    when: When::Live,
                 })
                 .collect(),
             audio: audio.iter().map(|name| AudioSpec { name: (*name).into(), bitrate: 96_000 }).collect(),
@@ -183,6 +212,19 @@ mod tests {
     fn a_ladder_needs_a_picture_and_a_sound() {
         assert_eq!(ladder(&[], &["a"]).resolve(), Err(BadLadder::Missing("video")));
         assert_eq!(ladder(&["a"], &[]).resolve(), Err(BadLadder::Missing("audio")));
+    }
+
+    #[test]
+    fn what_is_encoded_after_the_end_is_no_part_of_the_live_ladder() {
+        let mut both = ladder(&["a", "b", "c"], &["s"]);
+        both.video[1].when = When::Archive;
+        assert_eq!(both.resolve().unwrap().names().collect::<Vec<_>>(), ["a", "c", "s"]);
+        assert_eq!(both.archive().unwrap().iter().map(|video| &video.name).collect::<Vec<_>>(), ["b"]);
+        both.video[1].name = "a".into();
+        assert_eq!(both.archive(), Err(BadLadder::SameName("a".into())), "folders are shared");
+        let mut late = ladder(&["a"], &["s"]);
+        late.video[0].when = When::Archive;
+        assert_eq!(late.resolve(), Err(BadLadder::NothingLive));
     }
 
     #[test]

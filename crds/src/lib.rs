@@ -11,7 +11,7 @@ mod scheduling;
 mod stream_status;
 mod transcoders;
 
-pub use ladder::{AudioSpec, EncodingLadder, EncodingLadderSpec, RenditionCodec, RenditionSpec};
+pub use ladder::{AudioSpec, EncodingLadder, EncodingLadderSpec, RenditionCodec, RenditionSpec, When};
 pub use livestream::{
     LadderChoice, Latency, LiveStream, LiveStreamSpec, Reconnect, Record, Retention, RtmpSource, RtspSource, Schedule, SecretName, Slate,
     Source, StreamKey, Viewing,

@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
+/// What the publisher sent, as it came; a folder of the run's.
+pub const ORIGINAL: &str = "original";
+
 /// What a test knows of a run before it is judged.
 #[derive(Debug, Default)]
 pub struct Expected {
@@ -69,6 +72,7 @@ pub async fn ended_run(storage: &Storage, prefix: &RunPrefix, expected: &Expecte
         }
         media(storage, prefix, &ended, &rendition.name, &noted, expected, scratch, &mut verdict).await?;
     }
+    original(storage, prefix, expected, scratch, &mut verdict).await?;
     Ok(verdict)
 }
 
@@ -251,6 +255,19 @@ async fn media(
     if !pictures.is_empty() {
         in_order(rendition, &pictures, expected, verdict);
         verdict.pictures.insert(rendition.to_owned(), pictures);
+    }
+    Ok(())
+}
+
+/// The original's pieces, where it was kept: each can be decoded alone, and together they show the published pictures in order.
+async fn original(storage: &Storage, prefix: &RunPrefix, expected: &Expected, scratch: &Path, verdict: &mut Verdict) -> Result<()> {
+    let mut pictures = Vec::new();
+    for piece in storage.list(&format!("{prefix}/{ORIGINAL}/")).await?.keys() {
+        pictures.extend(decode(scratch, ORIGINAL, &storage.get(piece).await?).await.with_context(|| piece.clone())?);
+    }
+    if !pictures.is_empty() {
+        in_order(ORIGINAL, &pictures, expected, verdict);
+        verdict.pictures.insert(ORIGINAL.to_owned(), pictures);
     }
     Ok(())
 }

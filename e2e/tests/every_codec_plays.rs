@@ -2,10 +2,12 @@
 
 use crate::lecture_plays_in_a_browser::recorded;
 use anyhow::{Context as _, Result, ensure};
+use lectern_contract::keys::ObjectName;
 use lectern_e2e::captioner::LASTS;
 use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::{STEP, prefix_of};
-use lectern_e2e::{Browser, Lab, Share, Shot};
+use lectern_e2e::wait::{Look, eventually};
+use lectern_e2e::{Browser, Lab, Share, Shot, condition};
 use serde_json::json;
 
 /// Issue 5: H.264, HEVC and AV1 of one lecture. Chromium plays the first and the last; HEVC is judged by ffmpeg's decoder, as are all. The source's
@@ -62,6 +64,48 @@ async fn every_codec_plays() -> Result<()> {
         judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?.sound()?;
         drop(publisher);
         Ok(())
+    })
+    .await
+}
+
+/// HEVC is encoded after the end, of the original: the recording has it then, picture for picture, and plays as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dear_is_encoded_after_the_end() -> Result<()> {
+    Lab::run("what_is_dear_is_encoded_after_the_end", Share::Half, async |lab| {
+        let ladder = json!({
+            "video": [
+                {"name": "180p", "width": 320, "height": 180, "codec": "h264", "bitrate": 300_000},
+                {"name": "180p-hevc", "width": 320, "height": 180, "codec": "hevc", "bitrate": 200_000, "when": "Archive"},
+            ],
+            "audio": [{"name": "audio", "bitrate": 64_000}],
+        });
+        let spec = json!({"title": "Art", "latency": "Low", "ladder": ladder, "record": {"original": true}});
+        let lecture = lab.apply("art", spec).await?;
+        let publisher = lecture.publish(Shot::small()).await?;
+        let playable = lecture.until("Playable", "True").await?;
+        let prefix = prefix_of(&playable)?;
+        let playback = playable.status.and_then(|status| status.playback).context("status.playback")?;
+        ensure!(!lab.http(&playback.hls).await?.contains("hevc"), "it is encoded live");
+        lecture.segments_resume(&prefix, lecture.newest_segment(&prefix).await?, 3).await?;
+        let published = publisher.leave()?;
+        lecture.end().await?;
+        let ended = lecture.until("Ended", "True").await?;
+        ensure!(condition(&ended, "Archived").is_none_or(|it| it.status == "False"), "{:?}", condition(&ended, "Archived"));
+        lecture.until("Archived", "True").await?;
+        let vod = eventually("the rendition in the recording", STEP, async || {
+            let text = lab.storage.text(&prefix, &ObjectName::Vod).await?;
+            Ok(if text.contains("180p-hevc/vod.m3u8") { Look::Found(text) } else { Look::NotYet(text) })
+        })
+        .await?;
+        ensure!(vod.contains("CODECS=\"hvc1."), "{vod}");
+        let expected = Expected { published: vec![published], interrupted: false };
+        let verdict = judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?.sound()?;
+        ensure!(verdict.pictures.len() == 3, "the live rendition, the archive's and the original: {:?}", verdict.pictures.keys());
+        let mut browser = lab.browser().await?;
+        let recording = playback.hls.replace("/live.m3u8", "/vod.m3u8");
+        browser.open_hls(&recording, STEP).await?;
+        browser.playing_about(STEP).await?;
+        browser.close().await
     })
     .await
 }

@@ -53,9 +53,17 @@ impl Clouds {
         made
     }
 
-    /// The queue of a pool.
+    /// The queue of a pool's lectures.
     pub async fn queue(&self, pool: &StreamPoolSpec) -> Queue {
-        let at = QueueAt::new(&pool.queue.name, &pool.queue.region, pool.queue.endpoint.clone());
+        self.queue_at(queue_of(pool)).await
+    }
+
+    /// The queue of what a pool's idle slots are for.
+    pub async fn archive_queue(&self, pool: &StreamPoolSpec) -> Queue {
+        self.queue_at(queue_of(pool).archive()).await
+    }
+
+    async fn queue_at(&self, at: QueueAt) -> Queue {
         if let Some(known) = lock(&self.queues).get(&at) {
             return known.clone();
         }
@@ -66,6 +74,10 @@ impl Clouds {
         lock(&self.queues).insert(at, made.clone());
         made
     }
+}
+
+fn queue_of(pool: &StreamPoolSpec) -> QueueAt {
+    QueueAt::new(&pool.queue.name, &pool.queue.region, pool.queue.endpoint.clone())
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {

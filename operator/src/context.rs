@@ -183,9 +183,6 @@ pub enum Error {
     /// A pool's certificates.
     #[error(transparent)]
     Trust(#[from] crate::trust::TrustError),
-    /// A job that cannot be written as JSON.
-    #[error("the job cannot be written: {0}")]
-    Job(#[source] serde_json::Error),
     /// It took too long.
     #[error("the reconcile did not end within {RECONCILE:?}")]
     TooLong,
@@ -199,7 +196,6 @@ impl Error {
             Self::Kube(_) => "api",
             Self::Cloud(_) => "cloud",
             Self::Trust(_) => "trust",
-            Self::Job(_) => "job",
             Self::TooLong => "timeout",
         }
     }

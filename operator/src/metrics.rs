@@ -22,6 +22,7 @@ pub struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Jobs {
     pool: String,
+    kind: &'static str,
     state: &'static str,
 }
 
@@ -50,7 +51,7 @@ impl Metrics {
         registry.register("lectern_operator_reports", "Reports of pods, taken or refused", metrics.reports.clone());
         registry.register(
             "lectern_operator_jobs",
-            "Messages in the pools' queues, as of the last look: waiting, in flight, delayed, dead",
+            "Messages in the pools' queues, live and archive, as of the last look: waiting, in flight, delayed, dead",
             metrics.jobs.clone(),
         );
         registry.register(
@@ -66,11 +67,11 @@ impl Metrics {
         self.in_sync.set(1);
     }
 
-    /// Says what is in a pool's queue and in its dead-letter queue.
-    pub fn jobs(&self, pool: &str, depth: Depth, dead: Depth) {
+    /// Says what is in a pool's queue of that kind (live, archive) and in its dead-letter queue.
+    pub fn jobs(&self, pool: &str, kind: &'static str, depth: Depth, dead: Depth) {
         let states = [("waiting", depth.waiting), ("in_flight", depth.in_flight), ("delayed", depth.delayed), ("dead", dead.all())];
         for (state, count) in states {
-            self.jobs.get_or_create(&Jobs { pool: pool.to_owned(), state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.jobs.get_or_create(&Jobs { pool: pool.to_owned(), kind, state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

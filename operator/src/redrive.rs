@@ -2,7 +2,8 @@
 
 use kube::{Api, Client};
 use lectern_cloud::{Delivery, Queue, QueueAt, QueueError};
-use lectern_contract::job::LiveJob;
+use lectern_contract::job::{ArchiveJob, LiveJob};
+use lectern_contract::message::{Message as _, NoJob};
 use lectern_crds::StreamPool;
 use std::time::Duration;
 
@@ -17,7 +18,10 @@ pub struct RedriveArgs {
     /// The StreamPool whose queue is meant.
     #[arg(long, default_value = lectern_crds::DEFAULT_POOL)]
     pool: String,
-    /// Only say what is there.
+    /// The queue of what is encoded after the end, and not that of lectures.
+    #[arg(long)]
+    archive: bool,
+    /// Only say what is there, and what is wrong with it.
     #[arg(long)]
     list: bool,
 }
@@ -40,7 +44,8 @@ pub enum RedriveError {
 /// The API server's, and the queue's. What was moved until then stays moved; a message may then be in both.
 pub async fn run(args: RedriveArgs, client: Client) -> Result<(), RedriveError> {
     let spec = Api::<StreamPool>::all(client).get(&args.pool).await?.spec.queue;
-    let queue = Queue::connect(&QueueAt::new(spec.name, spec.region, spec.endpoint)).await;
+    let live = QueueAt::new(spec.name, spec.region, spec.endpoint);
+    let queue = Queue::connect(&if args.archive { live.archive() } else { live }).await;
     let dead = queue.dead();
     let (mut moved, mut left) = (0, dead.depth().await?.all());
     let mut seen = Vec::new();
@@ -48,7 +53,7 @@ pub async fn run(args: RedriveArgs, client: Client) -> Result<(), RedriveError> 
         && let Some(letter) = dead.receive_within(HELD, LOOK).await?
     {
         left -= 1;
-        println!("{}", words(&letter));
+        println!("{}", words(&letter, args.archive));
         if args.list {
             seen.push(letter.receipt);
             continue;
@@ -64,10 +69,11 @@ pub async fn run(args: RedriveArgs, client: Client) -> Result<(), RedriveError> 
     Ok(())
 }
 
-/// What a message is, for people.
-fn words(letter: &Delivery) -> String {
-    match serde_json::from_str::<LiveJob>(&letter.body) {
-        Ok(job) => format!("{}, run {}, attempt {}", job.stream, job.run, job.attempt),
-        Err(error) => format!("no job ({error}): {:.200}", letter.body),
-    }
+/// What a message is, for people; of one that no transcoder takes also why.
+fn words(letter: &Delivery, archive: bool) -> String {
+    let told = match archive {
+        false => LiveJob::of_message(&letter.body).map(|job| format!("{}, run {}, attempt {}", job.stream, job.run, job.attempt)),
+        true => ArchiveJob::of_message(&letter.body).map(|job| format!("{}, run {}", job.stream, job.run)),
+    };
+    told.unwrap_or_else(|error: NoJob| format!("no job, {error}: {:.200}", letter.body))
 }

@@ -2,6 +2,7 @@
 //! the ladder, cuts segments and publishes them to origins and S3.
 
 mod align;
+pub mod archive;
 pub mod body;
 mod caution;
 pub mod child;

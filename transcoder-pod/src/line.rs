@@ -99,7 +99,7 @@ impl Line {
 
 /// The engine's thread: pushes what the feed brings, and at its end finishes; unless the child was asked to stop, for then
 /// a successor makes the open segments, whole.
-fn drive(
+pub(crate) fn drive(
     order: Order,
     mut inputs: mpsc::Receiver<Input>,
     out: mpsc::Sender<Output>,

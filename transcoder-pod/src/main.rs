@@ -1,9 +1,9 @@
-//! The transcoder pod: takes live jobs off the queue, runs each in a child process, publishes what comes out.
+//! The transcoder pod: takes live jobs off the queue, runs each in a child process, publishes what comes out; in idle slots what was too dear to encode live.
 
 use clap::{Parser, Subcommand};
 use lectern_podkit::shutdown;
 use lectern_podkit::telemetry::{self, TelemetryArgs};
-use lectern_transcoder_pod::{child, supervise};
+use lectern_transcoder_pod::{archive, child, supervise};
 
 /// Lectern's transcoder.
 #[derive(Debug, Parser)]
@@ -22,6 +22,9 @@ enum Command {
     /// Does one job, given as JSON on standard input; the supervisor starts it.
     #[command(hide = true)]
     Child,
+    /// Does one job of the archive's, in the same way.
+    #[command(hide = true)]
+    Archive,
 }
 
 #[tokio::main]
@@ -32,5 +35,6 @@ async fn main() -> anyhow::Result<()> {
     match args.command {
         Command::Supervise(supervisor) => supervise::run(*supervisor, args.telemetry, stop).await,
         Command::Child => Ok(child::main(stop).await?),
+        Command::Archive => Ok(archive::main().await?),
     }
 }

@@ -45,14 +45,20 @@ impl Silence {
         Self { reached: reached.map(|reached| (reached, now)), ..Self::default() }
     }
 
-    /// What is to be filled before the first unit of `track`, stamped `dts`, is given on, in order: its shard may know of nothing earlier, because it has become the
-    /// run's owner since.
+    /// What is to be filled before a unit of `track`, stamped `dts`, is given on, in order. Before the first one: its shard may know of nothing earlier, because it has
+    /// become the run's owner since. Before any other: that may have happened sooner than a shard that is away is given up, and what was sent meanwhile is lost with the
+    /// one that died.
     pub fn begins(&mut self, track: Track, dts: Ticks) -> Vec<(Track, Ticks)> {
-        let (Some((reached, _)), None) = (self.reached, self.slot(track)) else { return Vec::new() };
-        if dts.since(reached) > LONGEST_HOLE {
+        let (left, patience) = match (*self.slot(track), self.reached) {
+            (Some(heard), _) => (heard.filled.max(heard.dts), PATIENCE.max(heard.step * MISSED)),
+            (None, Some((reached, _))) => (reached, Duration::ZERO),
+            (None, None) => return Vec::new(),
+        };
+        let hole = dts.since(left);
+        if hole > LONGEST_HOLE || Duration::from_millis(hole.as_millis()) <= patience {
             return Vec::new();
         }
-        steps(reached, dts).map(|until| (track, until)).collect()
+        steps(left, dts).map(|until| (track, until)).collect()
     }
 
     fn slot(&mut self, track: Track) -> &mut Option<Heard> {
@@ -114,7 +120,7 @@ impl Silence {
 }
 
 /// From `from` (exclusive) to `until`.
-fn steps(from: Ticks, until: Ticks) -> impl Iterator<Item = Ticks> {
+pub(crate) fn steps(from: Ticks, until: Ticks) -> impl Iterator<Item = Ticks> {
     let next = move |at: Ticks| (at < until).then(|| at.plus(STEP).min(until));
     std::iter::successors(next(from), move |at| next(*at))
 }
@@ -191,10 +197,25 @@ mod tests {
         let video = |at| (Track::Video, Ticks::from_millis(at));
         assert_eq!(silence.begins(Track::Video, Ticks::from_millis(32_500)), [video(31_000), video(32_000), video(32_500)]);
         silence.heard(Track::Video, Ticks::from_millis(32_500), start);
-        assert_eq!(silence.begins(Track::Video, Ticks::from_millis(34_000)), [], "it has begun");
+        assert_eq!(silence.begins(Track::Video, Ticks::from_millis(33_500)), [], "it has begun");
         assert_eq!(silence.begins(Track::Audio, Ticks::from_millis(29_000)), [], "nothing is missing");
         assert_eq!(silence.begins(Track::Audio, Ticks::from_millis(90_001)), [], "a lecture that was left for a while");
         assert_eq!(Silence::default().begins(Track::Audio, Ticks::from_millis(90_000)), [], "a run's first");
+    }
+
+    #[test]
+    fn what_was_lost_with_a_shard_that_was_replaced_quickly_is_filled() {
+        let start = Instant::now() + millis(10_000);
+        let mut silence = lecture(start, 40);
+        let back = start + millis(3_200);
+        assert_eq!(silence.fill(back, WITHOUT_SHARD), [], "a shard that is away is waited for longer");
+        let video = |at| (Track::Video, Ticks::from_millis(at));
+        let filled = silence.begins(Track::Video, Ticks::from_millis(9_200));
+        assert_eq!(filled, [video(7_000), video(8_000), video(9_000), video(9_200)], "from 6000 on");
+        silence.heard(Track::Video, Ticks::from_millis(9_200), back);
+        assert_eq!(silence.begins(Track::Video, Ticks::from_millis(9_240)), []);
+        assert_eq!(silence.begins(Track::Audio, Ticks::from_millis(6_900)), [], "a hole of less is none");
+        assert_eq!(silence.begins(Track::Audio, Ticks::from_millis(9_240)).len(), 4);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Reads sources for what they call of this crate. It goes by names: a handle on a bucket is called `objects`, one on a queue `queue`, one on
-//! its dead letters `dead`, and a source that calls them otherwise is refused.
+//! its dead letters `dead`, one on the queue beside it `archive`, and a source that calls them otherwise is refused.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const NAMES: [&str; 3] = ["objects", "queue", "dead"];
+const NAMES: [&str; 4] = ["objects", "queue", "dead", "archive"];
 
 /// Every call of one of `functions` on a handle, as (handle, function), in the sources under `folder`.
 pub fn calls(folder: &Path, functions: &BTreeSet<&str>) -> BTreeSet<(String, String)> {

@@ -105,6 +105,12 @@ pub enum Fault {
     OperatorFromApi,
     /// The same between the owning shard and the Kubernetes API, which tells it of routes.
     ShardFromApi,
+    /// The same between the gateways, which schools ask for streams, and the Kubernetes API.
+    GatewayFromApi,
+    /// The same between the transcoder and the pool's others, which it is moved to.
+    TranscoderFromTranscoder,
+    /// The same between the owning shard, which keeps the original, and S3.
+    ShardFromS3,
     /// The same between the transcoder and S3.
     TranscoderFromS3,
     /// The same between the transcoder and SQS.
@@ -177,6 +183,9 @@ impl Fault {
             | Self::OriginFromOperator
             | Self::OperatorFromApi
             | Self::ShardFromApi
+            | Self::GatewayFromApi
+            | Self::TranscoderFromTranscoder
+            | Self::ShardFromS3
             | Self::TranscoderFromS3
             | Self::TranscoderFromSqs
             | Self::OriginFromS3
@@ -215,6 +224,7 @@ impl Fault {
                 self,
                 Self::OneOriginKilled
                     | Self::KeysChanged
+                    | Self::ShardFromS3
                     | Self::TranscoderFromS3
                     | Self::TranscoderFromSqs
                     | Self::OriginFromS3
@@ -289,7 +299,7 @@ impl Fault {
 pub struct Pair(pub Fault, pub Fault, pub &'static str);
 
 /// The pairs that are tried, each with what it is there to show. Of the others most are two faults that do not meet.
-pub const PAIRS: [Pair; 11] = [
+pub const PAIRS: [Pair; 12] = [
     Pair(Fault::S3Slow, Fault::ChildKilled, "the next child reads the run's head and restores what is stored over 2 s an answer"),
     Pair(Fault::OperatorKilled, Fault::TranscoderLost, "nobody sends a new job: the message that comes again has to do"),
     Pair(Fault::ShardLost, Fault::ChildKilled, "the next child finds no owner of the feed"),
@@ -301,6 +311,7 @@ pub const PAIRS: [Pair; 11] = [
     Pair(Fault::SqsAnswersLost, Fault::Drain, "the successor's message is sent twice"),
     Pair(Fault::SqsAnswersLost, Fault::TranscoderLost, "the successor's message is given to pods that do not hear of it"),
     Pair(Fault::SqsAway, Fault::TranscoderLost, "no message calls the successor"),
+    Pair(Fault::TranscoderFromTranscoder, Fault::Move, "the successor cannot ask the owner, and takes it for dead"),
 ];
 
 #[cfg(test)]

@@ -62,6 +62,13 @@ pub struct Cost {
     pub complaints: Vec<String>,
 }
 
+impl Cost {
+    /// No segment was lost, renumbered or published twice.
+    pub fn is_sound(&self) -> bool {
+        self.lost + self.renumbered + self.twice == 0
+    }
+}
+
 /// One lecture with these faults, one after the other without a pause.
 pub async fn trial(faults: &[Fault], latency: &str, store: Store) -> Result<Cost> {
     let seaweedfs = match store {
@@ -84,7 +91,9 @@ pub async fn trial(faults: &[Fault], latency: &str, store: Store) -> Result<Cost
 }
 
 async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, seaweedfs: Option<&Backend>) -> Result<Cost> {
-    let lecture = lab.apply("chaos", json!({"title": "Chaos", "latency": latency, "poolName": ground.pool})).await?;
+    let original = faults.contains(&Fault::ShardFromS3);
+    let fields = json!({"title": "Chaos", "latency": latency, "poolName": ground.pool, "record": {"original": original}});
+    let lecture = lab.apply("chaos", fields).await?;
     let mut stage = Stage { lab, ground, publisher: None, published: Vec::new(), lecture, door: None, links: Vec::new() };
     if faults.contains(&Fault::ShardFromShard) {
         stage.door = Some(stage.another_shards_door().await?);
@@ -195,7 +204,7 @@ impl Stage<'_> {
     async fn another_shards_door(&self) -> Result<PortForward> {
         let placed = |stream: &LiveStream| placement(stream).is_ok_and(|placement| !placement.shard.is_empty());
         let owner = placement(&self.lecture.wait_for("a placement", STEP, placed).await?)?.shard;
-        let others = strike::other_shards(self.lab, &self.ground.pool, &owner).await?;
+        let others = strike::others(self.lab, "ingest", &self.ground.pool, &owner).await?;
         PortForward::to(&self.lab.settings, others.first().context("a second shard")?, 1935).await
     }
 

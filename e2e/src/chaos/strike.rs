@@ -24,23 +24,29 @@ const SLOW: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     transcoder: String,
+    /// The pool's others.
+    transcoders: Vec<String>,
     shard: String,
     /// The pool's others.
     shards: Vec<String>,
     origins: Vec<String>,
     operators: Vec<String>,
+    gateways: Vec<String>,
 }
 
 impl Target {
     pub async fn of(stage: &Stage<'_>) -> Result<Self> {
         let stream = stage.lecture.api().get(&stage.lecture.name).await?;
-        let shard = placement(&stream)?.shard;
+        let (transcoder, shard) = (transcoder(&stream).context("status.live.transcoder")?, placement(&stream)?.shard);
+        let pool = &stage.ground.pool;
         Ok(Self {
-            transcoder: transcoder(&stream).context("status.live.transcoder")?,
-            shards: other_shards(stage.lab, &stage.ground.pool, &shard).await?,
+            transcoders: others(stage.lab, "transcoder", pool, &transcoder).await?,
+            transcoder,
+            shards: others(stage.lab, "ingest", pool, &shard).await?,
             shard,
-            origins: pods(stage.lab, "origin", Some(&stage.ground.pool)).await?,
+            origins: pods(stage.lab, "origin", Some(pool)).await?,
             operators: pods(stage.lab, "operator", None).await?,
+            gateways: pods(stage.lab, "gateway", None).await?,
         })
     }
 
@@ -55,7 +61,9 @@ impl Target {
             Fault::TranscoderFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.transcoder))),
             Fault::ShardFromOperator => Some((self.operators.clone(), std::slice::from_ref(&self.shard))),
             Fault::OriginFromOperator => Some((self.operators.clone(), &self.origins)),
-            Fault::ShardFromApi => Some((one(&self.shard), &[])),
+            Fault::ShardFromApi | Fault::ShardFromS3 => Some((one(&self.shard), &[])),
+            Fault::GatewayFromApi => Some((self.gateways.clone(), &[])),
+            Fault::TranscoderFromTranscoder => Some((one(&self.transcoder), &self.transcoders)),
             Fault::TranscoderFromS3 | Fault::TranscoderFromSqs => Some((one(&self.transcoder), &[])),
             Fault::OriginFromS3 => Some((self.origins.clone(), &[])),
             Fault::OperatorFromApi | Fault::OperatorFromS3 | Fault::OperatorFromSqs => Some((self.operators.clone(), &[])),
@@ -160,9 +168,9 @@ impl Fault {
     /// No packet passes between a pod and others, or its way to S3, SQS or the API.
     async fn parts(self, stage: &Stage<'_>, pod: &str, others: &[String]) -> Result<()> {
         let way = match self {
-            Self::TranscoderFromS3 | Self::OriginFromS3 | Self::OperatorFromS3 => Some(stage.ground.ways()?.s3.address),
+            Self::ShardFromS3 | Self::TranscoderFromS3 | Self::OriginFromS3 | Self::OperatorFromS3 => Some(stage.ground.ways()?.s3.address),
             Self::TranscoderFromSqs | Self::OperatorFromSqs => Some(stage.ground.ways()?.sqs.address),
-            Self::OperatorFromApi | Self::ShardFromApi => Some(stage.lab.api_of_pods().await?),
+            Self::OperatorFromApi | Self::ShardFromApi | Self::GatewayFromApi => Some(stage.lab.api_of_pods().await?),
             _ => None,
         };
         if let Some(way) = way {
@@ -218,10 +226,10 @@ impl Fault {
     }
 }
 
-/// The pool's shards but for the owner.
-pub(super) async fn other_shards(lab: &Lab, pool: &str, owner: &str) -> Result<Vec<String>> {
-    let shards = pods(lab, "ingest", Some(pool)).await?;
-    Ok(shards.into_iter().filter(|shard| shard != owner).collect())
+/// The pool's pods of a component but for the owner.
+pub(super) async fn others(lab: &Lab, component: &str, pool: &str, owner: &str) -> Result<Vec<String>> {
+    let all = pods(lab, component, Some(pool)).await?;
+    Ok(all.into_iter().filter(|name| name != owner).collect())
 }
 
 /// The names of a component's pods, of one pool if it has pools.

@@ -1,16 +1,18 @@
 //! User names and passwords of cameras: one Secret of the pool, watched by name. The shard may read no other.
 
+use super::backoff::Backoff;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+use kube::runtime::watcher as watch_objects;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use lectern_crds::cameras_secret;
 use lectern_podkit::Task;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +64,10 @@ impl From<&Secret> for Known {
     }
 }
 
+/// Pauses after a failure: the first, doubled up to the longest. The watcher's own begin anew with each try to list, and a watch can be forbidden for good.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Watches the Secret of the pool's cameras in `namespace` and keeps `known` up to date until `stop`.
 pub fn follow(
     client: kube::Client,
@@ -73,8 +79,8 @@ pub fn follow(
     Box::pin(async move {
         let api = Api::<Secret>::namespaced(client, &namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", cameras_secret(&pool)));
-        let mut events = watch_objects(api, config).default_backoff().boxed();
-        let mut listed = Known::default();
+        let mut events = watch_objects(api, config).boxed();
+        let (mut listed, mut pauses) = (Known::default(), Backoff::new(FIRST_PAUSE, LONGEST_PAUSE));
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -89,7 +95,10 @@ pub fn follow(
                     listed = Known::from(&secret);
                     continue;
                 }
-                Ok(Some(Event::InitDone)) => std::mem::take(&mut listed),
+                Ok(Some(Event::InitDone)) => {
+                    pauses.reset();
+                    std::mem::take(&mut listed)
+                }
                 Ok(Some(Event::Apply(secret))) => Known::from(&secret),
                 Ok(Some(Event::Delete(_))) => Known::default(),
                 Ok(None) => {
@@ -97,7 +106,12 @@ pub fn follow(
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the cameras' credentials cannot be watched; going on with those known");
+                    let pause = pauses.pause(None, rand::random());
+                    tracing::warn!(
+                        %error, ?pause,
+                        "the cameras' credentials cannot be watched; going on with those known. Where it is forbidden: is the pool among the chart's `otherPools`?"
+                    );
+                    stop.run_until_cancelled(tokio::time::sleep(pause)).await;
                     continue;
                 }
             };

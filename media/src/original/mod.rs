@@ -8,8 +8,10 @@ mod boxes;
 mod cutter;
 mod entry;
 mod picture;
+mod read;
 
 pub use cutter::{Cutter, Limits};
+pub use read::{Unreadable, pictures};
 
 use crate::cmaf::{self, CmafError, Sample};
 use bytes::Bytes;

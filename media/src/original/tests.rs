@@ -94,3 +94,54 @@ fn sound_that_cannot_be_described_is_an_error() {
     let piece = piece([coding(Codec::Ac3, &pcm_config(48_000, 2)), unit(Track::Audio, 0, 0, b"no syncframe")]);
     assert!(matches!(piece.write(), Err(OriginalError::Undescribed { codec: Codec::Ac3, .. })));
 }
+
+#[test]
+fn the_pictures_of_a_piece_are_read_back_as_they_came() {
+    let start = 1 << 40;
+    let frame = |dts: u64, pts: u64, keyframe, payload: &'static [u8]| AccessUnit {
+        track: Track::Video,
+        dts: Ticks(start + dts),
+        pts: Ticks(start + pts),
+        keyframe,
+        payload: Bytes::from_static(payload),
+    };
+    let pictures = [
+        frame(0, 6_000, true, b"one"),
+        frame(3_000, 0, false, b"three"),
+        frame(90_000, 93_000, false, b"four"),
+        frame(900_000, 900_000, true, b"later"),
+    ];
+    let units = pictures.iter().cloned().map(FeedFrame::AccessUnit);
+    let sound = unit(Track::Audio, start + 10, start + 10, b"sound");
+    let file =
+        piece([coding(Codec::H264, AVCC), coding(Codec::Aac, &[0x11, 0x90])].into_iter().chain([sound]).chain(units)).write().unwrap();
+    let (found, read) = super::pictures(&file).unwrap().unwrap();
+    assert_eq!((found.codec, &found.config[..], &read[..]), (Codec::H264, AVCC, &pictures[..]));
+
+    let sound = piece([coding(Codec::Aac, &[0x11, 0x90]), unit(Track::Audio, 0, 0, b"sound")]).write().unwrap();
+    assert_eq!(super::pictures(&sound), Ok(None));
+}
+
+#[test]
+fn every_codec_of_pictures_is_read_back() {
+    for codec in Codec::ALL.into_iter().filter(|codec| codec.track() == Track::Video) {
+        let file = piece([coding(codec, AVCC), unit(Track::Video, 0, 0, b"picture")]).write().unwrap();
+        let (found, _) = super::pictures(&file).unwrap().unwrap();
+        assert_eq!((found.codec, &found.config[..]), (codec, AVCC));
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_file_that_is_no_piece_is_told_and_none_panics(cut in 0usize..2_000, at in 0usize..2_000, byte: u8) {
+        let units = (0..20).map(|n| unit(Track::Video, n * 30_000, n * 30_000, b"a picture"));
+        let whole = piece([coding(Codec::H264, AVCC)].into_iter().chain(units)).write().unwrap();
+        let mut file = whole[..cut.min(whole.len())].to_vec();
+        if let Some(place) = file.get_mut(at) {
+            *place = byte;
+        }
+        if let Ok(Some((_, units))) = super::pictures(&file.clone().into()) {
+            proptest::prop_assert!(units.iter().map(|unit| unit.payload.len()).sum::<usize>() <= file.len());
+        }
+    }
+}

@@ -124,15 +124,36 @@ struct Queue {
     note: Option<String>,
 }
 
-/// Makes and repairs the queue, and tells the metrics what is in it.
+/// Makes and repairs the queues, and tells the metrics what is in them.
 async fn queue(pool: &StreamPool, clouds: &Clouds, metrics: &Metrics) -> Result<Queue, CloudError> {
-    let spec = &pool.spec.queue;
-    let queue = clouds.queue(&pool.spec).await;
-    let there = within(CALL, &format!("queue {}", spec.name), queue.ensure(spec.create)).await?;
+    let (spec, name) = (&pool.spec.queue, pool.name_any());
+    let (queue, archive) = (clouds.queue(&pool.spec).await, clouds.archive_queue(&pool.spec).await);
+    let call = format!("queue {}", spec.name);
+    let (there, beside) = tokio::join!(within(CALL, &call, queue.ensure(spec.create)), within(CALL, &call, archive.ensure(spec.create)));
+    let there = there?;
     let dead = there.dead.unwrap_or_default();
-    metrics.jobs(&pool.name_any(), there.depth, dead);
-    let note = "it has no dead-letter queue: a job that no transcoder can take comes again for as long as the queue keeps it";
-    Ok(Queue { url: there.url, dead: dead.all(), note: (!there.redrives).then(|| note.to_owned()) })
+    metrics.jobs(&name, "live", there.depth, dead);
+    let mut notes = Vec::new();
+    if !there.redrives {
+        notes.push(
+            "it has no dead-letter queue: a job that no transcoder can take comes again for as long as the queue keeps it".to_owned(),
+        );
+    }
+    // Lectures need none of it.
+    let dead_beside = match beside {
+        Ok(beside) => {
+            let dead = beside.dead.unwrap_or_default();
+            metrics.jobs(&name, "archive", beside.depth, dead);
+            dead.all()
+        }
+        Err(error) if error.reason == "NotFound" => 0, // told to those who want it: see `stream/archive.rs`
+        Err(error) => {
+            notes.push(format!("the archive's queue does not answer: {}", error.reason));
+            0
+        }
+    };
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
+    Ok(Queue { url: there.url, dead: dead.all() + dead_beside, note })
 }
 
 /// Makes the bucket and its events, and, where it is the operator's own, keeps its settings; what is known of them then.

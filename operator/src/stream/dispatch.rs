@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use lectern_contract::Epoch;
 use lectern_contract::job::LiveJob;
+use lectern_contract::message::Message as _;
 use lectern_contract::report::TranscoderState;
 use lectern_crds::{LiveStream, LiveStreamStatus};
 use std::collections::HashMap;
@@ -148,13 +149,12 @@ impl Sent {
 
 /// Sends `job`, whose attempt stands in `stream`'s status, and writes down when, or why not.
 pub async fn send(stream: &LiveStream, job: &LiveJob, wanted: &Wanted, ctx: &Context) -> Result<(), Error> {
-    let text = serde_json::to_string(job).map_err(Error::Job)?;
     if job.attempt > 1 && job.replaces.is_none() {
         let now = Instant::now();
         ctx.reports.give(&wanted.pool_name, job, now + SUCCESSOR_PAST_THE_QUEUE_AFTER, now);
     }
-    let queue = ctx.clouds.queue(&wanted.pool).await;
-    let sent = within(CALL, &format!("queue {}", wanted.pool.queue.name), queue.send(&text)).await;
+    let (queue, message) = (ctx.clouds.queue(&wanted.pool).await, job.to_message());
+    let sent = within(CALL, &format!("queue {}", wanted.pool.queue.name), queue.send(&message)).await;
     let mut told = super::status_of(stream);
     let uid = stream.uid().unwrap_or_default();
     let past_the_queue = |_: &_| {

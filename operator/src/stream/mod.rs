@@ -1,5 +1,6 @@
 //! The LiveStream controller: observe, validate, place, plan, apply, write the status.
 
+pub mod archive;
 pub mod camera;
 pub mod claims;
 pub mod dispatch;
@@ -75,14 +76,15 @@ pub async fn reconcile(stream: Arc<LiveStream>, ctx: Arc<Context>) -> Result<Act
         return finish::clean_up(&stream, &seen, &ctx).await;
     }
     if conditions::holds(&status_of(&stream).conditions, claims::ENDED) && !is_deleting(&stream) {
-        // Nothing that could be changed would change anything.
+        // Nothing that could be changed would change anything of the lecture.
         ctx.waiting.forget(&uid);
         let mut told = LiveStreamStatus { observed_generation: stream.metadata.generation, ..status_of(&stream) };
         if let Some(entry) = told.ingest.as_mut().and_then(|ingest| ingest.camera_credentials.take()) {
             camera::remove(&entry, &stream.spec.pool_name, &ctx).await?;
         }
+        let next = archive::pursue(&stream, &seen, &mut told, &ctx).await?;
         status::write(&stream, &told, &ctx).await?;
-        return Ok(Action::await_change());
+        return Ok(next.map_or_else(Action::await_change, Action::requeue));
     }
     let wanted = match validate::validate(&stream, &seen) {
         Ok(wanted) => wanted,

@@ -196,6 +196,22 @@ fn an_unknown_ladder_and_one_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn what_is_encoded_after_the_end_needs_the_original() {
+    let ladder = json!({
+        "video": [
+            { "name": "a", "width": 320, "height": 180, "bitrate": 200_000 },
+            { "name": "b", "width": 320, "height": 180, "bitrate": 100_000, "codec": "hevc", "when": "Archive" },
+        ],
+        "audio": [{ "name": "c", "bitrate": 96_000 }],
+    });
+    let refusal = validate(&stream(json!({ "ladder": ladder })), &seen(0)).unwrap_err();
+    let message = "spec.ladder: \"b\" is `when: Archive` and would be encoded from the original: set spec.record.original to true";
+    assert_eq!((refusal.reason, &refusal.message[..]), (RefusalReason::BadLadder, message));
+    let wanted = validate(&stream(json!({ "ladder": ladder, "record": { "original": true } })), &seen(0)).unwrap();
+    assert_eq!(wanted.ladder.names().collect::<Vec<_>>(), ["a", "c"], "and is no part of the lecture's job");
+}
+
+#[test]
 fn a_ladder_that_fits_no_transcoder_is_refused_with_the_numbers() {
     let mut seen = seen(0);
     let pool = seen.pool.as_mut().unwrap();

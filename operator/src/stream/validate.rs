@@ -111,20 +111,29 @@ pub fn validate(stream: &LiveStream, seen: &Seen) -> Result<Wanted, Refusal> {
 }
 
 fn ladder(stream: &LiveStream, seen: &Seen) -> Result<Ladder, Refusal> {
-    let choice = &stream.spec.ladder;
-    let (from, found) = match &choice.name {
-        Some(name) => (format!("EncodingLadder {name:?}"), seen.ladder.clone()),
-        None => {
-            let own =
-                EncodingLadderSpec { video: choice.video.clone().unwrap_or_default(), audio: choice.audio.clone().unwrap_or_default() };
-            ("spec.ladder".to_owned(), Some(own))
-        }
-    };
-    let Some(found) = found else {
+    let from = stream.spec.ladder.name.as_ref().map_or_else(|| "spec.ladder".to_owned(), |name| format!("EncodingLadder {name:?}"));
+    let Some(found) = chosen(stream, seen) else {
         let message = format!("there is no {from}; {}; create it, or change spec.ladder.name", known(&seen.ladders));
         return Err(Refusal { reason: RefusalReason::UnknownLadder, message });
     };
-    found.resolve().map_err(|bad| Refusal { reason: RefusalReason::BadLadder, message: format!("{from}: {bad}") })
+    let bad = |what: String| Refusal { reason: RefusalReason::BadLadder, message: format!("{from}: {what}") };
+    let late = found.archive().map_err(|error| bad(error.to_string()))?;
+    if let Some(late) = late.first().filter(|_| !stream.spec.record.original) {
+        let name = &late.name;
+        return Err(bad(format!("{name:?} is `when: Archive` and would be encoded from the original: set spec.record.original to true")));
+    }
+    found.resolve().map_err(|error| bad(error.to_string()))
+}
+
+/// The ladder that the stream chooses; `None` where the one that it names is not there.
+pub fn chosen(stream: &LiveStream, seen: &Seen) -> Option<EncodingLadderSpec> {
+    let choice = &stream.spec.ladder;
+    match &choice.name {
+        Some(_) => seen.ladder.clone(),
+        None => {
+            Some(EncodingLadderSpec { video: choice.video.clone().unwrap_or_default(), audio: choice.audio.clone().unwrap_or_default() })
+        }
+    }
 }
 
 fn fits(ladder: &Ladder, pool: &StreamPoolSpec, pool_name: &str) -> Result<(), Refusal> {

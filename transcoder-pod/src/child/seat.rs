@@ -88,8 +88,9 @@ impl Seat {
         loop {
             let attempt = async {
                 let owner = (&given.owner, address);
+                let is_first = may_ask && backoff.failures() == 0; // where S3 fails again and again, engines are not started again and again
                 let get_ready = async |listing, head: Head| {
-                    let mut begun = if may_ask { self.begin_after(&head) } else { None };
+                    let mut begun = if is_first { self.begin_after(&head) } else { None };
                     let restoring = restore(objects, &given.job, listing, head.next_segment);
                     let restored = match &mut begun {
                         Some(begun) => begun.go_on_during(restoring).await?,
@@ -128,7 +129,8 @@ impl Seat {
         }
     }
 
-    /// Begins to encode where the dead owner that `head` names has left off, before it is known that it is dead: students wait for these pictures. An owner that is to hand over, should it live, is succeeded in another way.
+    /// Begins to encode where the dead owner that `head` names has left off, before it is known that it is dead: students wait for these pictures. An owner that
+    /// is to hand over, should it live, is succeeded in another way.
     fn begin_after(&self, head: &Head) -> Option<Preroll> {
         let given = &self.given;
         if given.job.replaces.is_some() {

@@ -12,7 +12,7 @@ pub use document::{Written, marked};
 pub use keeper::{Event, Keeper, KeeperError, Parting, ladder_renditions};
 pub use live::{HandOver, Live};
 pub use push_server::serve as serve_push;
-pub use restore::{Listing, Restored, list, restore};
+pub use restore::{Listing, MINUTE, Restored, list, restore};
 pub use uploader::{Backlog, Item, Uploader};
 
 use bytes::Bytes;

@@ -1,5 +1,6 @@
 //! The pod: takes jobs off the queue while it has free slots, and minds a child process for each.
 
+mod archive;
 mod board;
 mod budget;
 mod heart;
@@ -7,6 +8,7 @@ mod receive;
 mod slot;
 
 use crate::engine::Backend;
+use archive::Archives;
 use board::Board;
 use budget::Purse;
 use lectern_cloud::{BucketAt, Objects, Queue, QueueAt};
@@ -24,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long a message stays hidden without a heartbeat: how long a dead pod's job waits for another.
@@ -94,7 +96,8 @@ pub struct SuperviseArgs {
 /// A task of the pod failed: the process is of no use any more.
 pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToken) -> lectern_podkit::Task<anyhow::Error> {
     Box::pin(async move {
-        let queue = Queue::connect(&QueueAt::new(args.queue, args.queue_region, args.queue_endpoint)).await;
+        let at = QueueAt::new(args.queue, args.queue_region, args.queue_endpoint);
+        let (queue, archive) = (Queue::connect(&at).await, Queue::connect(&at.archive()).await);
         let bucket = BucketAt::new(args.bucket, args.bucket_region, args.bucket_endpoint);
         let (readiness, board) = (Readiness::default(), Board::default());
         let budget = Budget {
@@ -109,6 +112,8 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         registry.register("slots", "Jobs that the pod can do at a time", constant(args.slots.into()));
         let taken = Gauge::<i64>::default();
         registry.register("taken_pixels", "Pixels a second of H.264 that the jobs under way cost", taken.clone());
+        let archiving = Gauge::<i64>::default();
+        registry.register("archive_jobs", "Jobs of the archive's under way: what was too dear to encode live", archiving.clone());
         let ages = Histogram::new(exponential_buckets(0.05, 2.0, 14));
         registry.register("job_age_seconds", "How old jobs are when they are taken off the queue", ages.clone());
         if let Some(pixels) = budget.pixels {
@@ -121,9 +126,20 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         let Some(peers) = stop.run_until_cancelled(args.peer_tls.when_there(&args.pod.pool, &readiness)).await else {
             return tasks.join().await;
         };
+        let (objects, live) = (Objects::connect(&bucket).await, watch::Sender::new(0));
+        let archives = Archives {
+            archive,
+            bucket: bucket.clone(),
+            objects: objects.clone(),
+            slate_picture: args.slate_picture.clone(),
+            live: live.subscribe(),
+            slots: args.slots,
+            busy: archiving,
+            log: telemetry.clone(),
+        };
         let slots = Slots {
             queue: queue.clone(),
-            objects: Objects::connect(&bucket).await,
+            objects,
             bucket,
             pod: args.pod.clone(),
             encoder: args.encoder,
@@ -135,6 +151,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             purse: purse.clone(),
             ages,
             numbers: AtomicU64::new(0),
+            live,
             busy,
             taken,
             log: telemetry,
@@ -146,6 +163,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             report::run(args.pod, peers, Box::new(move || board.role(args.slots, &purse)), changed, Some(give), stop.clone()),
         );
         tasks.spawn("jobs past the queue", receive::past_the_queue(given, slots.clone(), free.clone(), stop.clone()));
+        tasks.spawn("the archive's jobs", archives.run(stop.clone()));
         tasks.spawn("jobs", receive::run(queue, slots, free, readiness, stop));
         tasks.join().await
     })

@@ -11,6 +11,7 @@ use crate::retry::Backoff;
 use lectern_cloud::{BucketAt, Delivery, Objects, Queue, Receipt};
 use lectern_contract::job::{FAREWELL, LiveJob};
 use lectern_contract::keys::ObjectName;
+use lectern_contract::message::Message as _;
 use lectern_contract::report::TranscoderState;
 use lectern_contract::{Epoch, Owner};
 use lectern_podkit::PodArgs;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +97,9 @@ pub struct Slots {
     pub ages: Histogram,
     /// Children so far.
     pub numbers: AtomicU64,
-    /// Jobs under way.
+    /// Jobs under way: as long as there are fewer than slots, others may be used for what is not live.
+    pub live: watch::Sender<u32>,
+    /// The same for the metrics.
     pub busy: Gauge<i64>,
     /// What they cost.
     pub taken: Gauge<i64>,
@@ -121,7 +125,7 @@ impl Slots {
     pub async fn admit(&self, delivery: &Delivery) -> Admission {
         let Delivery { body, receipt, received, age } = delivery;
         self.ages.observe(age.as_secs_f64());
-        let job: LiveJob = match serde_json::from_str(body) {
+        let job = match LiveJob::of_message(body) {
             Ok(job) => job,
             // The queue's redrive policy takes it to the dead-letter queue, where people look.
             Err(error) => {
@@ -133,7 +137,7 @@ impl Slots {
         if job.replaces.is_some() && job.passed_on < MOST_PASSED_ON && self.board.works_on(&job.run) {
             tracing::info!(stream = %job.stream, run = %job.run, "a run is to move, and it is here: another pod should take it");
             let passed_on = LiveJob { passed_on: job.passed_on + 1, ..job };
-            self.pass_on(&serde_json::to_string(&passed_on).unwrap_or_default(), receipt).await; // strings and numbers always encode
+            self.pass_on(&passed_on.to_message(), receipt).await;
             return Admission::DoesNotFit;
         }
         match self.purse.take(&job.ladder) {
@@ -225,6 +229,7 @@ impl Slots {
     async fn do_it(&self, job: &LiveJob, receipt: Option<&Receipt>, crashes: u32, stop: CancellationToken) -> (u64, Outcome) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         self.busy.inc();
+        self.live.send_modify(|live| *live += 1);
         self.count_taken();
         self.board.begin(number, job);
         let outcome = match self.child(job, number, (receipt, crashes), stop).await {
@@ -232,6 +237,7 @@ impl Slots {
             Err(error) => Outcome::Crashed(format!("it cannot be started: {error}")),
         };
         self.busy.dec();
+        self.live.send_modify(|live| *live -= 1);
         (number, outcome)
     }
 
@@ -362,8 +368,7 @@ impl Slots {
     async fn call_one_after(&self, job: &LiveJob, last: Option<&ChildSays>) -> bool {
         let Some(&ChildSays { epoch, .. }) = last.filter(|says| says.is_running()) else { return false };
         let successor = LiveJob { replaces: Some(epoch), ..job.clone() };
-        let message = serde_json::to_string(&successor).unwrap_or_default(); // strings and numbers always encode
-        match heart::in_time(CALL_WITHIN, self.queue.send(&message)).await {
+        match heart::in_time(CALL_WITHIN, self.queue.send(&successor.to_message())).await {
             Ok(()) => {
                 tracing::info!(stream = %job.stream, run = %job.run, %epoch, "a successor is called");
                 true
