@@ -71,7 +71,7 @@ impl Reports {
             pods.values().any(has_it)
         };
         // All pods are looked at only for what this one would get: many report while many jobs are given.
-        given.retain(|given| !given.is_over(now) && !(given.pod == pod && given.at <= now && is_taken(given)));
+        given.retain(|given| !(given.is_over(now) || given.pod == pod && given.at <= now && is_taken(given)));
         Answer { jobs: given.iter().filter(|given| given.pod == pod && given.at <= now).map(|given| given.job.clone()).collect() }
     }
 
