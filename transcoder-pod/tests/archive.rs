@@ -235,12 +235,14 @@ async fn a_lecture_has_its_slot_at_once_and_the_archive_goes_on_after_it() {
         stage.queue.send(strange).await.unwrap();
     }
     queue.send(&run.job.to_message()).await.unwrap();
-    let _pod = Pod::start("pod-a", &stage.backend);
+    let pod = Pod::start("pod-a", &stage.backend);
 
     // Both wait as the pod comes: the lecture is first.
     stage.until("the first lecture's owner", Duration::from_secs(30), |head| head.address.is_some()).await;
     stage.until("the first lecture's end", Duration::from_secs(30), |head| head.ended).await;
     run.until_stored(1).await;
+    let threads = tool("ps", &["-L", "-o", "ni=,comm=", "-p", &pod.children()[0]]);
+    assert!(threads.lines().any(|thread| thread.trim().starts_with("19 decode")), "lectures come first on the processors, too: {threads}");
     // The archive is under way when the next lecture comes.
     let second = LiveJob {
         run: "r2".into(),

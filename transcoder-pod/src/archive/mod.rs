@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is written down how far the work is.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
+/// The priority at which it gets what lectures leave of the processors (setpriority(2)).
+const LOWEST: i32 = 19;
+
 /// What the supervisor gives a child, as one line of JSON on standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,6 +98,10 @@ pub enum Outcome {
 /// The job is not done, and somebody else should try.
 pub fn main() -> Task<ArchiveError> {
     Box::pin(async move {
+        // Of this thread, and of those that it starts: the engine's.
+        if let Err(error) = rustix::process::nice(LOWEST) {
+            tracing::warn!(%error, "the archive's work has the priority of lectures");
+        }
         let mut line = String::new();
         BufReader::new(tokio::io::stdin()).read_line(&mut line).await.map_err(ChildError::Job)?;
         let given: ArchiveChild = serde_json::from_str(&line).map_err(|error| ChildError::Job(error.into()))?;

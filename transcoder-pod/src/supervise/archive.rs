@@ -182,15 +182,12 @@ impl Archives {
         Ok(outcome)
     }
 
-    /// At the lowest priority: beside it are lectures.
     fn start(&self) -> io::Result<Child> {
         let format = match self.log.log_format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         };
-        Command::new("nice")
-            .args(["-n", "19"])
-            .arg(std::env::current_exe()?)
+        Command::new(std::env::current_exe()?)
             .args(["--log", &self.log.log, "--log-format", format, "archive"])
             .env("SVT_LOG", "1") // errors only: its banner is no line of a log
             .stdin(Stdio::piped())
