@@ -80,6 +80,13 @@ pub struct ArchiveJob {
     pub video: Vec<VideoRendition>,
 }
 
+impl ArchiveJob {
+    /// Its renditions alone.
+    pub fn ladder(&self) -> Ladder {
+        Ladder { video: self.video.clone(), audio: Vec::new() }
+    }
+}
+
 impl Message for ArchiveJob {
     const KIND: &'static str = "archive";
 }

@@ -118,8 +118,8 @@ pub enum BadLadder {
 }
 
 impl EncodingLadderSpec {
-    /// What is encoded live, as jobs carry it, or what is wrong with the ladder.
-    pub fn resolve(&self) -> Result<Ladder, BadLadder> {
+    /// What is encoded live, as jobs carry it, and what after the end; or what is wrong with the ladder.
+    pub fn resolve(&self) -> Result<(Ladder, Vec<VideoRendition>), BadLadder> {
         let mut ladder = Ladder {
             video: self.video.iter().map(RenditionSpec::resolve).collect::<Result<_, _>>()?,
             audio: self.audio.iter().map(AudioSpec::resolve).collect::<Result<_, _>>()?,
@@ -139,18 +139,11 @@ impl EncodingLadderSpec {
                 return Err(BadLadder::SameName(name.to_owned()));
             }
         }
-        let mut live = self.video.iter().map(|video| video.when == When::Live);
-        ladder.video.retain(|_| live.next().unwrap_or_default()); // as many as there are
-        if ladder.video.is_empty() { Err(BadLadder::NothingLive) } else { Ok(ladder) }
-    }
-
-    /// What is encoded after the end.
-    ///
-    /// # Errors
-    /// As [`EncodingLadderSpec::resolve`].
-    pub fn archive(&self) -> Result<Vec<VideoRendition>, BadLadder> {
-        self.resolve()?;
-        self.video.iter().filter(|video| video.when == When::Archive).map(RenditionSpec::resolve).collect()
+        let mut archive = Vec::new();
+        for (at, _) in self.video.iter().enumerate().rev().filter(|(_, video)| video.when == When::Archive) {
+            archive.insert(0, ladder.video.remove(at));
+        }
+        if ladder.video.is_empty() { Err(BadLadder::NothingLive) } else { Ok((ladder, archive)) }
     }
 }
 
@@ -218,10 +211,11 @@ mod tests {
     fn what_is_encoded_after_the_end_is_no_part_of_the_live_ladder() {
         let mut both = ladder(&["a", "b", "c"], &["s"]);
         both.video[1].when = When::Archive;
-        assert_eq!(both.resolve().unwrap().names().collect::<Vec<_>>(), ["a", "c", "s"]);
-        assert_eq!(both.archive().unwrap().iter().map(|video| &video.name).collect::<Vec<_>>(), ["b"]);
+        let (live, archive) = both.resolve().unwrap();
+        assert_eq!(live.names().collect::<Vec<_>>(), ["a", "c", "s"]);
+        assert_eq!(archive.iter().map(|video| &video.name).collect::<Vec<_>>(), ["b"]);
         both.video[1].name = "a".into();
-        assert_eq!(both.archive(), Err(BadLadder::SameName("a".into())), "folders are shared");
+        assert_eq!(both.resolve(), Err(BadLadder::SameName("a".into())), "folders are shared");
         let mut late = ladder(&["a"], &["s"]);
         late.video[0].when = When::Archive;
         assert_eq!(late.resolve(), Err(BadLadder::NothingLive));

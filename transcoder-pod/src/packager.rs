@@ -261,6 +261,15 @@ impl Packager {
     }
 }
 
+/// The number of an init section, where `known` is the newest that is stored; whether it is that one.
+pub fn init_number(known: Option<&(u32, Bytes)>, body: &Bytes) -> (u32, bool) {
+    match known {
+        Some((number, known)) if known == body => (*number, true),
+        Some((number, _)) => (number + 1, false),
+        None => (0, false),
+    }
+}
+
 fn ticks(units: u64, timescale: u32) -> Ticks {
     if u64::from(timescale) == TICKS_PER_SECOND {
         return Ticks(units);

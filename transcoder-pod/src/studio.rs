@@ -4,7 +4,7 @@
 use crate::body::Body;
 use crate::engine::{By, Encoded, Output};
 use crate::foregoing::Foregoing;
-use crate::packager::{Made, Packager, Part, Segment};
+use crate::packager::{Made, Packager, Part, Segment, init_number};
 use crate::publish::{
     Backlog, Event, Item, Live, NEWEST, Restored, empty_window, ladder_renditions, live_mpd, live_playlist, settled_playlist,
 };
@@ -98,7 +98,7 @@ impl Studio {
         keeper: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let last = next.0.checked_sub(1).map(SegmentNumber);
-        let renditions = ladder_renditions(&job).into_iter().chain([EndedRendition::captions()]).map(|mut named| {
+        let renditions = ladder_renditions(&job.ladder).into_iter().chain([EndedRendition::captions()]).map(|mut named| {
             let timescale = if named.picture.is_some() { cmaf::VIDEO_TIMESCALE } else { cmaf::AUDIO_TIMESCALE };
             // Known before this child's encoders say it, for an MPD that may have to be closed before they do.
             let codec = restored.inits.get(&named.name).and_then(|(_, init)| cmaf::codec_of_init(init));
@@ -216,11 +216,7 @@ impl Studio {
                 cmaf::audio_init(config, aac.channels, u32::try_from(named.bitrate).unwrap_or(u32::MAX))?
             }
         };
-        let (number, stored) = match &rendition.init {
-            Some((number, known)) if *known == body => (*number, true),
-            Some((number, _)) => (number + 1, false),
-            None => (0, false),
-        };
+        let (number, stored) = init_number(rendition.init.as_ref(), &body);
         let made = rendition.packager.set_init(number)?;
         rendition.begun = true;
         rendition.init = Some((number, body.clone()));

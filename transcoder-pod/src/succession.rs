@@ -38,6 +38,17 @@ pub struct Preroll {
 }
 
 impl Preroll {
+    /// Begins to encode where the owner that `head` names has left off.
+    ///
+    /// # Errors
+    /// [`ChildError::Thread`].
+    pub fn begin(given: &ChildJob, head: &Head, peers: PeerTls, status: Status, stop: &CancellationToken) -> Result<Self, ChildError> {
+        let job = align::shifted(given.job.clone(), head.shift);
+        let from = head.next_segment;
+        let start = from.start(job.segment_duration);
+        Ok(Self { from, line: Line::start(given, &job, head.shift, Some(start), peers, status, stop)?, held: Vec::new() })
+    }
+
     /// Holds what the line puts out until `other` is done: an engine that nobody takes anything from is one that does not keep up.
     pub async fn go_on_during<T>(&mut self, other: impl Future<Output = T>) -> T {
         tokio::pin!(other);
@@ -84,12 +95,9 @@ pub async fn succeed(
     status: Status,
     stop: &CancellationToken,
 ) -> Result<Succession, ChildError> {
-    let job = align::shifted(given.job.clone(), head.shift);
     // One before the first that the owner can name: players want its parts from who goes on (`foregoing.rs`).
-    let from = head.next_segment;
-    let start = from.start(job.segment_duration);
-    let mut line = Line::start(given, &job, head.shift, Some(start), peers.clone(), status.clone(), stop)?;
-    let (mut held, late) = (Vec::new(), tokio::time::Instant::now() + CAUGHT_UP_WITHIN);
+    let Preroll { from, mut line, mut held } = Preroll::begin(given, head, peers.clone(), status.clone(), stop)?;
+    let late = tokio::time::Instant::now() + CAUGHT_UP_WITHIN;
     while !(status.is_at_live_edge() && held.iter().any(|output| matches!(output, Output::Sample { .. }))) {
         tokio::select! {
             output = line.next() => match output {
@@ -99,7 +107,7 @@ pub async fn succeed(
             () = sleep_until(late) => return Ok(Succession::Kept(format!("this pod did not catch up with the feed within {CAUGHT_UP_WITHIN:?}"))),
         }
     }
-    let asked = ask(address, &job.run, &peers);
+    let asked = ask(address, &given.job.run, &peers);
     tokio::pin!(asked);
     let mut over = false;
     loop {

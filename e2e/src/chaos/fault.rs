@@ -220,6 +220,8 @@ impl Fault {
     /// Whether it is done to what only a pool of the suite's own has: ways to S3 and SQS, a node, a second origin.
     pub const fn needs_a_pool(self) -> bool {
         self.needs_node()
+            || self.troubles().is_some()
+            || matches!(self.link(), Some((Way::Store, _)))
             || matches!(
                 self,
                 Self::OneOriginKilled
@@ -230,19 +232,6 @@ impl Fault {
                     | Self::OriginFromS3
                     | Self::OperatorFromS3
                     | Self::OperatorFromSqs
-                    | Self::S3Away
-                    | Self::S3Slow
-                    | Self::S3Errors
-                    | Self::S3AnswersLost
-                    | Self::S3Late
-                    | Self::S3Thin
-                    | Self::S3Full
-                    | Self::S3Expired
-                    | Self::SqsAway
-                    | Self::SqsSlow
-                    | Self::SqsErrors
-                    | Self::SqsAnswersLost
-                    | Self::S3AndSqsAway
             )
     }
 

@@ -97,7 +97,7 @@ impl Target {
 
 impl Fault {
     /// The trouble that S3 and SQS give.
-    const fn troubles(self) -> Option<(Trouble, Trouble)> {
+    pub(super) const fn troubles(self) -> Option<(Trouble, Trouble)> {
         match self {
             Self::S3Away => Some((Trouble::Away, Trouble::None)),
             Self::S3Slow => Some((Trouble::Slow(SLOW), Trouble::None)),

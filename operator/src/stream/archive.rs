@@ -10,7 +10,6 @@ use crate::apply;
 use crate::cloud::{CALL, CloudError, within};
 use crate::conditions::{self, Claim, Truth};
 use crate::context::{Context, Error};
-use crate::reports::ShardSaid;
 use kube::ResourceExt as _;
 use lectern_cloud::Objects;
 use lectern_contract::RunId;
@@ -30,7 +29,7 @@ pub const ARCHIVE_ANNOTATION: &str = "lectern.video/archive";
 const LOOK: Duration = Duration::from_secs(30);
 /// How soon it is looked again whether the shard has stored the last of the original.
 const STORING: Duration = Duration::from_secs(3);
-/// A message for whom it may concern that nobody has taken for so long has got lost with its queue.
+/// A message that nobody has taken for so long is no more: SQS keeps it for four days.
 const OVERDUE: jiff::SignedDuration = jiff::SignedDuration::from_hours(4 * 24);
 
 /// What is to be done about them now.
@@ -52,7 +51,7 @@ enum Step {
 /// The API server's. Where S3 or SQS do not answer it is tried again.
 pub async fn pursue(stream: &LiveStream, seen: &Seen, told: &mut LiveStreamStatus, ctx: &Context) -> Result<Option<Duration>, Error> {
     let (Some(pool), Some(run)) = (&seen.pool, told.run_id.clone().map(RunId)) else { return Ok(None) };
-    let video = validate::chosen(stream, seen).and_then(|ladder| ladder.archive().ok()).unwrap_or_default();
+    let video = validate::chosen(stream, seen).and_then(|ladder| ladder.resolve().ok()).map(|(_, archive)| archive).unwrap_or_default();
     if video.is_empty() {
         return Ok(None);
     }
@@ -108,7 +107,7 @@ fn step(told: &LiveStreamStatus, seen: &Seen, redo: bool, found: Option<&Archive
     if conditions::reason(&told.conditions, claims::ENDED) == Some("NeverStarted") {
         return Step::Rest;
     }
-    if matches!(&seen.shard, ShardSaid::Run(run) if run.recording.is_some()) {
+    if seen.is_recording() {
         return Step::Wait;
     }
     let say = |truth, reason, message: &str| Step::Say(claim(ARCHIVED, truth, reason, message));
@@ -126,7 +125,9 @@ fn step(told: &LiveStreamStatus, seen: &Seen, redo: bool, found: Option<&Archive
         (Some(reason), None) => {
             let since = before.map_or(seen.now, |before| before.last_transition_time.0);
             match reason {
-                "Queued" if seen.now.duration_since(since) >= OVERDUE => Step::Call,
+                "Queued" if seen.now.duration_since(since) >= OVERDUE => {
+                    say(Truth::False, "Failed", "no slot was idle for it in four days")
+                }
                 _ => say(Truth::False, "Queued", "waits for a transcoder slot that no lecture needs"),
             }
         }
@@ -208,12 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_it_has_it_done_once_more_and_what_got_lost_is_called_again() {
+    fn who_asks_for_it_has_it_done_once_more_and_what_got_lost_is_told() {
         for archived in ["Failed", "Completed", "Queued"] {
             assert_eq!(step(&told("Completed", Some(archived)), &seen(1), true, None), Step::Call);
         }
         let late = Seen { now: seen(0).now + OVERDUE, ..seen(0) };
-        assert_eq!(step(&told("Completed", Some("Queued")), &late, false, None), Step::Call);
+        assert_eq!(
+            reason(&step(&told("Completed", Some("Queued")), &late, false, None)),
+            "Failed",
+            "it is told once, and nobody is called again and again"
+        );
     }
 
     #[test]

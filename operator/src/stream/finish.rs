@@ -8,7 +8,6 @@ use crate::cloud::{CloudError, within};
 use crate::conditions::{self, Truth};
 use crate::context::{Context, Error};
 use crate::events::Note;
-use crate::reports::ShardSaid;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use lectern_contract::RunId;
@@ -35,8 +34,7 @@ pub fn is_due(stream: &LiveStream, seen: &Seen) -> bool {
 
 /// The shard may still be storing the last piece of the original, which would come after everything was deleted.
 fn is_storing(stream: &LiveStream, seen: &Seen) -> bool {
-    let recording = matches!(&seen.shard, ShardSaid::Run(run) if run.recording.is_some());
-    recording && stream.spec.record.retention == Retention::Delete
+    seen.is_recording() && stream.spec.record.retention == Retention::Delete
 }
 
 /// What became of the objects.
@@ -138,6 +136,7 @@ fn forget(stream: &LiveStream, ctx: &Context) {
 mod tests {
     use super::super::tests::{run_with, seen, stream};
     use super::*;
+    use crate::reports::ShardSaid;
     use lectern_contract::report::{Publisher, Recording};
     use serde_json::json;
 

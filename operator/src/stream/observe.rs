@@ -66,6 +66,13 @@ pub struct Seen {
     pub fresh_run: RunId,
 }
 
+impl Seen {
+    /// The shard keeps the original, and may still be storing the last of it.
+    pub fn is_recording(&self) -> bool {
+        matches!(&self.shard, ShardSaid::Run(run) if run.recording.is_some())
+    }
+}
+
 /// What S3 says of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeadSeen {

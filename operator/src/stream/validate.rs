@@ -117,12 +117,12 @@ fn ladder(stream: &LiveStream, seen: &Seen) -> Result<Ladder, Refusal> {
         return Err(Refusal { reason: RefusalReason::UnknownLadder, message });
     };
     let bad = |what: String| Refusal { reason: RefusalReason::BadLadder, message: format!("{from}: {what}") };
-    let late = found.archive().map_err(|error| bad(error.to_string()))?;
+    let (live, late) = found.resolve().map_err(|error| bad(error.to_string()))?;
     if let Some(late) = late.first().filter(|_| !stream.spec.record.original) {
         let name = &late.name;
         return Err(bad(format!("{name:?} is `when: Archive` and would be encoded from the original: set spec.record.original to true")));
     }
-    found.resolve().map_err(|error| bad(error.to_string()))
+    Ok(live)
 }
 
 /// The ladder that the stream chooses; `None` where the one that it names is not there.

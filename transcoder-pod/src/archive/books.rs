@@ -1,6 +1,7 @@
 //! What S3 knows of an ended run: what there is to encode, and what is entered when it is.
 
-use super::{ArchiveError, Outcome, folder_of, patiently, starts_at};
+use super::{ArchiveError, patiently};
+use crate::publish::{json, ladder_renditions, newest_init, numbers};
 use bytes::Bytes;
 use lectern_cloud::{Objects, Precondition, PutIfError, StorageError};
 use lectern_contract::head::Head;
@@ -8,6 +9,7 @@ use lectern_contract::job::ArchiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{Archive, ArchiveState, Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
+use lectern_media::cmaf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,12 +35,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Nothing is left to be encoded.
-    pub fn is_complete(&self) -> bool {
-        self.next().is_none()
-    }
-
-    /// The first segment that a rendition lacks.
+    /// The first segment that a rendition lacks; `None`: nothing is left to be encoded.
     pub fn next(&self) -> Option<SegmentNumber> {
         self.wanted.keys().copied().find(|number| self.entered.values().any(|entered| !entered.contains(number)))
     }
@@ -102,11 +99,11 @@ impl Books {
     /// # Errors
     /// S3's.
     pub async fn pieces(&self) -> Result<Vec<(Ticks, String)>, ArchiveError> {
-        let folder = folder_of(&self.job);
+        let folder = format!("{}/original/", self.job.prefix);
         let keys = patiently(|| self.objects.list(&folder)).await?;
-        let mut pieces: Vec<_> = keys.into_iter().filter_map(|key| Some((starts_at(&key, &folder)?, key))).collect();
-        pieces.sort();
-        Ok(pieces)
+        let mut starts: Vec<Ticks> = numbers(&keys, &folder, ".mp4").map(Ticks).collect();
+        starts.sort_unstable();
+        Ok(starts.into_iter().map(|start| (start, self.job.prefix.key(&ObjectName::Original(start)))).collect())
     }
 
     /// The newest init section that S3 has of a rendition.
@@ -114,9 +111,7 @@ impl Books {
     /// # Errors
     /// S3's.
     pub async fn newest_init(&self, rendition: &str) -> Result<Option<(u32, Bytes)>, ArchiveError> {
-        let folder = format!("{}/{rendition}/init-", self.job.prefix);
-        let keys = patiently(|| self.objects.list(&folder)).await?;
-        let newest = keys.iter().filter_map(|key| key.strip_prefix(&folder)?.strip_suffix(".mp4")?.parse::<u32>().ok()).max();
+        let newest = patiently(|| newest_init(&self.objects, &self.job.prefix, rendition)).await?;
         let Some(newest) = newest else { return Ok(None) };
         let key = self.job.prefix.key(&ObjectName::Init(rendition.to_owned(), newest));
         Ok(patiently(|| self.objects.get(&key)).await?.map(|object| (newest, object.body)))
@@ -159,13 +154,12 @@ impl Books {
     ///
     /// # Errors
     /// [`ArchiveError`].
-    pub async fn name_renditions(&self) -> Result<Outcome, ArchiveError> {
+    pub async fn name_renditions(&self) -> Result<(), ArchiveError> {
         let mut named = Vec::new();
-        for video in &self.job.video {
-            let picture = lectern_contract::ledger::Picture { width: video.width, height: video.height, frame_rate: video.frame_rate };
-            let Some((_, init)) = self.newest_init(&video.name).await? else { continue };
-            let Some(codec) = lectern_media::cmaf::codec_of_init(&init) else { continue };
-            named.push(EndedRendition { name: video.name.clone(), codec, bitrate: video.bitrate, picture: Some(picture) });
+        for rendition in ladder_renditions(&self.job.ladder()) {
+            let Some((_, init)) = self.newest_init(&rendition.name).await? else { continue };
+            let Some(codec) = cmaf::codec_of_init(&init) else { continue };
+            named.push(EndedRendition { codec, ..rendition });
         }
         self.amend(&ObjectName::Ended, |ended: &mut Ended| {
             let new = named.iter().filter(|new| ended.renditions.iter().all(|known| known.name != new.name)).cloned().collect::<Vec<_>>();
@@ -173,8 +167,7 @@ impl Books {
             let at = ended.renditions.iter().rposition(|known| known.picture.is_some()).map_or(0, |last| last + 1);
             ended.renditions.splice(at..at, new);
         })
-        .await?;
-        Ok(Outcome::Done)
+        .await
     }
 
     /// Writes down how far the work is.
@@ -213,8 +206,4 @@ impl Books {
         let value = serde_json::from_slice(&object.body).map_err(|error| ArchiveError::Malformed { key, what: error.to_string() })?;
         Ok(Some((value, object.etag)))
     }
-}
-
-fn json(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value).unwrap_or_default().into() // structs of strings and numbers always encode
 }

@@ -14,10 +14,9 @@ use crate::line::drive;
 use crate::retry::Backoff;
 use books::{Books, Plan};
 use lectern_cloud::{BucketAt, Objects, StorageError};
+use lectern_contract::Ticks;
 use lectern_contract::job::ArchiveJob;
-use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::ArchiveState;
-use lectern_contract::{Ladder, Ticks};
 use lectern_media::cmaf::CmafError;
 use lectern_media::original;
 use lectern_podkit::Task;
@@ -125,15 +124,13 @@ pub async fn run(given: &ArchiveChild, objects: &Objects) -> Result<Outcome, Arc
     let books = Books::new(objects.clone(), job.clone());
     let outcome = match books.open().await? {
         None => Outcome::Gone,
-        Some(plan) if plan.is_complete() => Outcome::Done,
         Some(plan) => encode(given, &books, plan).await?,
     };
-    let outcome = match outcome {
-        Outcome::Done => books.name_renditions().await?,
-        other => other,
-    };
     match &outcome {
-        Outcome::Done => books.tell(ArchiveState::Done).await?,
+        Outcome::Done => {
+            books.name_renditions().await?;
+            books.tell(ArchiveState::Done).await?;
+        }
         Outcome::Failed(reason) => books.tell(ArchiveState::Failed { reason: reason.clone() }).await?,
         Outcome::Gone => {}
     }
@@ -152,7 +149,7 @@ async fn encode(given: &ArchiveChild, books: &Books, plan: Plan) -> Result<Outco
     }
     tracing::info!(run = %job.run, %from, pieces = pieces.len() - first, "the original is encoded");
     let order = Order {
-        ladder: Ladder { video: job.video.clone(), audio: Vec::new() },
+        ladder: job.ladder(),
         segment_duration: plan.segment_duration,
         from: start,
         card: Card { title: job.title.clone(), text: job.slate.clone().unwrap_or_default(), picture: given.slate_picture.clone() },
@@ -260,15 +257,4 @@ async fn patiently<T, F: Future<Output = Result<T, StorageError>>>(ask: impl Fn(
 fn is_alive() {
     let mut out = io::stdout().lock();
     let _ = out.write_all(b"\n").and_then(|()| out.flush()); // a supervisor that is gone kills nobody
-}
-
-/// A name of an object that is the `at` of a piece: `original/{ticks}.mp4`.
-fn starts_at(key: &str, folder: &str) -> Option<Ticks> {
-    key.strip_prefix(folder)?.strip_suffix(".mp4")?.parse().ok().map(Ticks)
-}
-
-/// The folder of the original's pieces.
-fn folder_of(job: &ArchiveJob) -> String {
-    let name = job.prefix.key(&ObjectName::Original(Ticks(0)));
-    name.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default()
 }

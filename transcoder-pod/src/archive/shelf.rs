@@ -2,9 +2,8 @@
 
 use super::books::{Books, Plan};
 use super::{ArchiveError, is_alive};
-use crate::child::ChildError;
 use crate::engine::{Encoded, Output};
-use crate::packager::{Made, Packager, Segment};
+use crate::packager::{Made, Packager, Segment, init_number};
 use crate::publish::MINUTE;
 use bytes::{Buf as _, Bytes};
 use lectern_contract::keys::ObjectName;
@@ -92,11 +91,7 @@ impl<'a> Shelf<'a> {
         let VideoRendition { name, codec, width, height, .. } = rendition.video.clone();
         let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX); // admission refuses more
         let body = cmaf::video_init(codec, side(width), side(height), config)?;
-        let (number, stored) = match &rendition.init {
-            Some((number, known)) if *known == body => (*number, true),
-            Some((number, _)) => (number + 1, false),
-            None => (0, false),
-        };
+        let (number, stored) = init_number(rendition.init.as_ref(), &body);
         let made = rendition.packager.set_init(number)?;
         rendition.init = Some((number, body.clone()));
         Ok((stored || self.books.store(&ObjectName::Init(name, number), &body).await?) && self.shelve(at, made).await?)
@@ -165,11 +160,5 @@ impl<'a> Shelf<'a> {
 
     fn minute_of(&self, number: SegmentNumber) -> u64 {
         number.start(self.plan.segment_duration).0 / MINUTE
-    }
-}
-
-impl From<crate::engine::EngineError> for ArchiveError {
-    fn from(error: crate::engine::EngineError) -> Self {
-        Self::Child(ChildError::Engine(error))
     }
 }

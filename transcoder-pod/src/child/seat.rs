@@ -132,15 +132,11 @@ impl Seat {
     /// Begins to encode where the dead owner that `head` names has left off, before it is known that it is dead: students wait for these pictures. An owner that
     /// is to hand over, should it live, is succeeded in another way.
     fn begin_after(&self, head: &Head) -> Option<Preroll> {
-        let given = &self.given;
-        if given.job.replaces.is_some() {
+        if self.given.job.replaces.is_some() {
             return None;
         }
-        let job = align::shifted(given.job.clone(), head.shift);
-        let from = head.next_segment;
-        let start = from.start(job.segment_duration);
-        let line = Line::start(given, &job, head.shift, Some(start), self.peers.clone(), self.status.clone(), &self.stop);
-        Some(Preroll { from, line: line.ok()?, held: Vec::new() }) // what fails here is tried once more, and told of, when the run is ours
+        // What fails here is tried once more, and told of, when the run is ours.
+        Preroll::begin(&self.given, head, self.peers.clone(), self.status.clone(), &self.stop).ok()
     }
 
     /// Encodes and publishes until the feed is over, or a successor goes on.

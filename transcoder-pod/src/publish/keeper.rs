@@ -9,10 +9,10 @@ use crate::head::{HeadError, Ownership};
 use crate::status::Status;
 use bytes::Bytes;
 use lectern_cloud::Objects;
-use lectern_contract::SegmentNumber;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{CAPTIONS, ObjectName};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
+use lectern_contract::{Ladder, SegmentNumber};
 use lectern_media::cmaf;
 use lectern_media::dash::{Representation, Stretch};
 use lectern_media::hls::{self, Kind, LiveWindow, Multivariant, multivariant};
@@ -322,7 +322,7 @@ impl Keeper {
     /// This child's renditions and those that only a predecessor made, in the ladder's order.
     fn all_renditions(&self) -> Vec<EndedRendition> {
         let mut all = self.renditions.clone();
-        for (at, named) in ladder_renditions(&self.job).into_iter().enumerate() {
+        for (at, named) in ladder_renditions(&self.job.ladder).into_iter().enumerate() {
             let Some((_, init)) = self.restored.inits.get(&named.name) else { continue };
             let Some(codec) = cmaf::codec_of_init(init) else { continue };
             all.entry(at).or_insert(EndedRendition { codec, ..named });
@@ -335,14 +335,14 @@ impl Keeper {
 }
 
 /// The ladder's renditions as playlists name them, codecs still empty.
-pub fn ladder_renditions(job: &LiveJob) -> Vec<EndedRendition> {
-    let video = job.ladder.video.iter().map(|video| EndedRendition {
+pub fn ladder_renditions(ladder: &Ladder) -> Vec<EndedRendition> {
+    let video = ladder.video.iter().map(|video| EndedRendition {
         name: video.name.clone(),
         codec: String::new(),
         bitrate: video.bitrate,
         picture: Some(lectern_contract::ledger::Picture { width: video.width, height: video.height, frame_rate: video.frame_rate }),
     });
-    let audio = job.ladder.audio.iter().map(|audio| EndedRendition {
+    let audio = ladder.audio.iter().map(|audio| EndedRendition {
         name: audio.name.clone(),
         codec: String::new(),
         bitrate: audio.bitrate,
@@ -351,6 +351,7 @@ pub fn ladder_renditions(job: &LiveJob) -> Vec<EndedRendition> {
     video.chain(audio).collect()
 }
 
-fn json(value: &impl serde::Serialize) -> Bytes {
+/// As an object in S3.
+pub(crate) fn json(value: &impl serde::Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into() // structs of strings and numbers always encode
 }

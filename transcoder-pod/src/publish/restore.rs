@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lectern_cloud::{Objects, StorageError};
 use lectern_contract::job::LiveJob;
-use lectern_contract::keys::ObjectName;
+use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{EndedRendition, Ledger};
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND};
 use lectern_media::hls::{self, LiveWindow};
@@ -51,18 +51,26 @@ pub struct Listing {
 /// S3's.
 pub async fn list(objects: &Objects, job: &LiveJob) -> Result<Listing, StorageError> {
     let folder = format!("{}/ledger/", job.prefix);
-    let names = ladder_renditions(job).into_iter().map(|EndedRendition { name, .. }| name);
+    let names = ladder_renditions(&job.ladder).into_iter().map(|EndedRendition { name, .. }| name);
     let inits = stream::iter(names).map(|name| async move {
-        let folder = format!("{}/{name}/init-", job.prefix);
-        let newest = numbers(&objects.list(&folder).await?, &folder, ".mp4").max();
+        let newest = newest_init(objects, &job.prefix, &name).await?;
         Ok(newest.map(|newest| (name, newest)))
     });
     let (ledgers, inits) = tokio::try_join!(objects.list(&folder), inits.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>())?;
     Ok(Listing { minutes: numbers(&ledgers, &folder, ".ledger.json").collect(), inits: inits.into_iter().flatten().collect() })
 }
 
+/// The number of the newest init section that S3 has of a rendition.
+///
+/// # Errors
+/// S3's.
+pub(crate) async fn newest_init(objects: &Objects, prefix: &RunPrefix, rendition: &str) -> Result<Option<u32>, StorageError> {
+    let folder = format!("{prefix}/{rendition}/init-");
+    Ok(numbers(&objects.list(&folder).await?, &folder, ".mp4").max())
+}
+
 /// The numbers in `keys`, between `folder` and `suffix`.
-fn numbers<N: std::str::FromStr>(keys: &[String], folder: &str, suffix: &str) -> impl Iterator<Item = N> {
+pub(crate) fn numbers<N: std::str::FromStr>(keys: &[String], folder: &str, suffix: &str) -> impl Iterator<Item = N> {
     keys.iter().filter_map(move |key| key.strip_prefix(folder)?.strip_suffix(suffix)?.parse().ok())
 }
 

@@ -1,24 +1,20 @@
 //! What idle slots are for: the archive's queue. A lecture that comes has its slot at once, and the archive goes on later, or elsewhere.
 
-use super::heart;
 use super::slot::ELSEWHERE;
+use super::{heart, process};
 use crate::archive::ArchiveChild;
-use crate::retry::Backoff;
-use bytes::Bytes;
+use crate::publish::json;
 use lectern_cloud::{BucketAt, Delivery, Objects, Queue};
 use lectern_contract::job::ArchiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{Archive, ArchiveState};
 use lectern_contract::message::Message as _;
-use lectern_podkit::telemetry::{LogFormat, TelemetryArgs};
+use lectern_podkit::telemetry::TelemetryArgs;
 use prometheus_client::metrics::gauge::Gauge;
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -74,23 +70,23 @@ async fn is(live: &mut watch::Receiver<u32>, holds: impl Fn(u32) -> bool) {
 impl Archives {
     /// Takes one job at a time while a slot is idle, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
-        let mut backoff = Backoff::default();
+        let mut is_away = false;
         while !stop.is_cancelled() {
             let slots = self.slots;
             if stop.run_until_cancelled(is(&mut self.live, |live| live < slots)).await.is_none() {
                 break;
             }
             match self.archive.receive_within(super::VISIBILITY, WAIT).await {
-                Ok(None) => backoff.reset(),
-                Ok(Some(delivery)) => {
-                    backoff.reset();
-                    self.take(delivery, &stop).await;
+                Ok(delivery) => {
+                    is_away = false;
+                    if let Some(delivery) = delivery {
+                        self.take(delivery, &stop).await;
+                    }
                 }
                 Err(error) => {
-                    if backoff.failures().is_multiple_of(16) {
+                    if !std::mem::replace(&mut is_away, true) {
                         tracing::info!(%error, "the archive's queue does not answer; lectures need none of it");
                     }
-                    backoff.next_wait();
                     stop.run_until_cancelled(tokio::time::sleep(AWAY)).await;
                 }
             }
@@ -135,17 +131,12 @@ impl Archives {
 
     async fn give_up(&self, job: &ArchiveJob, reason: String) {
         let said = Archive { run: job.run.clone(), state: ArchiveState::Failed { reason } };
-        let body = Bytes::from(serde_json::to_vec(&said).unwrap_or_default()); // strings always encode
-        if let Err(error) = self.objects.put(&job.prefix.key(&ObjectName::Archive), body).await {
+        if let Err(error) = self.objects.put(&job.prefix.key(&ObjectName::Archive), json(&said)).await {
             tracing::warn!(%error, "it cannot be written down that a job of the archive's is given up");
         }
     }
 
     async fn child(&mut self, job: &ArchiveJob, receipt: &lectern_cloud::Receipt, stop: &CancellationToken) -> io::Result<Outcome> {
-        let mut child = self.start()?;
-        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("the child has no pipes"));
-        };
         let given = ArchiveChild {
             job: job.clone(),
             slate_picture: self.slate_picture.clone(),
@@ -153,10 +144,7 @@ impl Archives {
             bucket_region: self.bucket.region.clone(),
             bucket_endpoint: self.bucket.endpoint.clone(),
         };
-        let mut line = serde_json::to_vec(&given)?;
-        line.push(b'\n');
-        input.write_all(&line).await?;
-        let mut lines = BufReader::new(output).lines();
+        let (mut child, _input, mut lines) = process::start("archive", &given, &self.log).await?;
         let (slots, mut hangs) = (self.slots, Instant::now() + HANGS);
         let fence = heart::beat(self.archive.clone(), Some(receipt.clone()));
         tokio::pin!(fence);
@@ -180,20 +168,5 @@ impl Archives {
         };
         child.kill().await?; // at any line: what is stored stays
         Ok(outcome)
-    }
-
-    fn start(&self) -> io::Result<Child> {
-        let format = match self.log.log_format {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        };
-        Command::new(std::env::current_exe()?)
-            .args(["--log", &self.log.log, "--log-format", format, "archive"])
-            .env("SVT_LOG", "1") // errors only: its banner is no line of a log
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
     }
 }

@@ -4,6 +4,7 @@ mod archive;
 mod board;
 mod budget;
 mod heart;
+mod process;
 mod receive;
 mod slot;
 

@@ -2,7 +2,7 @@
 
 use super::board::Board;
 use super::budget::{Purse, Share};
-use super::heart;
+use super::{heart, process};
 use crate::caution::Caution;
 use crate::child::{ChildJob, ChildSays};
 use crate::engine::Backend;
@@ -15,16 +15,13 @@ use lectern_contract::message::Message as _;
 use lectern_contract::report::TranscoderState;
 use lectern_contract::{Epoch, Owner};
 use lectern_podkit::PodArgs;
-use lectern_podkit::telemetry::{LogFormat, TelemetryArgs};
+use lectern_podkit::telemetry::TelemetryArgs;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use std::io;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -259,10 +256,6 @@ impl Slots {
         (receipt, crashes): (Option<&Receipt>, u32),
         stop: CancellationToken,
     ) -> io::Result<Outcome> {
-        let mut child = self.start()?;
-        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("the child has no pipes"));
-        };
         let mut given = ChildJob {
             deaf_to_pictures: false,
             caution: None,
@@ -280,11 +273,7 @@ impl Slots {
         };
         // What was delivered too often is done with the greatest caution, should its child live this time.
         Caution::after(crashes).unwrap_or(Caution::SoundOnly).apply(&mut given);
-        let mut line = serde_json::to_vec(&given)?;
-        line.push(b'\n');
-        input.write_all(&line).await?;
-
-        let mut lines = BufReader::new(output).lines();
+        let (mut child, input, mut lines) = process::start("child", &given, &self.log).await?;
         let fence = heart::beat(self.queue.clone(), receipt.cloned());
         tokio::pin!(fence);
         let mut input = Some(input); // its end asks the child to let go
@@ -378,21 +367,6 @@ impl Slots {
                 false
             }
         }
-    }
-
-    fn start(&self) -> io::Result<Child> {
-        let format = match self.log.log_format {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        };
-        Command::new(std::env::current_exe()?)
-            .args(["--log", &self.log.log, "--log-format", format, "child"])
-            .env("SVT_LOG", "1") // errors only: its banner is no line of a log
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
     }
 
     /// Deletes a message. What cannot be deleted comes again, and finds the run ended or idle: harmless.
