@@ -93,6 +93,20 @@ impl Fields {
         String::from_utf8(self.body.split_to(length).to_vec()).map_err(|_| self.bad(what))
     }
 
+    /// A `u32` length and as many bytes, without a copy.
+    pub(crate) fn bytes(&mut self, what: &'static str) -> Result<Bytes, FrameError> {
+        let length = self.u32(what)? as usize;
+        if self.body.len() < length {
+            return Err(self.bad(what));
+        }
+        Ok(self.body.split_to(length))
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
     /// All that is left, without a copy.
     pub(crate) fn rest(self) -> Bytes {
         self.body

@@ -4,6 +4,9 @@
 //! (playlists, init sections, the segments that the playlists name) and from then on every new object, each after the
 //! objects that it names. After [`PushFrame::Ended`] nothing follows.
 //!
+//! What was shown once does not change. A dead owner may have pushed what S3 has not got: an origin that comes to its successor says first what it has of that
+//! kind ([`PushRequest::Holds`]), and the successor takes it for its own, or says that it cannot ([`PushFrame::Anew`]).
+//!
 //! A successor that has read the feed and encodes already asks at the same address for the run ([`PushRequest::HandOver`]): the
 //! packager names the segment that is the successor's ([`PushFrame::HandingOver`]), makes all before it, sees them into S3, lets go of
 //! the head, and closes the connection. Only then does the successor claim the run.
@@ -20,6 +23,11 @@ const JOINED: u8 = 5;
 const HAND_OVER: u8 = 6;
 const HANDING_OVER: u8 = 7;
 const SERVING: u8 = 8;
+const HOLDS: u8 = 9;
+const ANEW: u8 = 10;
+
+/// The parts that a segment can have: [`crate::PartCount`] is a byte.
+const MOST_PARTS: usize = 255;
 
 /// What a packager is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +36,28 @@ pub enum PushRequest {
     Objects(RunId),
     /// A successor wants the run.
     HandOver(RunId),
+    /// Before [`PushRequest::Objects`]: an origin has this segment of an owner before, and the run's head does not say that S3 has it.
+    Holds {
+        /// Of which run.
+        run: RunId,
+        /// The segment.
+        held: Held,
+    },
+}
+
+/// What an origin has of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Of which rendition.
+    pub rendition: String,
+    /// Its number.
+    pub number: SegmentNumber,
+    /// The init section that it needs, itself: its number may have been another owner's for another. Of captions, nothing.
+    pub init: Bytes,
+    /// It is all of it: whoever made it had finished it.
+    pub whole: bool,
+    /// Its parts from the first on, 255 at most; one where it was not made in parts.
+    pub parts: Vec<Bytes>,
 }
 
 /// What an origin gets.
@@ -59,6 +89,13 @@ pub enum PushFrame {
         /// Why, for people.
         reason: String,
     },
+    /// The packager cannot go on with what the origin has of this segment: it is made anew, and what comes of it takes the place of that.
+    Anew {
+        /// Of which rendition.
+        rendition: String,
+        /// Its number.
+        number: SegmentNumber,
+    },
     /// The run will be the successor's; this packager makes all segments before `at`.
     HandingOver {
         /// The first that it does not make.
@@ -69,22 +106,45 @@ pub enum PushFrame {
 impl PushRequest {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
-        let (kind, run) = match self {
-            Self::Objects(run) => (REQUEST, run),
-            Self::HandOver(run) => (HAND_OVER, run),
-        };
-        frame::put(out, kind, &[&frame::text_field(&run.0)]);
+        match self {
+            Self::Objects(run) => frame::put(out, REQUEST, &[&frame::text_field(&run.0)]),
+            Self::HandOver(run) => frame::put(out, HAND_OVER, &[&frame::text_field(&run.0)]),
+            Self::Holds { run, held } => {
+                let (run, rendition) = (frame::text_field(&run.0), frame::text_field(&held.rendition));
+                let (number, whole) = (held.number.0.to_be_bytes(), [u8::from(held.whole)]);
+                let bodies: Vec<&Bytes> = std::iter::once(&held.init).chain(&held.parts).collect();
+                let lengths: Vec<[u8; 4]> = bodies.iter().map(|body| (body.len() as u32).to_be_bytes()).collect(); // as in `frame::put_head`
+                let head: [&[u8]; 4] = [&run, &rendition, &number, &whole];
+                let bodies = lengths.iter().zip(bodies).flat_map(|(length, body)| [&length[..], body]);
+                frame::put(out, HOLDS, &head.into_iter().chain(bodies).collect::<Vec<_>>());
+            }
+        }
     }
 
     /// Takes one request off `input`; `None` until it is whole.
     pub fn decode(input: &mut BytesMut) -> Result<Option<Self>, FrameError> {
         let Some((kind, body)) = frame::take(input)? else { return Ok(None) };
-        let of_run = match kind {
-            REQUEST => Self::Objects,
-            HAND_OVER => Self::HandOver,
+        let mut fields = Fields::new(kind, body);
+        Ok(Some(match kind {
+            REQUEST => Self::Objects(RunId(fields.text("run")?)),
+            HAND_OVER => Self::HandOver(RunId(fields.text("run")?)),
+            HOLDS => Self::Holds { run: RunId(fields.text("run")?), held: Held::decode(fields)? },
             other => return Err(FrameError::Kind(other)),
-        };
-        Ok(Some(of_run(RunId(Fields::new(kind, body).text("run")?))))
+        }))
+    }
+}
+
+impl Held {
+    fn decode(mut fields: Fields) -> Result<Self, FrameError> {
+        let (rendition, number) = (fields.text("rendition")?, SegmentNumber(fields.u64("number")?));
+        let (whole, init, mut parts) = (fields.u8("whole")? != 0, fields.bytes("init")?, Vec::new());
+        while !fields.is_empty() {
+            if parts.len() == MOST_PARTS {
+                return Err(fields.bad("more parts than a segment can have"));
+            }
+            parts.push(fields.bytes("part")?);
+        }
+        Ok(Self { rendition, number, init, whole, parts })
     }
 }
 
@@ -101,6 +161,7 @@ impl PushFrame {
             Self::Refused { reason } => frame::put(out, REFUSED, &[&frame::text_field(reason)]),
             Self::Serving { epoch } => frame::put(out, SERVING, &[&epoch.0.to_be_bytes()]),
             Self::HandingOver { at } => frame::put(out, HANDING_OVER, &[&at.0.to_be_bytes()]),
+            Self::Anew { rendition, number } => frame::put(out, ANEW, &[&frame::text_field(rendition), &number.0.to_be_bytes()]),
         }
     }
 
@@ -121,6 +182,7 @@ impl PushFrame {
             REFUSED => Self::Refused { reason: fields.text("reason")? },
             SERVING => Self::Serving { epoch: Epoch(fields.u64("epoch")?) },
             HANDING_OVER => Self::HandingOver { at: SegmentNumber(fields.u64("at")?) },
+            ANEW => Self::Anew { rendition: fields.text("rendition")?, number: SegmentNumber(fields.u64("number")?) },
             other => return Err(FrameError::Kind(other)),
         }))
     }
@@ -138,6 +200,7 @@ mod tests {
             PushFrame::Joined { name: "360p/1.m4s".into(), parts: 6 },
             PushFrame::Refused { reason: "moved".into() },
             PushFrame::HandingOver { at: SegmentNumber(7) },
+            PushFrame::Anew { rendition: "360p".into(), number: SegmentNumber(7) },
             PushFrame::Ended,
         ];
         let mut bytes = BytesMut::new();
@@ -150,10 +213,27 @@ mod tests {
     #[test]
     fn every_request_comes_back() {
         let mut bytes = BytesMut::new();
-        let requests = [PushRequest::Objects("r".into()), PushRequest::HandOver("r".into())];
+        let parts = vec![Bytes::from_static(b"moof"), Bytes::new(), Bytes::from_static(b"mdat")];
+        let held = Held { rendition: "360p".into(), number: SegmentNumber(7), init: Bytes::from_static(b"moov"), whole: true, parts };
+        let nothing = Held { parts: Vec::new(), whole: false, ..held.clone() };
+        let holds = |held| PushRequest::Holds { run: "r".into(), held };
+        let requests = [PushRequest::Objects("r".into()), PushRequest::HandOver("r".into()), holds(held), holds(nothing)];
         requests.iter().for_each(|request| request.encode(&mut bytes));
         for request in requests {
             assert_eq!(PushRequest::decode(&mut bytes), Ok(Some(request)));
+        }
+    }
+
+    #[test]
+    fn a_segment_has_no_more_parts_than_it_can_have() {
+        let held = |parts| {
+            let (init, parts) = (Bytes::new(), vec![Bytes::new(); parts]);
+            Held { rendition: "a".into(), number: SegmentNumber(0), init, whole: true, parts }
+        };
+        for (parts, taken) in [(MOST_PARTS, true), (MOST_PARTS + 1, false)] {
+            let mut bytes = BytesMut::new();
+            PushRequest::Holds { run: "r".into(), held: held(parts) }.encode(&mut bytes);
+            assert_eq!(PushRequest::decode(&mut bytes).is_ok(), taken, "{parts}");
         }
     }
 

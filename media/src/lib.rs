@@ -14,6 +14,7 @@ pub mod dash;
 mod fixtures;
 pub mod flac;
 pub mod flv;
+pub mod fragments;
 pub mod hevc;
 pub mod hls;
 pub mod metadata;

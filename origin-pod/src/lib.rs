@@ -7,7 +7,6 @@
 
 pub mod args;
 pub mod cache;
-pub mod cut;
 pub mod directives;
 pub mod edge;
 pub mod growing;

@@ -1,7 +1,6 @@
 //! The runs that somebody asks for, each with what was pushed of it and one subscription.
 
 use crate::cache::ByteCache;
-use crate::cut;
 use crate::directives::Directives;
 use crate::edge::Position;
 use crate::growing::Growing;
@@ -13,8 +12,11 @@ use crate::store::Store;
 use crate::subscription;
 use bytes::Bytes;
 use lectern_cloud::StorageError;
-use lectern_contract::Epoch;
+use lectern_contract::head::Head;
 use lectern_contract::keys::RunPrefix;
+use lectern_contract::push::Held;
+use lectern_contract::{Epoch, SegmentNumber};
+use lectern_media::fragments;
 use lectern_podkit::tls::PeerTls;
 use lectern_podkit::{CancellationToken, Task};
 use std::collections::HashMap;
@@ -66,6 +68,8 @@ pub(crate) struct Run {
     asked: Mutex<Instant>,
     /// The newest epoch that was heard of: who pushes under an older one has lost the run.
     epoch: AtomicU64,
+    /// The newest epoch under which something was pushed.
+    served: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -210,7 +214,7 @@ impl Runs {
             Some(held) => Some(held),
             None => self.0.store.get(&format!("{prefix}/{segment}"), Public::Segment).await?,
         };
-        let part = whole.zip(at.part).and_then(|(whole, nth)| cut::part(&whole, nth));
+        let part = whole.zip(at.part).and_then(|(whole, nth)| fragments::part(&whole, nth));
         Ok(part.map_or(Found::Nowhere("there is no such part"), Found::Storage))
     }
 
@@ -228,6 +232,7 @@ impl Runs {
             phase: watch::Sender::new(Phase::Connecting),
             asked: Mutex::new(Instant::now()),
             epoch: AtomicU64::new(0),
+            served: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });
         map.insert(prefix.clone(), run.clone());
@@ -299,6 +304,21 @@ impl Run {
         self.epoch.fetch_max(epoch.0, Ordering::Relaxed) <= epoch.0
     }
 
+    /// What is pushed from now on is of this epoch's owner.
+    pub(crate) fn is_served_under(&self, epoch: Epoch) {
+        self.served.fetch_max(epoch.0, Ordering::Relaxed);
+    }
+
+    /// What there is of owners before the one that `head` names and is not confirmed there.
+    pub(crate) fn held_of_others(&self, head: &Head) -> Vec<Held> {
+        if self.served.load(Ordering::Relaxed) < head.epoch.0 { self.memory.held_from(head.next_segment) } else { Vec::new() }
+    }
+
+    pub(crate) fn forget(&self, rendition: &str, number: SegmentNumber) {
+        tracing::info!(run = %self.prefix, rendition, %number, "is made anew");
+        self.memory.forget(rendition, number);
+    }
+
     pub(crate) fn joined(&self, path: &str, parts: u32) {
         self.memory.join(path, parts);
         self.phase.send_modify(|_| {});
@@ -357,20 +377,28 @@ impl Run {
     }
 }
 
-/// Waits between attempts to reach a packager: soon at first, then less often.
+/// Waits between attempts to reach a packager: soon while a child is restarted in its pod, for which players wait, then less often.
 #[derive(Debug)]
-pub(crate) struct Backoff(Duration);
+pub(crate) struct Backoff {
+    attempts: u32,
+    wait: Duration,
+}
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(2);
+    /// Attempts before the waits grow.
+    const SOON: u32 = 10;
 
     pub(crate) const fn new() -> Self {
-        Self(Self::FIRST)
+        Self { attempts: 0, wait: Self::FIRST }
     }
 
     pub(crate) async fn wait(&mut self) {
-        sleep(self.0).await;
-        self.0 = (self.0 * 2).min(Self::LONGEST);
+        sleep(self.wait).await;
+        self.attempts += 1;
+        if self.attempts > Self::SOON {
+            self.wait = (self.wait * 2).min(Self::LONGEST);
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::store::Store;
 use bytes::BytesMut;
 use lectern_contract::Epoch;
 use lectern_contract::frame::FrameError;
+use lectern_contract::head::Head;
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::tls::{PeerRole, PeerTls};
@@ -50,13 +51,13 @@ pub(crate) async fn keep(run: Arc<Run>, stop: CancellationToken, store: Store, p
 }
 
 async fn follow(run: &Run, store: &Store, peers: &PeerTls, metrics: &Metrics) {
-    let mut backoff = Backoff::new();
+    let (mut backoff, mut told) = (Backoff::new(), Epoch(0));
     loop {
         match store.head(&run.prefix).await {
             Ok(None) => return run.set(Phase::Absent { since: Instant::now() }),
             Ok(Some(head)) if head.ended => return run.set(Phase::Ended { complete: false }),
-            Ok(Some(head)) => match head.address.filter(|_| run.heard_of(head.epoch)) {
-                Some(address) => match listen(run, &address, store, (peers, metrics), &mut backoff).await {
+            Ok(Some(head)) => match head.address.clone().filter(|_| run.heard_of(head.epoch)) {
+                Some(address) => match listen(run, &address, &head, store, (peers, metrics), (&mut backoff, &mut told)).await {
                     Ok(()) => return run.set(Phase::Ended { complete: true }),
                     Err(lost) => tracing::info!(run = %run.prefix, address, %lost, "the packager is lost; reading the head again"),
                 },
@@ -69,16 +70,24 @@ async fn follow(run: &Run, store: &Store, peers: &PeerTls, metrics: &Metrics) {
     }
 }
 
-/// Takes what the packager at `address` pushes, until the run ends.
+/// Takes what the packager at `address`, which `head` names, pushes, until the run ends. A successor is told once what there is of its predecessors' that
+/// S3 may not have: one that does not understand it must not be told for ever.
 async fn listen(
     run: &Run,
     address: &str,
+    head: &Head,
     store: &Store,
     (peers, metrics): (&PeerTls, &Metrics),
-    backoff: &mut Backoff,
+    (backoff, told): (&mut Backoff, &mut Epoch),
 ) -> Result<(), Lost> {
     let mut connection = timeout(CONNECT, peers.connect(address, PeerRole::Transcoder)).await??;
     let mut input = BytesMut::new();
+    if std::mem::replace(told, head.epoch) < head.epoch {
+        for held in run.held_of_others(head) {
+            tracing::info!(run = %run.prefix, rendition = held.rendition, number = %held.number, whole = held.whole, "told to the successor");
+            PushRequest::Holds { run: run.prefix.run(), held }.encode(&mut input);
+        }
+    }
     PushRequest::Objects(run.prefix.run()).encode(&mut input);
     connection.write_all(&input).await?;
     connection.flush().await?;
@@ -91,7 +100,10 @@ async fn listen(
     loop {
         while let Some(frame) = PushFrame::decode(&mut input)? {
             match frame {
-                PushFrame::Serving { epoch } if run.heard_of(epoch) => announced = true,
+                PushFrame::Serving { epoch } if run.heard_of(epoch) => {
+                    announced = true;
+                    run.is_served_under(epoch);
+                }
                 PushFrame::Serving { epoch } => return Err(Lost::Outdated(epoch)),
                 PushFrame::Object { .. } | PushFrame::Joined { .. } if !announced => return Err(Lost::Unannounced),
                 PushFrame::Object { name, body } => {
@@ -102,6 +114,7 @@ async fn listen(
                 PushFrame::Joined { name, parts } => run.joined(&name, parts),
                 PushFrame::Ended => return Ok(()),
                 PushFrame::Refused { reason } => return Err(Lost::Refused(reason)),
+                PushFrame::Anew { rendition, number } => run.forget(&rendition, number),
                 PushFrame::HandingOver { .. } => {} // a word for successors
             }
         }

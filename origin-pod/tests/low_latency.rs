@@ -22,6 +22,7 @@ fn playlist(newest: u64, parts: u64) -> String {
 
 async fn lecture(lab: &Lab) -> Packager {
     let packager = Packager::start().await;
+    packager.push("360p/init-0.mp4", "moov");
     packager.push("360p/12.m4s", "segment twelve");
     packager.push("360p/13.0.m4s", "part nought ");
     packager.push("360p/live.m3u8", &playlist(12, 1));
@@ -163,24 +164,38 @@ async fn a_segment_that_is_being_made_comes_part_by_part() {
     assert_eq!(lab.metrics.all_fetches(), 0);
 }
 
+/// A successor takes what students have for its own, or says that it cannot.
 #[tokio::test]
-async fn a_segment_whose_maker_dies_ends_in_an_error_and_a_successor_makes_it_anew() {
-    let lab = Lab::start().await;
-    let packager = lecture(&lab).await;
-    let mut answer = lab.client.get(lab.url("360p/13.m4s")).send().await.unwrap();
-    read(&mut answer, "part nought ").await;
-    packager.kill();
-    assert!(answer.chunk().await.is_err(), "a torso passes for a segment");
-    let next = ask(&lab, "360p/13.m4s");
-    waiting(&lab, 1).await; // for somebody to begin it
-    let successor = Packager::start_under(2).await;
-    successor.push("360p/13.0.m4s", "anew nought ");
-    successor.push("360p/live.m3u8", &playlist(12, 1));
-    successor.push("360p/13.1.m4s", "anew one");
-    successor.push("360p/live.m3u8", &playlist(12, 2));
-    successor.join("360p/13.m4s", 2);
-    lab.owned_by(Some(&successor.address), 2, false).await;
-    assert_eq!(next.await.unwrap(), (200, "anew nought anew one".into()));
+async fn a_segment_whose_maker_dies_ends_in_an_error_and_a_successor_goes_on_with_it_or_makes_it_anew() {
+    for (anew, wanted) in [(false, "part nought anew one"), (true, "anew nought anew one")] {
+        let lab = Lab::start().await;
+        let packager = lecture(&lab).await;
+        assert_eq!(packager.told(), [], "there was nobody before it");
+        let mut answer = lab.client.get(lab.url("360p/13.m4s")).send().await.unwrap();
+        read(&mut answer, "part nought ").await;
+        packager.kill();
+        assert!(answer.chunk().await.is_err(), "a torso passes for a segment");
+        let next = ask(&lab, "360p/13.m4s");
+        waiting(&lab, 1).await; // for somebody to begin it
+        let successor = Packager::start_under(2).await;
+        if anew {
+            successor.make_anew("360p", 13);
+        }
+        successor.push("360p/13.0.m4s", "anew nought ");
+        successor.push("360p/live.m3u8", &playlist(12, 1));
+        successor.push("360p/13.1.m4s", "anew one");
+        successor.push("360p/live.m3u8", &playlist(12, 2));
+        successor.join("360p/13.m4s", 2);
+        lab.owned_by(Some(&successor.address), 2, false).await;
+        assert_eq!(next.await.unwrap(), (200, wanted.into()));
+        let told = successor.told();
+        let begun = told.iter().find(|held| held.number.0 == 13).unwrap();
+        assert_eq!(
+            (begun.rendition.as_str(), &begun.init[..], begun.whole, begun.parts.concat()),
+            ("360p", &b"moov"[..], false, b"part nought ".to_vec())
+        );
+        assert!(told.iter().any(|held| held.number.0 == 12 && held.whole));
+    }
 }
 
 #[tokio::test]
@@ -210,12 +225,12 @@ async fn a_part_that_this_origin_never_had_is_cut_out_of_its_segment() {
     let lab = Lab::start().await;
     let packager = lecture(&lab).await;
     lab.store("360p/11.m4s", &(part("nought") + &part("one"))).await;
-    packager.push("360p/12.m4s", &(part("new nought") + &part("new one")));
-    packager.push("360p/live.m3u8", &playlist(12, 2));
-    lab.eventually("360p/live.m3u8", &playlist(12, 2)).await;
-    for (path, what) in [("11.0", "nought"), ("11.1", "one"), ("12.0", "new nought"), ("12.1", "new one")] {
+    packager.push("360p/14.m4s", &(part("new nought") + &part("new one")));
+    packager.push("360p/live.m3u8", &playlist(14, 2));
+    lab.eventually("360p/live.m3u8", &playlist(14, 2)).await;
+    for (path, what) in [("11.0", "nought"), ("11.1", "one"), ("14.0", "new nought"), ("14.1", "new one")] {
         assert_eq!(lab.get(&format!("360p/{path}.m4s")).await, (200, part(what)), "{path}");
     }
     assert_eq!(lab.metrics.all_fetches(), 1, "the older segment, once");
-    assert_eq!(lab.get("360p/12.2.m4s").await.0, 404);
+    assert_eq!(lab.get("360p/14.2.m4s").await.0, 404);
 }

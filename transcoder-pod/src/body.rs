@@ -34,6 +34,31 @@ impl Body {
         self.remaining += other.remaining;
     }
 
+    /// How many bodies it was appended of.
+    pub fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// The one at this place.
+    pub fn run(&self, at: usize) -> Option<Self> {
+        let run = self.runs.get(at)?;
+        Some(Self { runs: vec![run.clone()], at: (0, 0, 0), remaining: run.iter().map(Bytes::len).sum() })
+    }
+
+    /// The same with `first` in the place of as many of the bodies that it was appended of.
+    #[must_use]
+    pub fn with_first(&self, first: &[Bytes]) -> Self {
+        let mut body = Self::default();
+        first.iter().for_each(|bytes| body.append(&bytes.clone().into()));
+        (first.len()..self.runs()).filter_map(|at| self.run(at)).for_each(|run| body.append(&run));
+        body
+    }
+
+    /// Its first bytes, as far as they lie together.
+    pub fn first_piece(&self) -> Option<&[u8]> {
+        self.rest().next()
+    }
+
     /// What is not read yet of each piece.
     fn rest(&self) -> impl Iterator<Item = &[u8]> {
         let (run, piece, read) = self.at;

@@ -2,7 +2,7 @@
 
 mod seat;
 
-use crate::engine::{Backend, EngineError};
+use crate::engine::{Backend, EngineError, without_joints};
 use crate::publish::{KeeperError, Live, serve_push};
 use crate::status::Status;
 use crate::studio::StudioError;
@@ -181,6 +181,7 @@ async fn run(
     let port = listener.local_addr().map_err(ChildError::Listen)?.port();
     let address = std::net::SocketAddr::new(given.pod_ip, port).to_string();
     let live = Live::new(given.job.run.clone());
+    live.goes_on_only_after_whole(without_joints(&given.job.ladder, given.job.segment_duration));
     let pushing = CancellationToken::new();
     let server = tokio::spawn(serve_push(listener, live.clone(), peers.clone(), pushing.clone()));
 

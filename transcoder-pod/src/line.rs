@@ -4,9 +4,10 @@ use crate::child::{ChildError, ChildJob};
 use crate::engine::{Card, Engine, Input, Libav, Order, Output};
 use crate::feed::{Feed, FeedEnd};
 use crate::status::Status;
-use lectern_contract::Ticks;
 use lectern_contract::feed::Track;
 use lectern_contract::job::LiveJob;
+use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
+use lectern_podkit::clock::wall_now;
 use lectern_podkit::tls::PeerTls;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,11 +20,44 @@ const OUTPUTS: usize = 256;
 /// that is sent at that time. H.264 reorders by 16 pictures at most (ISO/IEC 14496-10 §E.2.1).
 const REORDER: Ticks = Ticks::from_millis(1_000);
 
+/// Where a line begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// With the newest keyframe.
+    Newest,
+    /// With this segment, which a living predecessor leaves to it.
+    With(SegmentNumber),
+    /// With this segment, of which a dead predecessor may have made some parts, and some of the next ones.
+    Within(SegmentNumber),
+}
+
+impl Begin {
+    fn segment(self) -> Option<SegmentNumber> {
+        match self {
+            Self::Newest => None,
+            Self::With(number) | Self::Within(number) => Some(number),
+        }
+    }
+
+    /// Before which time a segment may have been begun, where `now` is the run's time.
+    fn joints_until(self, now: Ticks, duration: SegmentDuration) -> Option<Ticks> {
+        let Self::Within(number) = self else { return None };
+        let (from, two) = (number.start(duration), duration.ticks().plus(duration.ticks()));
+        // A clock that is wrong is not believed for longer than the feed's history.
+        Some(Ticks(now.plus(duration.ticks()).0.clamp(from.plus(two).0, from.plus(HISTORY).0.max(from.plus(two).0))))
+    }
+}
+
+/// What a shard keeps of a feed, and a little.
+const HISTORY: Ticks = Ticks::from_millis(64_000);
+
 /// See the module. Dropping it stops both ends.
 #[derive(Debug)]
 pub struct Line {
     /// What the engine puts out, in the order of time per rendition.
     pub outputs: mpsc::Receiver<Output>,
+    /// Until then pictures that begin a part are keyframes.
+    pub joints_until: Ticks,
     engine: std::thread::JoinHandle<Result<(), ChildError>>,
     feed: tokio::task::JoinHandle<FeedEnd>,
     abandoned: CancellationToken,
@@ -32,8 +66,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Starts both for `job`, whose media is counted from `shift` earlier than the feed's, with what is at or after `from` (`None`: from the
-    /// newest keyframe), until the feed is over or `stop`.
+    /// Starts both for `job`, whose media is counted from `shift` earlier than the feed's, with what is at or after where it is to `begin`, until the feed
+    /// is over or `stop`.
     ///
     /// # Errors
     /// [`ChildError::Thread`].
@@ -41,7 +75,7 @@ impl Line {
         given: &ChildJob,
         job: &LiveJob,
         shift: Ticks,
-        from: Option<Ticks>,
+        begin: Begin,
         peers: PeerTls,
         status: Status,
         stop: &CancellationToken,
@@ -49,6 +83,9 @@ impl Line {
         let (inputs, taken) = mpsc::channel(INPUTS);
         let (put, outputs) = mpsc::channel(OUTPUTS);
         let text = job.slate.clone().unwrap_or_default();
+        let from = begin.segment().map(|number| number.start(job.segment_duration));
+        let now = Ticks::from_millis(wall_now().0.saturating_sub(job.anchor.0));
+        let joints_until = begin.joints_until(now, job.segment_duration).unwrap_or_default();
         let order = Order {
             ladder: job.ladder.clone(),
             segment_duration: job.segment_duration,
@@ -56,7 +93,8 @@ impl Line {
             card: Card { title: job.title.clone(), text, picture: given.slate_picture.clone() },
             encoder: given.encoder,
             passthrough: given.passthrough,
-            parts: job.parts.is_some(),
+            parts: job.parts,
+            joints_until,
         };
         let (abandoned, stop) = (CancellationToken::new(), stop.child_token());
         let abandon = abandoned.clone();
@@ -67,7 +105,7 @@ impl Line {
         let asked = from.map(|from| from.since(shift).since(REORDER));
         let feed = Feed::new(job, peers, (asked, shift), inputs, status, stop.clone(), abandoned.clone());
         let feed = tokio::spawn(if given.deaf_to_pictures { feed.deaf_to(Track::Video) } else { feed }.run());
-        Ok(Self { outputs, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
+        Ok(Self { outputs, joints_until, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
     }
 
     /// The next output that counts; `None` once the engine has put out its last. An encoder that was cut off ends its rendition, too; the
@@ -113,4 +151,20 @@ pub(crate) fn drive(
         engine.finish()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_follows_a_death_can_go_on_within_each_segment_that_may_have_been_begun() {
+        let two = SegmentDuration::LOW_LATENCY;
+        let (at, second) = (SegmentNumber(50), |second: u64| Ticks::from_millis(second * 1000));
+        let until = |now| Begin::Within(at).joints_until(second(now), two);
+        assert_eq!(until(103), Some(second(105)), "it is the 103rd second, and 104 begins a segment");
+        assert_eq!((until(0), until(3700)), (Some(second(104)), Some(second(164))), "a clock that is wrong");
+        assert_eq!(Begin::With(at).joints_until(second(103), two), None);
+        assert_eq!(Begin::Newest.joints_until(second(103), two), None);
+    }
 }

@@ -40,6 +40,8 @@ pub struct Studio {
     until: Option<SegmentNumber>,
     /// The newest that it has begun.
     newest: Option<SegmentNumber>,
+    /// Of segments that begin before this the first parts may be a predecessor's.
+    joints_until: Ticks,
     live: Live,
     status: Status,
     keeper: mpsc::UnboundedSender<Event>,
@@ -123,8 +125,27 @@ impl Studio {
         });
         let captions = Captions::default();
         let renditions = renditions.collect();
-        let (until, newest) = (None, None);
-        Self { renditions, captions, next, until, newest, job, live, status, keeper, named: 0, listed: Vec::new(), given_up: 0 }
+        let (until, newest, joints_until) = (None, None, Ticks(0));
+        Self {
+            renditions,
+            captions,
+            next,
+            until,
+            newest,
+            joints_until,
+            job,
+            live,
+            status,
+            keeper,
+            named: 0,
+            listed: Vec::new(),
+            given_up: 0,
+        }
+    }
+
+    /// The parts of segments that begin before `until` may be put out as a predecessor has made them (`publish/inheritance.rs`), and those have fewer keyframes.
+    pub const fn goes_on_within(&mut self, until: Ticks) {
+        self.joints_until = until;
     }
 
     /// Leaves all segments from some number on, not yet begun, to a successor: that number, or `None` while nothing is begun.
@@ -303,6 +324,8 @@ impl Studio {
     fn part(&mut self, at: usize, part: Part) {
         let Some(rendition) = self.renditions.get_mut(at) else { return };
         let Part { number, index, init, duration, independent, body } = part;
+        let as_made = index == 0 || rendition.named.is_sound() || number.start(self.job.segment_duration) >= self.joints_until;
+        let independent = independent && as_made;
         if index == 0 {
             rendition.settled = None; // the oldest parts are listed no more
         }

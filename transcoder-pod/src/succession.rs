@@ -8,7 +8,7 @@
 use crate::align;
 use crate::child::{ChildError, ChildJob};
 use crate::engine::Output;
-use crate::line::Line;
+use crate::line::{Begin, Line};
 use crate::status::Status;
 use bytes::BytesMut;
 use lectern_contract::head::Head;
@@ -38,15 +38,21 @@ pub struct Preroll {
 }
 
 impl Preroll {
-    /// Begins to encode where the owner that `head` names has left off.
+    /// Begins to encode where the owner that `head` names has left off, or will, as `begin` makes of its next segment.
     ///
     /// # Errors
     /// [`ChildError::Thread`].
-    pub fn begin(given: &ChildJob, head: &Head, peers: PeerTls, status: Status, stop: &CancellationToken) -> Result<Self, ChildError> {
+    pub fn begin(
+        given: &ChildJob,
+        head: &Head,
+        begin: fn(SegmentNumber) -> Begin,
+        peers: PeerTls,
+        status: Status,
+        stop: &CancellationToken,
+    ) -> Result<Self, ChildError> {
         let job = align::shifted(given.job.clone(), head.shift);
         let from = head.next_segment;
-        let start = from.start(job.segment_duration);
-        Ok(Self { from, line: Line::start(given, &job, head.shift, Some(start), peers, status, stop)?, held: Vec::new() })
+        Ok(Self { from, line: Line::start(given, &job, head.shift, begin(from), peers, status, stop)?, held: Vec::new() })
     }
 
     /// Holds what the line puts out until `other` is done: an engine that nobody takes anything from is one that does not keep up.
@@ -96,7 +102,7 @@ pub async fn succeed(
     stop: &CancellationToken,
 ) -> Result<Succession, ChildError> {
     // One before the first that the owner can name: players want its parts from who goes on (`foregoing.rs`).
-    let Preroll { from, mut line, mut held } = Preroll::begin(given, head, peers.clone(), status.clone(), stop)?;
+    let Preroll { from, mut line, mut held } = Preroll::begin(given, head, Begin::With, peers.clone(), status.clone(), stop)?;
     let late = tokio::time::Instant::now() + CAUGHT_UP_WITHIN;
     while !(status.is_at_live_edge() && held.iter().any(|output| matches!(output, Output::Sample { .. }))) {
         tokio::select! {

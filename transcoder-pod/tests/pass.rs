@@ -6,8 +6,8 @@ mod common;
 use bytes::Bytes;
 use common::engine::{Made, TWO, inputs, is_whole, made_of};
 use common::{lecture, small_ladder};
-use lectern_contract::Ticks;
 use lectern_contract::feed::Track;
+use lectern_contract::{PartCount, Ticks};
 use lectern_transcoder_pod::engine::{Backend, Card, Input, Order};
 use std::collections::BTreeSet;
 
@@ -25,7 +25,8 @@ fn order(passthrough: bool) -> Order {
         card: Card::default(),
         encoder: Backend::Software,
         passthrough,
-        parts: false,
+        parts: None,
+        joints_until: Ticks(0),
     }
 }
 
@@ -75,7 +76,7 @@ fn a_source_that_is_too_late_for_its_segments_is_encoded() {
 
 #[test]
 fn unless_that_is_not_wanted_or_there_are_parts() {
-    for order in [order(false), Order { parts: true, ..order(true) }] {
+    for order in [order(false), Order { parts: Some(PartCount::LOW_LATENCY), ..order(true) }] {
         let sent = sent("pass-never", 12, 0);
         let source = pictures(&sent);
         let made = made_of(order, sent);

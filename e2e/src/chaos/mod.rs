@@ -48,7 +48,7 @@ pub struct Cost {
     pub lost: usize,
     /// Times that a playlist went back, or named a number twice.
     pub renumbered: usize,
-    /// Segments that the origin served with other bytes than S3 holds.
+    /// Segments of which the origin served a part, or the whole, with other bytes than S3 holds.
     pub twice: usize,
     /// Pictures of the publisher's that the recording does not show, in the rendition that lacks most.
     pub frames: u32,

@@ -4,6 +4,7 @@ use crate::playlist::{self, Segment};
 use crate::storage::Storage;
 use anyhow::{Context as _, Result};
 use lectern_contract::keys::RunPrefix;
+use lectern_media::fragments;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -35,7 +36,7 @@ pub(super) struct Seen {
     parts: BTreeMap<String, usize>,
     /// What a playlist promises to grow by: a part's length, or a segment's.
     pace: Duration,
-    /// The digests of the segments, by path below the run's prefix, as they were when they were first named.
+    /// The digests of segments and parts, by path below the run's prefix, as they were when they were first named.
     bodies: BTreeMap<String, [u8; 32]>,
     /// Times that a playlist went back, for people.
     pub back: Vec<String>,
@@ -81,17 +82,15 @@ impl Seen {
             if before.is_none_or(|before| last > before) || (before == Some(last) && Some(parts) > parts_before) {
                 self.grown.entry(name.clone()).or_default().push(Instant::now());
             }
-            match before {
-                Some(before) if last < before => self.back.push(format!("{name} went back from {before} to {last}")),
-                Some(before) if last == before => continue,
-                _ => {}
+            if let Some(before) = before.filter(|before| last < *before) {
+                self.back.push(format!("{name} went back from {before} to {last}"));
             }
             self.pace = pace(&text);
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-            for segment in media.segments.iter().filter(|segment| !segment.gap) {
-                let path = format!("{folder}/{}", segment.uri);
-                if let Entry::Vacant(unknown) = self.bodies.entry(path) {
-                    unknown.insert(Sha256::digest(get(url.join(&segment.uri)?).await?).into());
+            let segments = media.segments.iter().filter(|segment| !segment.gap).map(|segment| &segment.uri);
+            for uri in media.parts.iter().chain(segments) {
+                if let Entry::Vacant(unknown) = self.bodies.entry(format!("{folder}/{uri}")) {
+                    unknown.insert(Sha256::digest(get(url.join(uri)?).await?).into());
                 }
             }
         }
@@ -114,15 +113,44 @@ impl Seen {
         self.grown.values().flat_map(|grown| grown.windows(2).map(|pair| (pair[1], pair[1] - pair[0])))
     }
 
-    /// How many segments S3 holds with other bytes.
+    /// How many segments S3 holds with other bytes, in one of their parts or as a whole.
     pub async fn differs_from(&self, storage: &Storage, prefix: &RunPrefix) -> Result<usize> {
-        let mut differ = 0;
+        let mut segments: BTreeMap<String, Vec<(Option<u64>, [u8; 32])>> = BTreeMap::new();
         for (path, digest) in &self.bodies {
+            let (segment, part) = segment_of(path);
+            segments.entry(segment).or_default().push((part, *digest));
+        }
+        let mut differ = 0;
+        for (path, served) in segments {
             let stored = storage.get(&format!("{prefix}/{path}")).await.with_context(|| format!("{path} was served"))?;
-            differ += usize::from(Sha256::digest(&stored)[..] != digest[..]);
+            let stored = bytes::Bytes::from(stored);
+            let is_same = |part: Option<u64>, digest: [u8; 32]| {
+                let stored = part.map_or(Some(stored.clone()), |part| fragments::part(&stored, part));
+                stored.is_some_and(|stored| Sha256::digest(&stored)[..] == digest[..])
+            };
+            let other: Vec<String> =
+                served.into_iter().filter(|(part, digest)| !is_same(*part, *digest)).map(|(part, _)| of(part)).collect();
+            if !other.is_empty() {
+                eprintln!("  S3 has another {path} than was served: {}", other.join(", "));
+                differ += 1;
+            }
         }
         Ok(differ)
     }
+}
+
+/// A part, or the whole, for people.
+fn of(part: Option<u64>) -> String {
+    part.map_or_else(|| "the whole".to_owned(), |part| format!("part {part}"))
+}
+
+/// The path of the segment that is, or whose part is, at `path`; and which part.
+fn segment_of(path: &str) -> (String, Option<u64>) {
+    let part = path.strip_suffix(".m4s").and_then(|stem| {
+        let (segment, part) = stem.rsplit_once('.')?;
+        Some((format!("{segment}.m4s"), Some(part.parse().ok()?)))
+    });
+    part.unwrap_or_else(|| (path.to_owned(), None))
 }
 
 /// The segment that a part is of.
@@ -156,5 +184,8 @@ mod tests {
     fn a_low_latency_playlist_grows_by_parts() {
         assert_eq!(pace("#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=0.334\n"), Duration::from_millis(334));
         assert_eq!(number_of("17.3.m4s"), Some(17));
+        assert_eq!(segment_of("360p/17.3.m4s"), ("360p/17.m4s".to_owned(), Some(3)));
+        assert_eq!(segment_of("360p/17.m4s"), ("360p/17.m4s".to_owned(), None));
+        assert_eq!(segment_of("captions/17.vtt"), ("captions/17.vtt".to_owned(), None));
     }
 }

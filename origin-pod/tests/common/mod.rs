@@ -7,7 +7,7 @@ use lectern_cloud::testing::Backend;
 use lectern_cloud::{Objects, Precondition};
 use lectern_contract::head::Head;
 use lectern_contract::keys::{ObjectName, RunPrefix};
-use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_contract::push::{Held, PushFrame, PushRequest};
 use lectern_contract::viewing::ViewingKey;
 use lectern_contract::{Epoch, RunId, SegmentNumber, StreamRef, Ticks};
 use lectern_origin_pod::{http, metrics::Metrics, pages::Pages, runs::Runs, store::Store, viewing::Viewing};
@@ -142,6 +142,7 @@ pub struct Packager {
     pub address: String,
     kept: Arc<Mutex<Vec<PushFrame>>>,
     news: broadcast::Sender<PushFrame>,
+    told: Arc<Mutex<Vec<Held>>>,
     task: JoinHandle<()>,
 }
 
@@ -160,14 +161,15 @@ impl Packager {
         let address = listener.local_addr().unwrap().to_string();
         let kept = Arc::new(Mutex::new(vec![PushFrame::Serving { epoch: Epoch(epoch) }]));
         let (news, _) = broadcast::channel(256);
-        let (all, feed) = (kept.clone(), news.clone());
+        let told = Arc::new(Mutex::default());
+        let (all, feed, hears) = (kept.clone(), news.clone(), told.clone());
         let task = tokio::spawn(async move {
             let mut readers = JoinSet::new(); // aborted with this task
             while let Ok((connection, _)) = listener.accept().await {
-                readers.spawn(serve(connection, run.clone(), all.clone(), feed.clone()));
+                readers.spawn(serve(connection, run.clone(), all.clone(), feed.clone(), hears.clone()));
             }
         });
-        Self { address, kept, news, task }
+        Self { address, kept, news, told, task }
     }
 
     pub fn push(&self, name: &str, body: &str) {
@@ -176,6 +178,16 @@ impl Packager {
 
     pub fn join(&self, name: &str, parts: u32) {
         self.send(PushFrame::Joined { name: name.into(), parts });
+    }
+
+    /// What the origin has of this segment is of no use.
+    pub fn make_anew(&self, rendition: &str, number: u64) {
+        self.send(PushFrame::Anew { rendition: rendition.into(), number: SegmentNumber(number) });
+    }
+
+    /// What origins have said that they hold.
+    pub fn told(&self) -> Vec<Held> {
+        self.told.lock().unwrap().clone()
     }
 
     pub fn end(&self) {
@@ -194,11 +206,23 @@ impl Packager {
     }
 }
 
-async fn serve(mut connection: TcpStream, run: RunId, kept: Arc<Mutex<Vec<PushFrame>>>, news: broadcast::Sender<PushFrame>) {
+async fn serve(
+    mut connection: TcpStream,
+    run: RunId,
+    kept: Arc<Mutex<Vec<PushFrame>>>,
+    news: broadcast::Sender<PushFrame>,
+    told: Arc<Mutex<Vec<Held>>>,
+) {
     let mut input = BytesMut::new();
     let request = loop {
-        if let Some(request) = PushRequest::decode(&mut input).unwrap() {
-            break request;
+        match PushRequest::decode(&mut input).unwrap() {
+            Some(PushRequest::Holds { run: of, held }) => {
+                assert_eq!(of, run);
+                told.lock().unwrap().push(held);
+                continue;
+            }
+            Some(request) => break request,
+            None => {}
         }
         assert_ne!(connection.read_buf(&mut input).await.unwrap(), 0, "the origin hung up before it asked");
     };

@@ -156,7 +156,8 @@ async fn encode(given: &ArchiveChild, books: &Books, plan: Plan) -> Result<Outco
         // Sessions of a GPU are for lectures.
         encoder: Backend::Software,
         passthrough: false,
-        parts: false,
+        parts: None,
+        joints_until: Ticks(0),
     };
     let (inputs, taken) = mpsc::channel(INPUTS);
     let (put, mut outputs) = mpsc::channel(OUTPUTS);

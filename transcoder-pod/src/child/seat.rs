@@ -4,7 +4,7 @@ use super::{ChildError, ChildJob};
 use crate::align;
 use crate::feed::FeedEnd;
 use crate::head::{Claim, HeadError, Ownership};
-use crate::line::Line;
+use crate::line::{Begin, Line};
 use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, list, marked, restore};
 use crate::retry::Backoff;
 use crate::status::Status;
@@ -31,11 +31,19 @@ const SHIFT_WITHIN: Duration = Duration::from_secs(60);
 
 enum Claimed {
     /// With a line that has begun already, where that was possible.
-    Owned(Box<Ownership>, Box<Restored>, Option<Preroll>),
+    Owned(Box<Ownership>, Taken, Option<Preroll>),
     /// The owner is alive, and is to hand over.
     Planned(Box<Head>, String),
     Final(TranscoderState),
     Stopped,
+}
+
+/// What there is of a run.
+#[derive(Debug, Default)]
+struct Taken {
+    restored: Restored,
+    /// An owner before has not let go of it: origins may have what S3 has not.
+    after_death: bool,
 }
 
 /// What a child works with.
@@ -54,14 +62,14 @@ impl Seat {
         let mut preroll = None;
         loop {
             match self.claim(address, preroll.is_none()).await {
-                Claimed::Owned(ownership, restored, begun) => {
+                Claimed::Owned(ownership, taken, begun) => {
                     let Head { epoch: since, next_segment: next, .. } = *ownership.head();
                     epoch.store(since.0, Ordering::Relaxed);
                     self.live.own(since);
                     tracing::info!(run = %self.given.job.run, epoch = %since, %next, address, "the run is ours");
                     // A predecessor that died on the way may have left more to do than the line began with.
                     let preroll = preroll.or(begun).filter(|preroll: &Preroll| preroll.from <= next);
-                    return self.work(*ownership, *restored, preroll).await;
+                    return self.work(*ownership, taken, preroll).await;
                 }
                 Claimed::Planned(head, owner) => {
                     let (peers, status) = (self.peers.clone(), self.status.clone());
@@ -96,13 +104,13 @@ impl Seat {
                         Some(begun) => begun.go_on_during(restoring).await?,
                         None => restoring.await?,
                     };
-                    Ok((Box::new(restored), begun))
+                    Ok((Taken { restored, after_death: head.address.is_some() }, begun))
                 };
                 let claim = Ownership::claim(objects, &self.peers, &given.job, owner, || list(objects, &given.job), get_ready);
                 Ok::<_, HeadError>(match claim.await? {
                     Claim::Owned { ownership, ready } => {
-                        let (restored, begun) = ready.unwrap_or_default();
-                        Claimed::Owned(ownership, restored, begun)
+                        let (taken, begun) = ready.unwrap_or_default();
+                        Claimed::Owned(ownership, taken, begun)
                     }
                     Claim::Ended => Claimed::Final(TranscoderState::Ended { first: None, last: None }),
                     Claim::Alive { head, address } if may_ask && given.job.replaces == Some(head.epoch) => Claimed::Planned(head, address),
@@ -136,14 +144,14 @@ impl Seat {
             return None;
         }
         // What fails here is tried once more, and told of, when the run is ours.
-        Preroll::begin(&self.given, head, self.peers.clone(), self.status.clone(), &self.stop).ok()
+        Preroll::begin(&self.given, head, Begin::Within, self.peers.clone(), self.status.clone(), &self.stop).ok()
     }
 
     /// Encodes and publishes until the feed is over, or a successor goes on.
     async fn work(
         self,
         mut ownership: Ownership,
-        restored: Restored,
+        Taken { restored, after_death }: Taken,
         preroll: Option<Preroll>,
     ) -> Result<Option<TranscoderState>, ChildError> {
         let Self { given, peers, objects, live, status, stop } = self;
@@ -169,15 +177,20 @@ impl Seat {
         let (mut line, held) = match preroll {
             Some(Preroll { line, held, .. }) => (line, held),
             None => {
-                let from = taken_over.then(|| next.start(job.segment_duration));
-                (Line::start(&given, &job, shift, from, peers, status.clone(), &stop)?, Vec::new())
+                let begin = match taken_over {
+                    true if after_death => Begin::Within(next),
+                    true => Begin::With(next),
+                    false => Begin::Newest,
+                };
+                (Line::start(&given, &job, shift, begin, peers, status.clone(), &stop)?, Vec::new())
             }
         };
 
         let (events, heard) = mpsc::unbounded_channel();
         let mut successors = live.successors();
-        let mut studio = Studio::new(job.clone(), &restored, next, live, status.clone(), events.clone());
-        let mut uploads = uploads(&studio, &job, &objects, epoch, &restored, &status, &events);
+        let mut studio = Studio::new(job.clone(), &restored, next, live.clone(), status.clone(), events.clone());
+        studio.goes_on_within(line.joints_until);
+        let mut uploads = uploads(&studio, &job, (&objects, epoch), &restored, (&live, after_death), (&status, &events));
         drop(events);
         let mut keeper = tokio::spawn(Keeper::new(objects, job.clone(), status.clone(), ownership, restored).run(heard));
         for output in held {
@@ -251,11 +264,10 @@ impl Seat {
 fn uploads(
     studio: &Studio,
     job: &LiveJob,
-    objects: &Objects,
-    epoch: Epoch,
+    (objects, epoch): (&Objects, Epoch),
     restored: &Restored,
-    status: &Status,
-    keeper: &mpsc::UnboundedSender<Event>,
+    (live, after_death): (&Live, bool),
+    (status, keeper): (&Status, &mpsc::UnboundedSender<Event>),
 ) -> JoinSet<()> {
     let mut uploads = JoinSet::new();
     for (at, (name, backlog)) in studio.backlogs().enumerate() {
@@ -267,10 +279,17 @@ fn uploads(
             objects: objects.clone(),
             job: job.clone(),
             backlog,
+            live: live.clone(),
             keeper: keeper.clone(),
             status: status.clone(),
         };
-        uploads.spawn(uploader.run());
+        let live = live.clone();
+        uploads.spawn(async move {
+            if after_death {
+                live.has_heard_origins().await;
+            }
+            uploader.run().await;
+        });
     }
     uploads
 }

@@ -71,7 +71,7 @@ impl Libav {
         ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Fatal);
         let rates: BTreeSet<u32> = order.ladder.video.iter().map(|rendition| rendition.frame_rate).collect();
         Ok(Self {
-            rungs: Rungs::of(&order.ladder, order.parts),
+            rungs: Rungs::of(&order.ladder, order.parts.is_some()),
             order,
             out,
             video: None,

@@ -29,7 +29,7 @@ pub use slate::Card;
 use bytes::Bytes;
 use lectern_contract::cost::Class;
 use lectern_contract::feed::{AccessUnit, Codec, TimedMetadata, Track};
-use lectern_contract::{Ladder, SegmentDuration, Ticks};
+use lectern_contract::{Ladder, PartCount, SegmentDuration, Ticks};
 use lectern_media::captions::Triplet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -95,8 +95,10 @@ pub struct Order {
     pub encoder: Backend,
     /// Where the source is what a rendition is to be, it may be that rendition.
     pub passthrough: bool,
-    /// Segments are cut into parts, whose target duration depends on the frame rate: only a rendition of the same rate can stand in then.
-    pub parts: bool,
+    /// How many parts a segment is cut into, if it is. Their target duration depends on the frame rate: only a rendition of the same rate can stand in then.
+    pub parts: Option<PartCount>,
+    /// Pictures that begin a part before this are keyframes, too: what a dead predecessor has made of a segment can be gone on with there.
+    pub joints_until: Ticks,
 }
 
 impl Order {
@@ -104,6 +106,12 @@ impl Order {
     fn slate_begins(&self, until: Ticks) -> Ticks {
         self.from.max(until.since(SLATE_BEFORE))
     }
+}
+
+/// The renditions whose encoders make no keyframe before a part.
+pub fn without_joints(ladder: &Ladder, duration: SegmentDuration) -> Vec<String> {
+    let without = ladder.video.iter().filter(|rendition| software::keyframes(rendition, duration) != software::Keyframes::Asked);
+    without.map(|rendition| rendition.name.clone()).collect()
 }
 
 /// How much of a slate is made at once for a source that has shown nothing; more is only waited for.

@@ -59,7 +59,7 @@ impl Pass {
     /// `codec` and `config`: the source's at the beginning. Should it change, nothing is passed on any more.
     pub fn new(at: usize, rendition: &VideoRendition, order: &Order, codec: Codec, config: &[u8]) -> Option<Self> {
         let passing = Passing::new(rendition.frame_rate, rendition.bitrate, order.segment_duration)?;
-        let can = order.passthrough && !order.parts && rendition.codec == VideoCodec::H264;
+        let can = order.passthrough && order.parts.is_none() && rendition.codec == VideoCodec::H264;
         let source = parsed(codec, config).filter(|_| can)?;
         let picture = source.picture().ok()?;
         let size = (rendition.width, rendition.height);

@@ -155,7 +155,7 @@ impl VideoEncoder {
 
     fn turn(&mut self, at: Ticks, hurry: bool) -> Result<(), EngineError> {
         if hurry && self.encoder.is_some() && self.turns.is_empty() {
-            self.hurry = Hurry::begin(self.rendition.frame_rate, self.order.parts, self.grid.next());
+            self.hurry = Hurry::begin(self.rendition.frame_rate, self.order.parts.is_some(), self.grid.next());
         }
         self.turns.push_back(at);
         // A source that is earlier than its slots was shown beyond that time before it was found not to go on.
@@ -258,7 +258,7 @@ impl VideoEncoder {
     }
 
     fn encode(&mut self, picture: &mut frame::Video, slot: u64) -> Result<(), EngineError> {
-        let key = std::mem::take(&mut self.force) || self.grid.begins_segment(slot, self.order.segment_duration);
+        let key = std::mem::take(&mut self.force) || self.grid.begins_segment(slot, self.order.segment_duration) || self.is_joint(slot);
         if let Keyframes::Every(pictures) = self.keyframes
             && key
             && !self.given.is_multiple_of(pictures)
@@ -286,6 +286,12 @@ impl VideoEncoder {
         }
         self.drain();
         Ok(())
+    }
+
+    /// Whether a successor goes on here with what its predecessor may have made of the segment.
+    fn is_joint(&self, slot: u64) -> bool {
+        let parts = self.order.parts.filter(|_| self.keyframes == Keyframes::Asked && self.grid.start(slot) < self.order.joints_until);
+        parts.is_some_and(|parts| self.grid.begins_part(slot, self.order.segment_duration, parts))
     }
 
     fn send(&mut self, picture: &frame::Video) -> Result<(), ffmpeg_next::Error> {

@@ -1,6 +1,6 @@
 //! Puts pictures on a rendition's absolute grid of frames: slot n starts at n / rate seconds after the run's epoch.
 
-use lectern_contract::{SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
+use lectern_contract::{PartCount, SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
 use std::ops::Range;
 
 /// Where a picture goes.
@@ -91,6 +91,12 @@ impl VideoGrid {
     pub fn start(&self, slot: u64) -> Ticks {
         let ticks = u128::from(slot) * u128::from(TICKS_PER_SECOND) / u128::from(self.rate);
         Ticks(u64::try_from(ticks).unwrap_or(u64::MAX))
+    }
+
+    /// Whether `slot` is the first that starts in its part of a segment.
+    pub fn begins_part(&self, slot: u64, duration: SegmentDuration, parts: PartCount) -> bool {
+        let part = |slot| parts.index(self.start(slot), duration);
+        slot == 0 || part(slot) != part(slot - 1)
     }
 
     /// Whether `slot` is the first that starts in its segment.

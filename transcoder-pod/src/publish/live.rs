@@ -1,13 +1,15 @@
 //! What origins get: the objects that a player needs now, held in memory, and who wants to hear of new ones. A successor comes to the
-//! same place.
+//! same place, and so does what origins have of a predecessor.
 
+use super::inheritance::{Inheritance, Place, Unfit};
 use crate::body::Body;
 use bytes::buf::Chain;
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use lectern_contract::keys::ObjectName;
-use lectern_contract::push::PushFrame;
+use lectern_contract::push::{Held, PushFrame};
 use lectern_contract::{Epoch, RunId, SegmentNumber};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,10 @@ const WAITING: usize = 256;
 /// A frame on its way to a subscriber: its first bytes, and the body where it has one.
 pub type Sent = Chain<Bytes, Body>;
 
+/// How long what a successor stores waits for an origin to come and say what there is of its predecessor's; and from then on, for the others.
+const ORIGIN_WITHIN: Duration = Duration::from_secs(3);
+const OTHERS_WITHIN: Duration = Duration::from_millis(250);
+
 /// Successors that may ask at a time; the run goes to one.
 const SUCCESSORS: usize = 4;
 
@@ -25,7 +31,12 @@ pub type HandOver = oneshot::Sender<SegmentNumber>;
 
 /// The live objects of one run; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Live(Arc<Mutex<Inner>>, CancellationToken);
+pub struct Live {
+    inner: Arc<Mutex<Inner>>,
+    closed: CancellationToken,
+    /// Somebody has subscribed.
+    sought: CancellationToken,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -36,6 +47,7 @@ struct Inner {
     objects: Vec<(ObjectName, Body)>,
     subscribers: Vec<mpsc::Sender<Sent>>,
     last_word: Option<PushFrame>,
+    inheritance: Inheritance,
     /// Who hears of successors.
     successors: Option<mpsc::Sender<HandOver>>,
 }
@@ -43,8 +55,51 @@ struct Inner {
 impl Live {
     /// Nothing published yet.
     pub fn new(run: RunId) -> Self {
-        let inner = Inner { run, epoch: None, objects: Vec::new(), subscribers: Vec::new(), last_word: None, successors: None };
-        Self(Arc::new(Mutex::new(inner)), CancellationToken::new())
+        let inheritance = Inheritance::default();
+        let inner =
+            Inner { run, epoch: None, objects: Vec::new(), subscribers: Vec::new(), last_word: None, inheritance, successors: None };
+        Self { inner: Arc::new(Mutex::new(inner)), closed: CancellationToken::new(), sought: CancellationToken::new() }
+    }
+
+    /// Of what a predecessor has begun of `renditions` only whole segments can be gone on with.
+    pub fn goes_on_only_after_whole(&self, renditions: Vec<String>) {
+        self.lock().inheritance.only_whole(renditions);
+    }
+
+    /// An origin holds this of a predecessor's; `false` where it has to be made anew.
+    pub fn inherit(&self, run: &RunId, held: Held) -> bool {
+        let mut inner = self.lock();
+        if *run != inner.run {
+            return true; // it is refused all the rest, too
+        }
+        let (rendition, number) = (held.rendition.clone(), held.number);
+        match inner.inherit(held) {
+            Ok(taken) => {
+                tracing::info!(%run, rendition, %number, taken, "an origin has some of a predecessor's");
+                true
+            }
+            Err(why) => {
+                tracing::info!(%run, rendition, %number, why, "what an origin has of a predecessor's is made anew");
+                false
+            }
+        }
+    }
+
+    /// Waits until origins have had their time to say what they hold.
+    pub async fn has_heard_origins(&self) {
+        if tokio::time::timeout(ORIGIN_WITHIN, self.sought.cancelled()).await.is_ok() {
+            tokio::time::sleep(OTHERS_WITHIN).await;
+        }
+    }
+
+    /// What is to be stored as segment `number` of `rendition`, which was made as `made`.
+    pub fn settled(&self, rendition: &str, number: SegmentNumber, made: Body) -> Body {
+        self.lock().settled(rendition, number, made)
+    }
+
+    /// S3 has it.
+    pub fn is_stored(&self, rendition: &str, number: SegmentNumber) {
+        self.lock().inheritance.is_stored(rendition, number);
     }
 
     /// The run is this process's since `epoch`.
@@ -71,11 +126,11 @@ impl Live {
 
     /// Resolves once the last word is said.
     pub async fn closed(&self) {
-        self.1.cancelled().await;
+        self.closed.cancelled().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes an object, in the place of what had its name.
@@ -86,6 +141,7 @@ impl Live {
     /// The same of an object in pieces.
     pub fn put_pieces(&self, name: ObjectName, body: Body) {
         let mut inner = self.lock();
+        let body = inner.instead_of(&name, body);
         inner.tell(|head| {
             PushFrame::encode_head(head, &name.to_string(), body.remaining());
             body.clone()
@@ -97,6 +153,7 @@ impl Live {
     pub fn put_joined(&self, rendition: &str, number: SegmentNumber, parts: u32, body: Body) {
         let name = ObjectName::Segment(rendition.to_owned(), number);
         let mut inner = self.lock();
+        let body = inner.settled(rendition, number, body);
         inner.tell_frame(&PushFrame::Joined { name: name.to_string(), parts });
         inner.keep(name, body);
     }
@@ -118,7 +175,7 @@ impl Live {
         inner.subscribers.clear();
         inner.last_word = Some(last_word);
         inner.successors = None;
-        self.1.cancel();
+        self.closed.cancel();
     }
 
     /// A new subscriber to `run`: what it gets at once, and what comes later. Without the latter nothing follows.
@@ -142,11 +199,75 @@ impl Live {
         }
         let (sender, receiver) = mpsc::channel(WAITING);
         inner.subscribers.push(sender);
+        self.sought.cancel();
         (bytes.freeze(), Some(receiver))
     }
 }
 
 impl Inner {
+    /// Takes what an origin holds; whether it is of use. Too late where others have had what was made in its place.
+    fn inherit(&mut self, held: Held) -> Result<bool, Unfit> {
+        let (rendition, number) = (held.rendition.clone(), held.number);
+        let whole = ObjectName::segment(&rendition, number);
+        let part = |at: usize| u32::try_from(at).ok().map(|at| ObjectName::Part(rendition.clone(), number, at));
+        let known = |name: &ObjectName| self.objects.iter().find(|(known, _)| known == name).map(|(_, body)| body);
+        let segment = known(&whole);
+        let made = |at| part(at).as_ref().and_then(known).cloned().or_else(|| segment?.run(at));
+        if !self.subscribers.is_empty() && (0..held.parts.len()).any(|at| made(at).is_some()) {
+            return Ok(false);
+        }
+        let Some(held) = self.inheritance.take(held, made)? else { return Ok(false) };
+        for (at, body) in held.parts.iter().enumerate() {
+            if let Some((_, known)) = part(at).and_then(|name| self.objects.iter_mut().find(|(known, _)| *known == name)) {
+                *known = body.clone().into();
+            }
+        }
+        if let Some(at) = self.objects.iter().position(|(known, _)| *known == whole) {
+            let made = std::mem::take(&mut self.objects[at].1);
+            let settled = self.inheritance.segment((&rendition, number), &made);
+            self.objects[at].1 = settled?.unwrap_or(made);
+        }
+        Ok(true)
+    }
+
+    /// What is put out as `name`, which was made as `made`.
+    fn instead_of(&mut self, name: &ObjectName, made: Body) -> Body {
+        match name {
+            ObjectName::Init(rendition, _) => {
+                let mut init = made.clone();
+                let init = init.copy_to_bytes(init.remaining());
+                let unfit = self.inheritance.init(rendition, &init);
+                unfit.into_iter().for_each(|place| self.make_anew(place, "it needs another init section"));
+                made
+            }
+            ObjectName::Segment(rendition, number) | ObjectName::Text(rendition, number) => self.settled(rendition, *number, made),
+            ObjectName::Part(rendition, number, index) => match self.inheritance.part((rendition, *number), *index as usize, &made) {
+                Ok(held) => held.map_or(made, Body::from),
+                Err(why) => {
+                    self.make_anew((rendition.clone(), *number), why);
+                    made
+                }
+            },
+            _ => made,
+        }
+    }
+
+    fn settled(&mut self, rendition: &str, number: SegmentNumber, made: Body) -> Body {
+        match self.inheritance.segment((rendition, number), &made) {
+            Ok(held) => held.unwrap_or(made),
+            Err(why) => {
+                self.make_anew((rendition.to_owned(), number), why);
+                made
+            }
+        }
+    }
+
+    /// Tells all origins that what they may have of a segment is made anew.
+    fn make_anew(&mut self, (rendition, number): Place, why: Unfit) {
+        tracing::info!(run = %self.run, rendition, %number, why, "what an origin has of a predecessor's is made anew");
+        self.tell_frame(&PushFrame::Anew { rendition, number });
+    }
+
     fn keep(&mut self, name: ObjectName, body: Body) {
         match self.objects.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = body,

@@ -1,6 +1,7 @@
 //! Publishing: to origins the moment a segment exists, to S3 in order and with patience.
 
 mod document;
+mod inheritance;
 mod keeper;
 mod live;
 mod patient;

@@ -3,6 +3,7 @@
 use super::Live;
 use bytes::BytesMut;
 use lectern_contract::RunId;
+use lectern_contract::frame::MAX_FRAME;
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
 use std::io;
@@ -14,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Who connects must say what it wants within this.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
-/// A request is a run's name; more is nobody's.
+/// A request is a run's name; more is nobody's, but for an origin that says what it holds.
 const LARGEST_REQUEST: usize = 4096;
+/// Segments that an origin may say that it holds: more than it does hold.
+const MOST_HELD: usize = 512;
 /// What is still on its way when the child ends gets this long.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -50,11 +53,23 @@ async fn answer(socket: TcpStream, live: Live, peers: PeerTls) -> io::Result<()>
     socket.set_nodelay(true)?;
     let accepted = peers.accept_one_of(socket, &[PeerRole::Origin, PeerRole::Transcoder]);
     let (mut socket, role) = tokio::time::timeout(REQUEST_WITHIN, accepted).await?.map_err(io::Error::other)?;
-    match tokio::time::timeout(REQUEST_WITHIN, request(&mut socket)).await?? {
-        PushRequest::Objects(run) => objects(socket, live, &run).await,
-        PushRequest::HandOver(_) if role == Some(PeerRole::Origin) => Err(io::Error::other("an origin is no successor")),
-        PushRequest::HandOver(run) => hand_over(socket, live, &run).await,
+    let (mut input, mut anew) = (BytesMut::with_capacity(256), Vec::new());
+    let largest = if role == Some(PeerRole::Transcoder) { LARGEST_REQUEST } else { MAX_FRAME };
+    for _ in 0..=MOST_HELD {
+        match tokio::time::timeout(REQUEST_WITHIN, request(&mut socket, &mut input, largest)).await?? {
+            PushRequest::Holds { .. } if role == Some(PeerRole::Transcoder) => return Err(io::Error::other("a transcoder is no origin")),
+            PushRequest::Holds { run, held } => {
+                let (rendition, number) = (held.rendition.clone(), held.number);
+                if !live.inherit(&run, held) {
+                    anew.push(PushFrame::Anew { rendition, number });
+                }
+            }
+            PushRequest::Objects(run) => return objects(socket, live, &run, &anew).await,
+            PushRequest::HandOver(_) if role == Some(PeerRole::Origin) => return Err(io::Error::other("an origin is no successor")),
+            PushRequest::HandOver(run) => return hand_over(socket, live, &run).await,
+        }
     }
+    Err(io::Error::other("an origin holds more segments than it can"))
 }
 
 /// Tells a successor where it goes on; it sees by the connection's end that the run can be claimed.
@@ -74,8 +89,12 @@ async fn hand_over(mut socket: PeerStream, live: Live, run: &RunId) -> io::Resul
     socket.shutdown().await
 }
 
-async fn objects(mut socket: PeerStream, live: Live, run: &RunId) -> io::Result<()> {
+/// Sends what there is and what comes of it; before that, what of the origin's is made `anew`.
+async fn objects(mut socket: PeerStream, live: Live, run: &RunId, anew: &[PushFrame]) -> io::Result<()> {
     let (now, later) = live.subscribe(run);
+    let mut first = BytesMut::new();
+    anew.iter().for_each(|frame| frame.encode(&mut first));
+    socket.write_all(&first).await?;
     socket.write_all(&now).await?;
     socket.flush().await?;
     let Some(mut later) = later else { return socket.shutdown().await };
@@ -95,17 +114,17 @@ async fn objects(mut socket: PeerStream, live: Live, run: &RunId) -> io::Result<
     }
 }
 
-async fn request(socket: &mut PeerStream) -> io::Result<PushRequest> {
-    let mut input = BytesMut::with_capacity(256);
+/// The next request, of at most `largest` bytes.
+async fn request(socket: &mut PeerStream, input: &mut BytesMut, largest: usize) -> io::Result<PushRequest> {
     loop {
-        if socket.read_buf(&mut input).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match PushRequest::decode(&mut input) {
+        match PushRequest::decode(input) {
             Ok(Some(request)) => return Ok(request),
-            Ok(None) if input.len() < LARGEST_REQUEST => {}
-            Ok(None) => return Err(io::Error::other("a request of over 4 KiB")),
+            Ok(None) if input.len() <= largest.saturating_add(4) => {}
+            Ok(None) => return Err(io::Error::other(format!("a request of over {largest} bytes"))),
             Err(error) => return Err(io::Error::other(error)),
+        }
+        if socket.read_buf(input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

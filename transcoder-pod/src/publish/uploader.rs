@@ -2,7 +2,7 @@
 
 use super::document::{Outcome, Written, marked_playlist};
 use super::keeper::Event;
-use super::live_playlist;
+use super::{Live, live_playlist};
 use crate::packager::Segment;
 use crate::retry::Backoff;
 use crate::status::Status;
@@ -83,6 +83,8 @@ pub struct Uploader {
     pub job: LiveJob,
     /// What waits.
     pub backlog: Backlog,
+    /// Who knows what origins have of a predecessor's.
+    pub live: Live,
     /// What S3 has confirmed: the playlist there names nothing else.
     pub window: LiveWindow,
     /// That playlist.
@@ -127,9 +129,11 @@ impl Uploader {
     }
 
     async fn segment(&mut self, segment: Segment) -> Result<(), Over> {
-        let Segment { number, duration, init, mut body, .. } = segment;
+        let Segment { number, duration, init, body, .. } = segment;
+        let mut body = self.live.settled(&self.name, number, body);
         let body = body.copy_to_bytes(body.remaining());
         let bytes = self.put_new(&ObjectName::segment(&self.name, number), body).await.len() as u64;
+        self.live.is_stored(&self.name, number);
         self.window.push(hls::Segment { number, duration, init });
         self.name_all(false).await?;
         // The keeper is gone only when the run is lost.

@@ -52,12 +52,24 @@ pub fn transcode_inputs(ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTre
 
 pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: Ticks) -> BTreeMap<usize, Made> {
     let card = Card { title: "Algebra I".into(), text: "Back soon".into(), picture: None };
-    made_of(Order { ladder, segment_duration: TWO, from, card, encoder, passthrough: true, parts: true }, inputs)
+    made_of(
+        Order {
+            ladder,
+            segment_duration: TWO,
+            from,
+            card,
+            encoder,
+            passthrough: true,
+            parts: Some(PartCount::LOW_LATENCY),
+            joints_until: Ticks(0),
+        },
+        inputs,
+    )
 }
 
 /// What comes of `inputs`.
 pub fn made_of(order: Order, inputs: Vec<Input>) -> BTreeMap<usize, Made> {
-    let (shapes, parts) = (order.ladder.clone(), order.parts.then_some(PartCount::LOW_LATENCY));
+    let (shapes, parts) = (order.ladder.clone(), order.parts);
     let (out, mut outputs) = tokio::sync::mpsc::channel(64);
     let feeder = std::thread::spawn(move || {
         let mut engine: Box<dyn Engine> = Box::new(Libav::new(order, out).unwrap());

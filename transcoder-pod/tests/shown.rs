@@ -1,0 +1,141 @@
+//! What was shown once does not change: a real origin beside a pod whose child is killed.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "common/stage.rs"]
+mod stage;
+
+use bytes::Bytes;
+use common::lecture;
+use common::way::Way;
+use lectern_contract::keys::ObjectName;
+use lectern_contract::{Epoch, SegmentNumber, Ticks};
+use lectern_media::fragments;
+use lectern_origin_pod::directives::Directives;
+use lectern_origin_pod::metrics::Metrics;
+use lectern_origin_pod::public::Public;
+use lectern_origin_pod::runs::{Found, Runs};
+use lectern_origin_pod::store::Store;
+use lectern_podkit::tls::PeerTls;
+use stage::{Pod, Stage};
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const RENDITIONS: [&str; 3] = ["360p", "180p", "audio"];
+
+/// Who watches: all that playlists name is asked for at once, as a CDN would, and kept.
+struct Student<'a> {
+    stage: &'a Stage,
+    runs: Runs,
+    /// By path, as it was at first.
+    shown: BTreeMap<String, Bytes>,
+}
+
+impl<'a> Student<'a> {
+    fn of(stage: &'a Stage) -> Self {
+        let metrics = Metrics::default();
+        let store = Store::new(stage.objects.clone(), 1 << 20, metrics.clone());
+        Self { stage, runs: Runs::new(store, 1 << 26, PeerTls::plain(), metrics), shown: BTreeMap::new() }
+    }
+
+    async fn get(&self, path: &str) -> Option<Bytes> {
+        let what = Public::of(path).unwrap();
+        match self.runs.get(&self.stage.job.prefix, path, what, Directives::default()).await.ok()? {
+            Found::Memory(body) | Found::Storage(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// Looks at all playlists once.
+    async fn look(&mut self) {
+        for rendition in RENDITIONS {
+            let Some(playlist) = self.get(&format!("{rendition}/live.m3u8")).await else { continue };
+            let playlist = String::from_utf8(playlist.to_vec()).unwrap();
+            for line in playlist.lines() {
+                let part = line.strip_prefix("#EXT-X-PART:").and_then(|part| part.split("URI=\"").nth(1)?.split('"').next());
+                let Some(file) = part.or(Some(line).filter(|line| !line.starts_with('#'))) else { continue };
+                let path = format!("{rendition}/{file}");
+                if !self.shown.contains_key(&path)
+                    && let Some(body) = self.get(&path).await
+                {
+                    self.shown.insert(path, body);
+                }
+            }
+        }
+    }
+
+    /// Looks again and again until something is shown.
+    async fn until(&mut self, what: &str, is_shown: impl Fn(&BTreeMap<String, Bytes>) -> bool) {
+        let since = Instant::now();
+        while !is_shown(&self.shown) {
+            assert!(since.elapsed() < Duration::from_secs(60), "{what} is not shown: {:?}", self.shown.keys());
+            self.look().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Looks until the run has ended, and then whether S3 has what was shown.
+    async fn to_the_end(mut self) -> BTreeMap<String, Bytes> {
+        let since = Instant::now();
+        while !self.stage.head().await.is_some_and(|head| head.ended) {
+            assert!(since.elapsed() < Duration::from_secs(60), "the lecture does not end");
+            self.look().await;
+        }
+        for (path, shown) in &self.shown {
+            let (rendition, file) = path.split_once('/').unwrap();
+            let mut numbers = file.strip_suffix(".m4s").unwrap().split('.').map(|number| number.parse::<u64>().unwrap());
+            let (number, part) = (numbers.next().unwrap(), numbers.next());
+            let stored = self.stage.get(&ObjectName::segment(rendition, SegmentNumber(number))).await.unwrap();
+            let stored = part.map_or(Some(stored.clone()), |part| fragments::part(&stored, part));
+            assert!(stored.as_ref() == Some(shown), "{path} is another in S3");
+        }
+        self.shown
+    }
+}
+
+/// The newest segment of which parts are shown and which is not whole, and how many parts.
+fn open(shown: &BTreeMap<String, Bytes>, rendition: &str) -> Option<(u64, u64)> {
+    let file = |path: &str| path.strip_prefix(rendition)?.strip_prefix('/')?.strip_suffix(".m4s").map(str::to_owned);
+    let files: Vec<String> = shown.keys().filter_map(|path| file(path)).collect();
+    let whole = files.iter().filter_map(|file| file.parse::<u64>().ok()).max()?;
+    let parts = files.iter().filter_map(|file| file.split_once('.')?.0.parse::<u64>().ok()).filter(|number| *number == whole + 1).count();
+    (parts > 0).then_some((whole + 1, parts as u64))
+}
+
+#[tokio::test]
+async fn a_segment_that_a_dead_child_had_begun_is_gone_on_with() {
+    let stage = Stage::set(lecture("begun", 14, Ticks(90_000), &[])).await;
+    let pod = Pod::start("pod-a", &stage.backend);
+    let mut student = Student::of(&stage);
+    student.until("half a segment", |shown| open(shown, "360p").is_some_and(|(number, parts)| number > 2 && parts == 3)).await;
+    let (number, _) = open(&student.shown, "360p").unwrap();
+    pod.kill_child();
+    let shown = student.to_the_end().await;
+    assert_eq!(stage.head().await.unwrap().epoch, Epoch(2));
+    assert!((0..6).all(|part| shown.contains_key(&format!("360p/{number}.{part}.m4s"))), "{:?}", shown.keys());
+    for (rendition, numbers) in stage.numbers().await {
+        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
+    }
+    // A decoder takes the parts of the two for one segment: the successor's begin with a keyframe.
+    stage.play("begun-play").await;
+}
+
+#[tokio::test]
+async fn segments_that_s3_did_not_have_when_their_maker_died_are_stored_as_they_were_shown() {
+    let stage = Stage::set(lecture("unstored", 18, Ticks(90_000), &[])).await;
+    let way = Way::to(stage.backend.port(), "ChangeMessageVisibility").await;
+    let pod = Pod::start_at("pod-a", &way.endpoint, &stage.backend, &[], Stdio::inherit());
+    let mut student = Student::of(&stage);
+    student.until("a segment", |shown| shown.contains_key("360p/1.m4s")).await;
+    let since = stage.head().await.unwrap().next_segment;
+    let (_, next) = tokio::join!(way.is_away(Duration::from_millis(4_500)), async {
+        student.until("what S3 does not get", |shown| shown.contains_key(&format!("360p/{}.m4s", since.0 + 1))).await;
+        pod.kill_child();
+        stage.head().await.unwrap().next_segment
+    });
+    let (lost, shown) = (format!("360p/{}.m4s", since.0 + 1), student.to_the_end().await);
+    assert!(next.0 <= since.0 + 1 && shown.contains_key(&lost), "S3 had got {lost}: its head says {next}");
+    assert!(stage.head().await.unwrap().epoch >= Epoch(2));
+    stage.play("unstored-play").await;
+}
