@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use ca::Ca;
 use lectern_contract::SegmentNumber;
 use lectern_contract::keys::ObjectName;
-use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_contract::push::{Held, PushFrame, PushRequest};
 use lectern_podkit::tls::{PeerRole, PeerTls};
 use lectern_transcoder_pod::publish::{Live, serve_push};
 use std::time::Duration;
@@ -22,9 +22,13 @@ async fn peer(ca: &Ca, role: PeerRole) -> PeerTls {
 
 /// What is answered to `request` until nothing more comes; empty where the connection is refused.
 async fn answers(peers: &PeerTls, address: &str, request: PushRequest) -> Vec<PushFrame> {
+    answers_to(peers, address, [request]).await
+}
+
+async fn answers_to(peers: &PeerTls, address: &str, requests: impl IntoIterator<Item = PushRequest>) -> Vec<PushFrame> {
     let Ok(mut socket) = peers.connect(address, PeerRole::Transcoder).await else { return Vec::new() };
     let (mut bytes, mut input, mut answers) = (BytesMut::new(), BytesMut::new(), Vec::new());
-    request.encode(&mut bytes);
+    requests.into_iter().for_each(|request| request.encode(&mut bytes));
     if socket.write_all(&bytes).await.and(socket.flush().await).is_err() {
         return answers;
     }
@@ -74,6 +78,36 @@ async fn origins_get_objects_transcoders_the_run_and_others_nothing() {
     let heard = answers(&origin, &address, objects()).await;
     assert!(matches!(&heard[..], [PushFrame::Object { .. }, PushFrame::Ended]), "{heard:?}");
     drop(owner.await.unwrap());
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
+}
+
+#[tokio::test]
+async fn origins_may_say_what_they_hold_and_not_without_end() {
+    let (ca, live, stop) = (Ca::new(), Live::new("r".into()), CancellationToken::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(serve_push(listener, live.clone(), peer(&ca, PeerRole::Transcoder).await, stop.clone()));
+    live.put(ObjectName::Init("a".into(), 0), Bytes::from_static(b"moov"));
+    live.close(PushFrame::Ended);
+    let held = |number: u64, init: &'static [u8]| {
+        let held = Held {
+            rendition: "a".into(),
+            number: SegmentNumber(number),
+            init: Bytes::from_static(init),
+            whole: true,
+            parts: vec![Bytes::new()],
+        };
+        PushRequest::Holds { run: "r".into(), held }
+    };
+    let objects = || PushRequest::Objects("r".into());
+    let (origin, transcoder) = (peer(&ca, PeerRole::Origin).await, peer(&ca, PeerRole::Transcoder).await);
+    let heard = answers_to(&origin, &address, [held(7, b"moov"), held(8, b"another"), objects()]).await;
+    let anew = PushFrame::Anew { rendition: "a".into(), number: SegmentNumber(8) };
+    assert!(matches!(&heard[..], [first, PushFrame::Object { .. }, PushFrame::Ended] if *first == anew), "{heard:?}");
+    assert_eq!(answers_to(&transcoder, &address, [held(7, b"moov"), objects()]).await, [], "a transcoder is no origin");
+    let endless = (0..600).map(|number| held(number, b"moov"));
+    assert_eq!(answers_to(&origin, &address, endless.chain([objects()])).await, [], "more than it can hold");
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
 }

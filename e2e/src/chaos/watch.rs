@@ -115,7 +115,7 @@ impl Seen {
 
     /// How many segments S3 holds with other bytes, in one of their parts or as a whole.
     pub async fn differs_from(&self, storage: &Storage, prefix: &RunPrefix) -> Result<usize> {
-        let mut segments: BTreeMap<String, Vec<(Option<u64>, [u8; 32])>> = BTreeMap::new();
+        let mut segments: BTreeMap<String, Vec<Served>> = BTreeMap::new();
         for (path, digest) in &self.bodies {
             let (segment, part) = segment_of(path);
             segments.entry(segment).or_default().push((part, *digest));
@@ -138,6 +138,9 @@ impl Seen {
         Ok(differ)
     }
 }
+
+/// A part, or the whole of a segment; its digest.
+type Served = (Option<u64>, [u8; 32]);
 
 /// A part, or the whole, for people.
 fn of(part: Option<u64>) -> String {
