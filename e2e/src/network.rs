@@ -36,6 +36,12 @@ impl Lab {
         self.rules(pod, BOTH_WAYS, &[&from.to_string(), &port]).await
     }
 
+    /// Nothing passes any more between the pod and whoever comes to a port of its, before [`Lab::is_reached`] or the test's end.
+    pub async fn is_deaf_at(&self, pod: &str, port: u16) -> Result<()> {
+        const BOTH_WAYS: &str = r#"iptables -w -I INPUT -p tcp --dport "$1" -j DROP && iptables -w -I OUTPUT -p tcp --sport "$1" -j DROP"#;
+        self.rules(pod, BOTH_WAYS, &[&port.to_string()]).await
+    }
+
     /// Of the packets between the pod and an address so many in a thousand are lost, by lot, before [`Lab::is_reached`] or the test's end.
     pub async fn is_lossy(&self, pod: &str, from: IpAddr, permille: u32) -> Result<()> {
         const BOTH_WAYS: &str = r#"iptables -w -I INPUT -s "$1" -m statistic --mode random --probability "$2" -j DROP &&

@@ -76,7 +76,7 @@ impl<'a> Student<'a> {
     }
 
     /// Looks until the run has ended, and then whether S3 has what was shown.
-    async fn to_the_end(mut self) -> BTreeMap<String, Bytes> {
+    async fn watches_to_the_end(mut self) -> BTreeMap<String, Bytes> {
         let since = Instant::now();
         while !self.stage.head().await.is_some_and(|head| head.ended) {
             assert!(since.elapsed() < Duration::from_secs(60), "the lecture does not end");
@@ -111,7 +111,7 @@ async fn a_segment_that_a_dead_child_had_begun_is_gone_on_with() {
     student.until("half a segment", |shown| open(shown, "360p").is_some_and(|(number, parts)| number > 2 && parts == 3)).await;
     let (number, _) = open(&student.shown, "360p").unwrap();
     pod.kill_child();
-    let shown = student.to_the_end().await;
+    let shown = student.watches_to_the_end().await;
     assert_eq!(stage.head().await.unwrap().epoch, Epoch(2));
     assert!((0..6).all(|part| shown.contains_key(&format!("360p/{number}.{part}.m4s"))), "{:?}", shown.keys());
     for (rendition, numbers) in stage.numbers().await {
@@ -134,7 +134,7 @@ async fn segments_that_s3_did_not_have_when_their_maker_died_are_stored_as_they_
         pod.kill_child();
         stage.head().await.unwrap().next_segment
     });
-    let (lost, shown) = (format!("360p/{}.m4s", since.0 + 1), student.to_the_end().await);
+    let (lost, shown) = (format!("360p/{}.m4s", since.0 + 1), student.watches_to_the_end().await);
     assert!(next.0 <= since.0 + 1 && shown.contains_key(&lost), "S3 had got {lost}: its head says {next}");
     assert!(stage.head().await.unwrap().epoch >= Epoch(2));
     stage.play("unstored-play").await;

@@ -63,6 +63,8 @@ pub enum Fault {
     NodeKilled,
     /// SIGSTOP for the owning shard, and SIGCONT 15 s later.
     ShardFrozen,
+    /// SIGKILL for the owning shard, whose pod starts it again; the publisher comes back.
+    ShardKilled,
     /// The owning shard's machine is gone without a word; the publisher comes back.
     ShardLost,
     /// The origins are killed.
@@ -89,9 +91,13 @@ pub enum Fault {
     PlayerLate,
     /// A student's link carries less than the best rendition takes and more than the least, for 15 s.
     PlayerThin,
-    /// No packet between the owning shard and the one that the publisher is connected to, for 8 s.
+    /// No packet between the publisher and the shards, for 8 s.
+    PublisherFromShard,
+    /// The same between players and the origins.
+    PlayerFromOrigin,
+    /// The same between the owning shard and the one that the publisher is connected to.
     ShardFromShard,
-    /// No packet between the owning shard and the transcoder, for 8 s.
+    /// The same between the owning shard and the transcoder.
     ShardFromTranscoder,
     /// The same between the transcoder and the origins.
     TranscoderFromOrigin,
@@ -174,8 +180,10 @@ impl Fault {
             | Self::PlayerThin
             | Self::FeedLossy
             | Self::PushLossy => POOR,
-            Self::ShardLost | Self::PublisherDropped => DROPPED,
-            Self::ShardFromShard
+            Self::ShardKilled | Self::ShardLost | Self::PublisherDropped => DROPPED,
+            Self::PublisherFromShard
+            | Self::PlayerFromOrigin
+            | Self::ShardFromShard
             | Self::ShardFromTranscoder
             | Self::TranscoderFromOrigin
             | Self::TranscoderFromOperator
@@ -262,6 +270,7 @@ impl Fault {
             | Self::TranscoderFrozen
             | Self::TranscoderCutOff
             | Self::ShardFrozen
+            | Self::ShardKilled
             | Self::ShardLost
             | Self::OriginKilled
             | Self::OriginFrozen
@@ -274,6 +283,8 @@ impl Fault {
             | Self::PlayerThin
             | Self::FeedLossy
             | Self::PushLossy
+            | Self::PublisherFromShard
+            | Self::PlayerFromOrigin
             | Self::ShardFromShard
             | Self::ShardFromTranscoder
             | Self::TranscoderFromOrigin => None,
@@ -288,7 +299,7 @@ impl Fault {
 pub struct Pair(pub Fault, pub Fault, pub &'static str);
 
 /// The pairs that are tried, each with what it is there to show. Of the others most are two faults that do not meet.
-pub const PAIRS: [Pair; 12] = [
+pub const PAIRS: [Pair; 14] = [
     Pair(Fault::S3Slow, Fault::ChildKilled, "the next child reads the run's head and restores what is stored over 2 s an answer"),
     Pair(Fault::OperatorKilled, Fault::TranscoderLost, "nobody sends a new job: the message that comes again has to do"),
     Pair(Fault::ShardLost, Fault::ChildKilled, "the next child finds no owner of the feed"),
@@ -300,6 +311,8 @@ pub const PAIRS: [Pair; 12] = [
     Pair(Fault::SqsAnswersLost, Fault::Drain, "the successor's message is sent twice"),
     Pair(Fault::SqsAnswersLost, Fault::TranscoderLost, "the successor's message is given to pods that do not hear of it"),
     Pair(Fault::SqsAway, Fault::TranscoderLost, "no message calls the successor"),
+    Pair(Fault::S3Away, Fault::TranscoderLost, "students have what S3 has not, and the successor cannot claim the run"),
+    Pair(Fault::TranscoderFromS3, Fault::ChildKilled, "the same, and who goes on is as far from S3"),
     Pair(Fault::TranscoderFromTranscoder, Fault::Move, "the successor cannot ask the owner, and takes it for dead"),
 ];
 

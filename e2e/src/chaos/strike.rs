@@ -13,6 +13,9 @@ use kube::api::{DeleteParams, ListParams};
 use lectern_crds::{LiveStream, POOL_LABEL};
 use std::time::Duration;
 
+/// The ports of publishers and of players, in the pods.
+const RTMP: u16 = 1935;
+const HTTP: u16 = 8080;
 /// The access key that follows a pool's first.
 const NEXT_KEY: &str = "next";
 /// Of a thousand packets on a lossy link.
@@ -54,6 +57,8 @@ impl Target {
     fn parted(&self, fault: Fault) -> Option<(Vec<String>, &[String])> {
         let one = |name: &String| vec![name.clone()];
         match fault {
+            Fault::PublisherFromShard => Some((self.shards.iter().chain([&self.shard]).cloned().collect(), &[])),
+            Fault::PlayerFromOrigin => Some((self.origins.clone(), &[])),
             Fault::ShardFromShard => Some((self.shards.clone(), std::slice::from_ref(&self.shard))),
             Fault::ShardFromTranscoder => Some((one(&self.transcoder), std::slice::from_ref(&self.shard))),
             Fault::TranscoderFromOrigin => Some((one(&self.transcoder), &self.origins)),
@@ -153,6 +158,10 @@ impl Fault {
             Self::SupervisorKilled => signal(lab, &target.transcoder, "supervise", "KILL").await,
             Self::TranscoderCutOff => lab.is_cut_off(&target.transcoder).await,
             Self::TranscoderLost => lab.dies(&target.transcoder).await,
+            Self::ShardKilled => {
+                signal(lab, &target.shard, "", "KILL").await?;
+                stage.publisher_goes()
+            }
             Self::ShardLost => {
                 lab.dies(&target.shard).await?;
                 stage.publisher_goes()
@@ -165,8 +174,13 @@ impl Fault {
         }
     }
 
-    /// No packet passes between a pod and others, or its way to S3, SQS or the API.
+    /// No packet passes between a pod and others, or its way to S3, SQS or the API, or who comes to a port of its.
     async fn parts(self, stage: &Stage<'_>, pod: &str, others: &[String]) -> Result<()> {
+        match self {
+            Self::PublisherFromShard => stage.lab.is_deaf_at(pod, RTMP).await?,
+            Self::PlayerFromOrigin => stage.lab.is_deaf_at(pod, HTTP).await?,
+            _ => {}
+        }
         let way = match self {
             Self::ShardFromS3 | Self::TranscoderFromS3 | Self::OriginFromS3 | Self::OperatorFromS3 => Some(stage.ground.ways()?.s3.address),
             Self::TranscoderFromSqs | Self::OperatorFromSqs => Some(stage.ground.ways()?.sqs.address),
@@ -202,7 +216,7 @@ impl Fault {
         }
         match self {
             Self::TranscoderCutOff => stage.lab.passes_all(&target.transcoder).await,
-            Self::ShardLost | Self::PublisherDropped => {
+            Self::ShardKilled | Self::ShardLost | Self::PublisherDropped => {
                 stage.publisher = Some(stage.publisher_returns().await?);
                 Ok(())
             }
