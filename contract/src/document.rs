@@ -7,7 +7,8 @@
 //! **The rule.** Who writes names the version that the text takes the place of (`If-Match`; none: `If-None-Match: *`), and each text says under which
 //! epoch it was written and how far it reaches ([`Mark`]). A version that nobody knew of is looked at: of a newer epoch, and the writer is over; of an older
 //! one, and it is taken over, but not by a text that reaches less far (the old owner was quicker: wait until there is as much to say). So each document goes on
-//! and never back, whoever froze where. Segments and init sections have one rule less: whatever is there first stays (`If-None-Match: *`).
+//! and never back, whoever froze where. Segments and init sections have one rule less: whatever is there first stays (`If-None-Match: *`). So it does at origins, and what
+//! they had first is what is stored (see [`crate::push`]).
 //!
 //! `tests/ownership.rs` goes through every order of steps of several owners that freeze, die, and lose answers.
 

@@ -156,6 +156,7 @@
       });
       hls = new Hls({
         startPosition,
+        debug: new URLSearchParams(location.search).has('debug'), // to the console
         // How far behind the end to play is the playlist's to say: three parts, or three segments.
         maxLiveSyncPlaybackRate: 1.03, // catches up after a stall, too little to be heard
         backBufferLength: 60,

@@ -109,7 +109,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     let playback = stream.status.and_then(|status| status.playback).context("status.playback")?;
     let mut browser = lab.browser().await?;
     stage.may_suffer(faults, Way::Player, &playback.player).await?;
-    browser.open(&stage.by_its_link(Way::Player, playback.player)?, None, STEP).await?;
+    // What hls.js does is in the browser's log, for whoever wonders about a stall.
+    browser.open(&format!("{}?debug", stage.by_its_link(Way::Player, playback.player)?), None, STEP).await?;
     browser.playing(STEP).await?;
 
     let watch = Watch::begin(&playback.hls)?;

@@ -68,6 +68,9 @@ impl Inheritance {
 
     /// What to put out in the place of `made`, part `index` of a segment.
     pub fn part(&mut self, (rendition, number): (&str, SegmentNumber), index: usize, made: &Body) -> Result<Option<Bytes>, Unfit> {
+        if self.held.is_empty() {
+            return Ok(None); // nearly always
+        }
         let place = (rendition.to_owned(), number);
         let Some(part) = self.held.get(&place).and_then(|held| held.parts.get(index)).cloned() else { return Ok(None) };
         if begin_together(&part, made) {
@@ -79,6 +82,9 @@ impl Inheritance {
 
     /// What to put out in the place of `made`, a whole segment.
     pub fn segment(&mut self, (rendition, number): (&str, SegmentNumber), made: &Body) -> Result<Option<Body>, Unfit> {
+        if self.held.is_empty() {
+            return Ok(None);
+        }
         let place = (rendition.to_owned(), number);
         let Some(held) = self.held.get(&place) else { return Ok(None) };
         let parts = made.runs();

@@ -193,7 +193,8 @@ fn transcode(
         card: Card::default(),
         encoder: Backend::Software,
         passthrough,
-        parts: job.parts.is_some(),
+        parts: job.parts,
+        joints_until: Ticks(0),
     };
     let engine = std::thread::spawn(move || {
         let mut engine = Libav::new(order, put)?;
