@@ -305,7 +305,7 @@ impl Browser {
     }
 
     /// How much later than its picture the sound is heard, in milliseconds (less than zero: earlier), of so many seconds of a publisher that
-    /// [beeps](crate::Shot::beeps), each.
+    /// [beeps](crate::Sound::Beeps), each.
     pub async fn sound_after_picture(&mut self, beeps: u32, within: Duration) -> Result<Vec<f64>> {
         self.ask(json!({"do": "soundAfterPicture", "beeps": beeps, "withinMs": millis(within)}), within).await
     }

@@ -2,7 +2,7 @@
 
 use crate::pattern::{self, STRIP_BYTES, STRIP_FILTER};
 use crate::storage::{Storage, segment_of};
-use crate::{boxes, claims, playlist};
+use crate::{boxes, claims, count, playlist};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use lectern_contract::keys::{CAPTIONS, ObjectName, RunPrefix};
@@ -14,6 +14,9 @@ use std::path::Path;
 
 /// What the publisher sent, as it came; a folder of the run's.
 pub const ORIGINAL: &str = "original";
+
+/// Tenths of a second of sound that ffmpeg may send before the pictures of their time.
+const AHEAD: u32 = 20;
 
 /// What a test knows of a run before it is judged.
 #[derive(Debug, Default)]
@@ -34,6 +37,8 @@ pub struct Verdict {
     pub segments: BTreeMap<String, Vec<u64>>,
     /// The counters of each video rendition's pictures, in the order shown; `None` where no code could be read.
     pub pictures: BTreeMap<String, Vec<Option<u32>>>,
+    /// The numbers that each rendition of sound counts (see [`count`]), in the order heard; none where another sound was sent.
+    pub sounds: BTreeMap<String, Vec<u32>>,
     /// Numbers that are missing between the first and the last.
     pub missing: Vec<u64>,
 }
@@ -214,7 +219,7 @@ async fn media(
         let whole = u64::from(ended.segment_duration.millis()) * TICKS_PER_SECOND / 1000;
         expected.interrupted && note_of(number).is_some_and(|note| note.duration.0 + TICKS_PER_SECOND / 20 < whole)
     };
-    let mut pictures = Vec::new();
+    let (mut pictures, mut sounds) = (Vec::new(), Vec::new());
     for stretch in numbers.chunk_by(|a, b| init_of(a) == init_of(b)) {
         let init = storage.get(&prefix.key(&ObjectName::Init(rendition.to_owned(), init_of(&stretch[0])))).await?;
         let video = boxes::is_video(&init)?;
@@ -250,7 +255,13 @@ async fn media(
         if video {
             keyframes(scratch, rendition, &whole, stretch, verdict).await?;
             pictures.extend(decode(scratch, rendition, &whole).await?);
+        } else {
+            sounds.extend(listen(scratch, rendition, &whole).await?);
         }
+    }
+    if !sounds.is_empty() {
+        in_order_of_sound(rendition, &sounds, expected, verdict);
+        verdict.sounds.insert(rendition.to_owned(), sounds);
     }
     if !pictures.is_empty() {
         in_order(rendition, &pictures, expected, verdict);
@@ -290,6 +301,14 @@ async fn decode(scratch: &Path, rendition: &str, whole: &[u8]) -> Result<Vec<Opt
     Ok(strips.chunks_exact(STRIP_BYTES).map(pattern::read_strip).collect())
 }
 
+/// The numbers in all sounds, as ffmpeg decodes them.
+async fn listen(scratch: &Path, rendition: &str, whole: &[u8]) -> Result<Vec<u32>> {
+    let rate = count::RATE.to_string();
+    let after = ["-ac", "1", "-ar", &rate, "-f", "s16le", "pipe:1"];
+    let samples = tool("ffmpeg", &["-nostdin", "-i"], &after, scratch, rendition, whole).await?;
+    Ok(count::heard(&samples.chunks_exact(2).map(|bytes| i16::from_le_bytes([bytes[0], bytes[1]])).collect::<Vec<_>>()))
+}
+
 /// Runs an ffmpeg tool on bytes; whatever it has to complain of is an error.
 async fn tool(program: &str, before: &[&str], after: &[&str], scratch: &Path, name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
     std::fs::create_dir_all(scratch)?;
@@ -303,6 +322,29 @@ async fn tool(program: &str, before: &[&str], after: &[&str], scratch: &Path, na
     }
     std::fs::remove_file(&file)?; // kept above, for whoever looks into the failure
     Ok(done.stdout)
+}
+
+/// Sounds are published ones, in the order published, and none is missing but where the run was interrupted.
+fn in_order_of_sound(rendition: &str, sounds: &[u32], expected: &Expected, verdict: &mut Verdict) {
+    let publisher_of = |number: u32| expected.published.iter().position(|range| sounds_of(range).contains(&number));
+    for pair in sounds.windows(2) {
+        match (publisher_of(pair[0]), publisher_of(pair[1])) {
+            (Some(a), Some(b)) if (a, pair[0]) > (b, pair[1]) => {
+                verdict.complain(format!("{rendition}: sound {} comes after {}", pair[1], pair[0]));
+            }
+            (Some(a), Some(b)) if a == b && pair[1] > pair[0] + 1 && !expected.interrupted => {
+                verdict.complain(format!("{rendition}: sounds {} to {} are missing", pair[0] + 1, pair[1] - 1));
+            }
+            (Some(_), Some(_)) => {}
+            (_, None) | (None, _) => verdict.complain(format!("{rendition}: sound {} or {} was never published", pair[0], pair[1])),
+        }
+    }
+}
+
+/// The numbers that sound while these pictures are drawn; sound is sent a little ahead of them.
+pub fn sounds_of(pictures: &Range<u32>) -> Range<u32> {
+    let first = count::number_of(pictures.start);
+    first..first + (pictures.end - pictures.start) / count::PICTURES + AHEAD
 }
 
 /// Pictures are published ones, in the order published, hardly any twice or never.

@@ -3,6 +3,7 @@
 use crate::browser::Frame;
 use crate::captioner;
 use crate::coding::Coding;
+use crate::count;
 use crate::pattern::{self, FRAME_RATE, Size};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,8 +14,19 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The tone that is sent, in Hertz.
+/// The steady tone, in Hertz.
 pub const TONE: f64 = 880.0;
+
+/// What is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sound {
+    /// Each tenth of a second its number (see [`count`]).
+    Counted,
+    /// A steady [`TONE`].
+    Steady,
+    /// The tone in the first tenth of each second: of each picture whose counter is a multiple of [`FRAME_RATE`], and the two after it.
+    Beeps,
+}
 
 /// What a publisher sends.
 #[derive(Debug, Clone)]
@@ -29,8 +41,8 @@ pub struct Shot {
     pub frames: Option<u32>,
     /// Send as fast as it goes, for tests that want a file.
     pub hurry: bool,
-    /// The tone is heard in the first tenth of each second only: of each picture whose counter is a multiple of [`FRAME_RATE`], and the two after it.
-    pub beeps: bool,
+    /// What is heard.
+    pub sound: Sound,
     /// At each second `n` an `onTextData` says `remark n`.
     pub remarks: bool,
     /// At so many seconds of its own time its clock jumps an hour ahead.
@@ -47,7 +59,7 @@ impl Default for Shot {
             coding: Coding::LowDelay,
             frames: None,
             hurry: false,
-            beeps: false,
+            sound: Sound::Counted,
             remarks: false,
             jumps: None,
             captions: false,
@@ -105,9 +117,10 @@ impl Publisher {
         let log = (1..).map(|n| out.join(format!("publisher-{n}.log"))).find(|path| !path.exists()).context("a free name")?;
         let size = format!("{}x{}", shot.size.width, shot.size.height);
         let rate = FRAME_RATE.to_string();
-        let tone = match shot.beeps {
-            true => format!("aevalsrc='sin(2*PI*{TONE}*t)*lt(mod(t,1),0.1)':sample_rate=48000"),
-            false => format!("sine=frequency={TONE}:sample_rate=48000"),
+        let tone = match shot.sound {
+            Sound::Counted => count::source(shot.first),
+            Sound::Steady => format!("sine=frequency={TONE}:sample_rate=48000"),
+            Sound::Beeps => format!("aevalsrc='sin(2*PI*{TONE}*t)*lt(mod(t,1),0.1)':sample_rate=48000"),
         };
         let mut ffmpeg = Command::new(shot.coding.ffmpeg()?);
         ffmpeg.args(["-hide_banner", "-nostats", "-loglevel", "info"]);

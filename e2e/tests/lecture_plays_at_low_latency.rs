@@ -6,7 +6,7 @@ use lectern_e2e::browser::Level;
 use lectern_e2e::lab::STEP;
 use lectern_e2e::table::spread;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Browser, Lab, Onlooker, Publisher, Share, Shot, playlist};
+use lectern_e2e::{Browser, Lab, Onlooker, Publisher, Share, Shot, Sound, playlist};
 use serde_json::{Value, json};
 
 /// Seconds that a player of the MPD of `latency: Standard` is late at the least, were its segments of 2 s, too: four of them.
@@ -18,7 +18,7 @@ const WITHOUT_PARTS: f64 = 8.0;
 async fn lecture_plays_at_low_latency() -> Result<()> {
     Lab::run("lecture_plays_at_low_latency", Share::Whole, async |lab| {
         let lecture = lab.apply("physics", json!({"title": "Physics", "latency": "Low", "dvrWindowSeconds": 3600})).await?;
-        let publisher = lecture.publish(Shot { beeps: true, remarks: true, ..Shot::default() }).await?;
+        let publisher = lecture.publish(Shot { sound: Sound::Beeps, remarks: true, ..Shot::default() }).await?;
         let playback = lecture.until("Playable", "True").await?.status.and_then(|status| status.playback).context("status.playback")?;
 
         let mut browser = lab.browser().await?;

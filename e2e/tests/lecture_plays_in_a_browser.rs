@@ -12,7 +12,7 @@ use lectern_e2e::lab::{Lecture, STEP, prefix_of};
 use lectern_e2e::publisher::TONE;
 use lectern_e2e::settings::PLATFORM;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Browser, Coding, Gateway, Lab, Onlooker, Publisher, Sample, Share, Shot, condition, playlist};
+use lectern_e2e::{Browser, Coding, Gateway, Lab, Onlooker, Publisher, Sample, Share, Shot, Sound, condition, playlist};
 use serde_json::json;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ async fn lecture_plays_in_a_browser() -> Result<()> {
         ]);
         let ladder = json!({"video": video, "audio": [{"name": "audio", "bitrate": 96_000}]});
         let lecture = lab.apply("algebra", json!({"title": "Algebra I", "latency": "Standard", "ladder": ladder})).await?;
-        let publisher = lecture.publish(Shot::default()).await?;
+        let publisher = lecture.publish(Shot { sound: Sound::Steady, ..Shot::default() }).await?;
         let player = lecture.until("Playable", "True").await?.status.and_then(|s| s.playback).context("status.playback")?.player;
         let passed = |stream: &LiveStream| {
             condition(stream, "Transcoding")
@@ -51,7 +51,11 @@ async fn lecture_plays_through_the_three_calls() -> Result<()> {
 
         let started = gateway.start("euclid", &title).await?;
         let lecture = lab.adopt(&started.hls_url)?;
-        let publisher = lab.publish(&started.ingest_url, &started.stream_key, Shot { coding: Coding::BFrames, ..Shot::default() })?;
+        let publisher = lab.publish(
+            &started.ingest_url,
+            &started.stream_key,
+            Shot { coding: Coding::BFrames, sound: Sound::Steady, ..Shot::default() },
+        )?;
         let watched = eventually("WatchStream says live", STEP, async || {
             let watched = gateway.watch(&started.id).await?;
             Ok(if watched.state == "live" { Look::Found(watched) } else { Look::NotYet(format!("{watched:?}")) })

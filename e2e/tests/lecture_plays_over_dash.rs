@@ -6,7 +6,7 @@ use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
 use lectern_e2e::lab::STEP;
 use lectern_e2e::publisher::TONE;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Lab, Share, Shot};
+use lectern_e2e::{Lab, Share, Shot, Sound};
 use serde_json::json;
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ async fn lecture_plays_over_dash() -> Result<()> {
     Lab::run("lecture_plays_over_dash", Share::Most, async |lab| {
         let lecture =
             lab.apply("chemistry", json!({"title": "Chemistry", "latency": "Low", "reconnect": {"slate": {"enabled": false}}})).await?;
-        let publisher = lecture.publish(Shot::default()).await?;
+        let publisher = lecture.publish(Shot { sound: Sound::Steady, ..Shot::default() }).await?;
         let playable = lecture.until("Playable", "True").await?;
         let mpd = playable.status.and_then(|status| status.playback).and_then(|playback| playback.dash).context("status.playback.dash")?;
 

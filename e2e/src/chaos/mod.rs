@@ -8,7 +8,7 @@ mod watch;
 pub use fault::{Fault, PAIRS, Pair, Way};
 pub use ground::{Store, seaweedfs};
 
-use crate::judge::{self, Expected, Verdict};
+use crate::judge::{self, Expected};
 use crate::lab::{Lab, Lecture, STEP, condition, prefix_of};
 use crate::nodes::node_of;
 use crate::shards::placement;
@@ -24,6 +24,7 @@ use lectern_contract::head::Head;
 use lectern_contract::keys::ObjectName;
 use lectern_crds::LiveStream;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use strike::Target;
@@ -34,7 +35,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// When the clock of a publisher jumps, in seconds of its lecture: while it is watched, whatever the start took.
 const JUMPS: u32 = 40;
 /// Where a publisher that returns begins to count.
-const RETURNED: u32 = 100_000;
+const RETURNED: u32 = 9_000;
 /// A publisher that still runs after so long is heard.
 const ACCEPTED: Duration = Duration::from_secs(2);
 const MOVE: &str = "lectern.video/move";
@@ -52,6 +53,8 @@ pub struct Cost {
     pub twice: usize,
     /// Pictures of the publisher's that the recording does not show, in the rendition that lacks most.
     pub frames: u32,
+    /// Tenths of a second of the publisher's sound that the recording does not sound, in the rendition that lacks most.
+    pub sound: u32,
     /// The longest time for which the player showed no new picture, in milliseconds.
     pub stall: f64,
     /// The longest time for which a live playlist did not grow, beyond a segment's or a part's length, in milliseconds.
@@ -146,7 +149,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
         lost: verdict.missing.len(),
         renumbered: seen.back.len(),
         twice: seen.differs_from(&lab.storage, &prefix).await?,
-        frames: missing(&verdict, &stage.published),
+        frames: missing(&verdict.pictures, &stage.published, |pictures| pictures.iter().flatten().copied().collect()),
+        sound: missing(&verdict.sounds, &stage.published.iter().map(judge::sounds_of).collect::<Vec<_>>(), Clone::clone),
         stall: longest_stall(&sample),
         late: seen.late().as_secs_f64() * 1e3,
         recovery: seen.recovery(struck).as_secs_f64() * 1e3,
@@ -290,13 +294,14 @@ pub fn transcoder(stream: &LiveStream) -> Option<String> {
     Some(stream.status.as_ref()?.live.as_ref()?.transcoder.clone()).filter(|name| !name.is_empty())
 }
 
-/// Of what each publisher has drawn, from its first picture that is shown on.
-fn missing(verdict: &Verdict, published: &[Range<u32>]) -> u32 {
-    let of = |pictures: &Vec<Option<u32>>, range: &Range<u32>| {
-        let shown: Vec<u32> = pictures.iter().flatten().copied().filter(|counter| range.contains(counter)).collect();
+/// Of what each publisher has sent, from the first that is shown, or heard, on.
+fn missing<T>(renditions: &BTreeMap<String, T>, published: &[Range<u32>], shown: impl Fn(&T) -> Vec<u32>) -> u32 {
+    let of = |shown: &[u32], range: &Range<u32>| {
+        let shown: Vec<u32> = shown.iter().copied().filter(|counter| range.contains(counter)).collect();
         shown.windows(2).map(|pair| pair[1].saturating_sub(pair[0]).saturating_sub(1)).sum::<u32>()
     };
-    verdict.pictures.values().map(|pictures| published.iter().map(|range| of(pictures, range)).sum()).max().unwrap_or(0)
+    let of_all = |shown: Vec<u32>| published.iter().map(|range| of(&shown, range)).sum();
+    renditions.values().map(|rendition| of_all(shown(rendition))).max().unwrap_or(0)
 }
 
 fn longest_stall(sample: &Sample) -> f64 {
