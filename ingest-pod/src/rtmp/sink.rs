@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How long a publisher is held while its stream's owner cannot be reached and the operator gives it another. Three missed
-/// reports are three seconds; publishers wait for longer than this before they give up.
-const ADOPTED_WITHIN: Duration = Duration::from_secs(15);
+/// How long a publisher is held while its stream's owner cannot be reached and the operator gives it another. Three missed reports are three seconds, and
+/// where the operators are gone, too, their Lease runs out first, after ten. Publishers wait for longer than this before they give up: librtmp, and so OBS, 30 s.
+const ADOPTED_WITHIN: Duration = Duration::from_secs(25);
 /// How soon an owner that could not be reached is tried again, if no route changes meanwhile.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
