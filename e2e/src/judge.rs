@@ -18,6 +18,9 @@ pub const ORIGINAL: &str = "original";
 /// Tenths of a second of sound that ffmpeg may send before the pictures of their time.
 const AHEAD: u32 = 20;
 
+/// Tenths of a second that are heard too briefly to be read, in a run with nothing wrong.
+const FEW: usize = 2;
+
 /// What a test knows of a run before it is judged.
 #[derive(Debug, Default)]
 pub struct Expected {
@@ -324,20 +327,22 @@ async fn tool(program: &str, before: &[&str], after: &[&str], scratch: &Path, na
     Ok(done.stdout)
 }
 
-/// Sounds are published ones, in the order published, and none is missing but where the run was interrupted.
+/// Sounds are published ones, in the order published, and hardly any is missing but where the run was interrupted.
 fn in_order_of_sound(rendition: &str, sounds: &[u32], expected: &Expected, verdict: &mut Verdict) {
     let publisher_of = |number: u32| expected.published.iter().position(|range| sounds_of(range).contains(&number));
+    let mut missing = Vec::new();
     for pair in sounds.windows(2) {
         match (publisher_of(pair[0]), publisher_of(pair[1])) {
             (Some(a), Some(b)) if (a, pair[0]) > (b, pair[1]) => {
                 verdict.complain(format!("{rendition}: sound {} comes after {}", pair[1], pair[0]));
             }
-            (Some(a), Some(b)) if a == b && pair[1] > pair[0] + 1 && !expected.interrupted => {
-                verdict.complain(format!("{rendition}: sounds {} to {} are missing", pair[0] + 1, pair[1] - 1));
-            }
+            (Some(a), Some(b)) if a == b => missing.extend(pair[0] + 1..pair[1]),
             (Some(_), Some(_)) => {}
             (_, None) | (None, _) => verdict.complain(format!("{rendition}: sound {} or {} was never published", pair[0], pair[1])),
         }
+    }
+    if missing.len() > FEW && !expected.interrupted {
+        verdict.complain(format!("{rendition}: of the sounds {missing:?} are missing"));
     }
 }
 

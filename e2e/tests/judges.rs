@@ -1,7 +1,7 @@
 //! The judges themselves, judged on files that ffmpeg made: what they say of the platform rests on this. Needs no cluster.
 #![allow(clippy::unwrap_used)]
 
-use lectern_e2e::{Browser, Coding, Publisher, Shot, settings};
+use lectern_e2e::{Browser, Coding, Publisher, Shot, Sound, settings};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(60);
 fn coded_lecture(folder: &Path) {
     std::fs::remove_dir_all(folder).ok();
     std::fs::create_dir_all(folder).unwrap();
-    let shot = Shot { frames: Some(900), coding: Coding::BFrames, hurry: true, ..Shot::default() };
+    let shot = Shot { frames: Some(900), coding: Coding::BFrames, hurry: true, sound: Sound::Steady, ..Shot::default() };
     let flv = folder.join("lecture.flv");
     let mut publisher = Publisher::start(folder, shot, &["-f", "flv", flv.to_str().unwrap()]).unwrap();
     assert!(publisher.wait(SOON).unwrap().success(), "{}", publisher.words());

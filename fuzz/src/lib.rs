@@ -9,6 +9,7 @@ use lectern_contract::relay::RelayFrame;
 use lectern_contract::viewing::{self, ViewingKey};
 use lectern_contract::{Ticks, VideoCodec};
 use lectern_media::captions::{Captions, carriage, triplets, webvtt};
+use lectern_media::fragments;
 use lectern_media::rtmp::message::{Aggregate, Command, UserControl};
 use lectern_media::rtmp::{amf, amf0, amf3, chunk};
 use lectern_media::source::TagReader;
@@ -146,6 +147,8 @@ fn feed(bytes: &[u8]) {
     while let Ok(Some(_)) = RelayFrame::decode(&mut input) {}
     let mut input = BytesMut::from(bytes);
     while let Ok(Some(_)) = PushFrame::decode(&mut input) {}
+    // And the segments in them.
+    let _ = (fragments::of(&Bytes::copy_from_slice(bytes)).count(), fragments::decode_time(bytes));
 }
 
 /// A path and a token, as a player sends both: nobody gets in who has not the key.
