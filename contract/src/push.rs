@@ -27,7 +27,7 @@ const HOLDS: u8 = 9;
 const ANEW: u8 = 10;
 
 /// The parts that a segment can have: [`crate::PartCount`] is a byte.
-const MOST_PARTS: usize = 255;
+pub const MOST_PARTS: usize = 255;
 
 /// What a packager is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub const ORIGINAL: &str = "original";
 const AHEAD: u32 = 20;
 
 /// Tenths of a second that are heard too briefly to be read, in a run with nothing wrong.
-const FEW: usize = 2;
+const FEW: u32 = 2;
 
 /// What a test knows of a run before it is judged.
 #[derive(Debug, Default)]
@@ -329,20 +329,10 @@ async fn tool(program: &str, before: &[&str], after: &[&str], scratch: &Path, na
 
 /// Sounds are published ones, in the order published, and hardly any is missing but where the run was interrupted.
 fn in_order_of_sound(rendition: &str, sounds: &[u32], expected: &Expected, verdict: &mut Verdict) {
-    let publisher_of = |number: u32| expected.published.iter().position(|range| sounds_of(range).contains(&number));
-    let mut missing = Vec::new();
-    for pair in sounds.windows(2) {
-        match (publisher_of(pair[0]), publisher_of(pair[1])) {
-            (Some(a), Some(b)) if (a, pair[0]) > (b, pair[1]) => {
-                verdict.complain(format!("{rendition}: sound {} comes after {}", pair[1], pair[0]));
-            }
-            (Some(a), Some(b)) if a == b => missing.extend(pair[0] + 1..pair[1]),
-            (Some(_), Some(_)) => {}
-            (_, None) | (None, _) => verdict.complain(format!("{rendition}: sound {} or {} was never published", pair[0], pair[1])),
-        }
-    }
-    if missing.len() > FEW && !expected.interrupted {
-        verdict.complain(format!("{rendition}: of the sounds {missing:?} are missing"));
+    let published: Vec<_> = expected.published.iter().map(sounds_of).collect();
+    let missing = followed(rendition, "sound", sounds, &published, verdict).never;
+    if missing > FEW && !expected.interrupted {
+        verdict.complain(format!("{rendition}: {missing} tenths of a second of sound are missing"));
     }
 }
 
@@ -360,21 +350,34 @@ fn in_order(rendition: &str, pictures: &[Option<u32>], expected: &Expected, verd
     if read.len() < pictures.len() && !expected.interrupted {
         verdict.complain(format!("{rendition}: {} of {} pictures carry no code that checks", pictures.len() - read.len(), pictures.len()));
     }
-    let publisher_of = |counter: u32| expected.published.iter().position(|range| range.contains(&counter));
-    let (mut twice, mut never) = (0, 0);
-    for pair in read.windows(2) {
-        match (publisher_of(pair[0]), publisher_of(pair[1])) {
-            (Some(a), Some(b)) if (a, pair[0]) > (b, pair[1]) => {
-                verdict.complain(format!("{rendition}: picture {} comes after {}", pair[1], pair[0]))
-            }
-            (Some(a), Some(b)) if a == b && pair[0] == pair[1] => twice += 1,
-            (Some(a), Some(b)) if a == b => never += pair[1] - pair[0] - 1,
-            (Some(_), Some(_)) => {}
-            (_, None) | (None, _) => verdict.complain(format!("{rendition}: picture {} or {} was never published", pair[0], pair[1])),
-        }
-    }
+    let Followed { twice, never } = followed(rendition, "picture", &read, &expected.published, verdict);
     let most = u32::try_from(read.len() / 100 + 2).unwrap_or(u32::MAX);
     if twice + never > most && !expected.interrupted {
         verdict.complain(format!("{rendition}: of {} pictures {twice} come twice and {never} were lost", read.len()));
     }
+}
+
+/// How many counters of one publisher's come twice, and how many never, between the first and the last.
+#[derive(Debug, Default)]
+struct Followed {
+    twice: u32,
+    never: u32,
+}
+
+/// Complains of counters of a `kind` that nobody published, or that come after later ones; what else is to be said of their order.
+fn followed(rendition: &str, kind: &str, read: &[u32], published: &[Range<u32>], verdict: &mut Verdict) -> Followed {
+    let publisher_of = |counter: u32| published.iter().position(|range| range.contains(&counter));
+    let mut followed = Followed::default();
+    for pair in read.windows(2) {
+        match (publisher_of(pair[0]), publisher_of(pair[1])) {
+            (Some(a), Some(b)) if (a, pair[0]) > (b, pair[1]) => {
+                verdict.complain(format!("{rendition}: {kind} {} comes after {}", pair[1], pair[0]));
+            }
+            (Some(a), Some(b)) if a == b && pair[0] == pair[1] => followed.twice += 1,
+            (Some(a), Some(b)) if a == b => followed.never += pair[1] - pair[0] - 1,
+            (Some(_), Some(_)) => {}
+            (_, None) | (None, _) => verdict.complain(format!("{rendition}: {kind} {} or {} was never published", pair[0], pair[1])),
+        }
+    }
+    followed
 }

@@ -1,21 +1,13 @@
 //! A segment's fragments. Each of its parts is one, so that a part that an origin never had is a stretch of what S3 has.
 
 use bytes::Bytes;
+use std::ops::Range;
 
 /// The fragments of `segment`, one after the other: each from the end of the `mdat` before it to the end of its own (ISO/IEC 14496-12 §8.8; what goes before
 /// a `moof`, as `styp` and `emsg` do, belongs to it). Ends where `segment` is no segment any more.
 pub fn of(segment: &Bytes) -> impl Iterator<Item = Bytes> {
-    let (mut at, mut start) = (0, 0);
-    std::iter::from_fn(move || {
-        loop {
-            let (kind, length) = head(segment.get(at..)?)?;
-            let end = at.checked_add(length).filter(|end| *end <= segment.len())?;
-            at = end;
-            if &kind == b"mdat" {
-                return Some(segment.slice(std::mem::replace(&mut start, end)..end));
-            }
-        }
-    })
+    let media = boxes(segment).filter(|found| found.kind == *b"mdat");
+    media.scan(0, |start, found| Some(segment.slice(std::mem::replace(start, found.body.end)..found.body.end)))
 }
 
 /// The `nth` part of `segment`; `None` where it has not so many.
@@ -34,29 +26,40 @@ pub fn decode_time(fragment: &[u8]) -> Option<u64> {
     }
 }
 
-/// What the first box of this kind in `boxes` holds.
-fn body_of<'a>(mut boxes: &'a [u8], wanted: &[u8; 4]) -> Option<&'a [u8]> {
-    loop {
-        let (kind, length) = head(boxes)?;
-        let whole = boxes.get(..length)?;
-        if kind == *wanted {
-            let large = boxes.first_chunk() == Some(&1u32.to_be_bytes());
-            return whole.get(if large { 16 } else { 8 }..);
-        }
-        boxes = &boxes[length..];
-    }
+/// What the first box of this kind in `bytes` holds.
+fn body_of<'a>(bytes: &'a [u8], wanted: &[u8; 4]) -> Option<&'a [u8]> {
+    let found = boxes(bytes).find(|found| found.kind == *wanted)?;
+    bytes.get(found.body)
 }
 
-/// The type and the whole length of the box that begins here (§4.2.2).
-fn head(bytes: &[u8]) -> Option<([u8; 4], usize)> {
+struct Found {
+    kind: [u8; 4],
+    /// Where its body lies; it ends where the box does.
+    body: Range<usize>,
+}
+
+/// The boxes in `bytes`, one after the other, up to where there is none that is whole.
+fn boxes(bytes: &[u8]) -> impl Iterator<Item = Found> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (kind, header, length) = head(bytes.get(at..)?)?;
+        let end = at.checked_add(length).filter(|end| *end <= bytes.len())?;
+        let body = at + header..end;
+        at = end;
+        Some(Found { kind, body })
+    })
+}
+
+/// The type, the header's length and the whole length of the box that begins here (§4.2.2).
+fn head(bytes: &[u8]) -> Option<([u8; 4], usize, usize)> {
     let (size, rest) = bytes.split_first_chunk::<4>()?;
     let (kind, rest) = rest.split_first_chunk::<4>()?;
-    let (length, least) = match u32::from_be_bytes(*size) {
-        0 => (bytes.len(), 8),
-        1 => (usize::try_from(u64::from_be_bytes(*rest.first_chunk::<8>()?)).ok()?, 16),
-        size => (size as usize, 8),
+    let (header, length) = match u32::from_be_bytes(*size) {
+        0 => (8, bytes.len()),
+        1 => (16, usize::try_from(u64::from_be_bytes(*rest.first_chunk::<8>()?)).ok()?),
+        size => (8, size as usize),
     };
-    (length >= least).then_some((*kind, length))
+    (length >= header).then_some((*kind, header, length))
 }
 
 #[cfg(test)]

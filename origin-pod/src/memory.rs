@@ -8,7 +8,7 @@ use crate::public::{Public, rendition_of};
 use bytes::{Bytes, BytesMut};
 use lectern_contract::SegmentNumber;
 use lectern_contract::keys::{CAPTIONS, RunPrefix};
-use lectern_contract::push::Held;
+use lectern_contract::push::{Held, MOST_PARTS};
 use lectern_media::fragments;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -18,8 +18,6 @@ use tokio::sync::watch;
 const SEGMENTS: usize = 16;
 /// Parts of a rendition that are held: those that playlists name (four segments of six), and those of the open segment.
 const PARTS: usize = 32;
-/// Parts that a segment can have: the contract's count is a byte.
-const MOST_PARTS: u32 = 255;
 
 /// The pushed objects of one run. Playlists and init sections stay for as long as the run is asked for; segments and parts
 /// share one budget with all other runs.
@@ -154,7 +152,7 @@ impl Memory {
     /// segment in S3.
     pub fn join(&self, path: &str, parts: u32) {
         let (Some(Public::Segment), Some(stem)) = (Public::of(path), path.strip_suffix(".m4s")) else { return };
-        if parts > MOST_PARTS {
+        if parts as usize > MOST_PARTS {
             return;
         }
         if let Some(held) = self.segments.get(&self.key(path)) {
@@ -180,9 +178,11 @@ impl Memory {
     fn hold(&self, path: &str, what: Public, body: Bytes) {
         let mut inner = self.write();
         let key = self.key(path);
-        let body = self.segments.get(&key).unwrap_or(body); // a successor's may be another
+        let body = self.segments.get(&key).unwrap_or_else(|| {
+            self.segments.put(&key, body.clone());
+            body
+        });
         let length = body.len();
-        self.segments.put(&key, body.clone());
         let rings = inner.rings.entry(rendition_of(path).to_owned()).or_default();
         let (ring, most) = if what == Public::Segment { (&mut rings.segments, SEGMENTS) } else { (&mut rings.parts, PARTS) };
         ring.retain(|held| held != path);

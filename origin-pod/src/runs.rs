@@ -68,8 +68,6 @@ pub(crate) struct Run {
     asked: Mutex<Instant>,
     /// The newest epoch that was heard of: who pushes under an older one has lost the run.
     epoch: AtomicU64,
-    /// The newest epoch under which something was pushed.
-    served: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -232,7 +230,6 @@ impl Runs {
             phase: watch::Sender::new(Phase::Connecting),
             asked: Mutex::new(Instant::now()),
             epoch: AtomicU64::new(0),
-            served: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });
         map.insert(prefix.clone(), run.clone());
@@ -304,14 +301,9 @@ impl Run {
         self.epoch.fetch_max(epoch.0, Ordering::Relaxed) <= epoch.0
     }
 
-    /// What is pushed from now on is of this epoch's owner.
-    pub(crate) fn is_served_under(&self, epoch: Epoch) {
-        self.served.fetch_max(epoch.0, Ordering::Relaxed);
-    }
-
-    /// What there is of owners before the one that `head` names and is not confirmed there.
-    pub(crate) fn held_of_others(&self, head: &Head) -> Vec<Held> {
-        if self.served.load(Ordering::Relaxed) < head.epoch.0 { self.memory.held_from(head.next_segment) } else { Vec::new() }
+    /// What there is that `head` does not confirm.
+    pub(crate) fn held_beyond(&self, head: &Head) -> Vec<Held> {
+        self.memory.held_from(head.next_segment)
     }
 
     pub(crate) fn forget(&self, rendition: &str, number: SegmentNumber) {

@@ -83,7 +83,7 @@ async fn listen(
     let mut connection = timeout(CONNECT, peers.connect(address, PeerRole::Transcoder)).await??;
     let mut input = BytesMut::new();
     if std::mem::replace(told, head.epoch) < head.epoch {
-        for held in run.held_of_others(head) {
+        for held in run.held_beyond(head) {
             tracing::info!(run = %run.prefix, rendition = held.rendition, number = %held.number, whole = held.whole, "told to the successor");
             PushRequest::Holds { run: run.prefix.run(), held }.encode(&mut input);
         }
@@ -100,10 +100,7 @@ async fn listen(
     loop {
         while let Some(frame) = PushFrame::decode(&mut input)? {
             match frame {
-                PushFrame::Serving { epoch } if run.heard_of(epoch) => {
-                    announced = true;
-                    run.is_served_under(epoch);
-                }
+                PushFrame::Serving { epoch } if run.heard_of(epoch) => announced = true,
                 PushFrame::Serving { epoch } => return Err(Lost::Outdated(epoch)),
                 PushFrame::Object { .. } | PushFrame::Joined { .. } if !announced => return Err(Lost::Unannounced),
                 PushFrame::Object { name, body } => {

@@ -203,9 +203,7 @@ async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
     pod.kill_child();
     let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     assert_eq!(head.epoch, Epoch(2));
-    for (rendition, numbers) in stage.numbers().await {
-        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
-    }
+    stage.has_all(0..8).await;
     assert!(stage.numbers().await.contains_key("captions"));
     let mut told = Vec::new();
     for number in 0..8 {
@@ -226,9 +224,7 @@ async fn a_child_that_hangs_is_replaced_and_no_segment_is_lost() {
     Pod::signal(&pod.children()[0], "-STOP");
     let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     assert_eq!(head.epoch, Epoch(2));
-    for (rendition, numbers) in stage.numbers().await {
-        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
-    }
+    stage.has_all(0..8).await;
     stage.play("hung-play").await;
 }
 
@@ -244,9 +240,7 @@ async fn a_pod_that_reaches_nothing_for_three_seconds_keeps_its_lecture() {
     way.is_away(Duration::from_secs(3)).await;
     let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     assert_eq!(head.epoch, Epoch(1), "the run changed hands");
-    for (rendition, numbers) in stage.numbers().await {
-        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
-    }
+    stage.has_all(0..8).await;
 }
 
 /// It goes on in the middle of whatever it did, with all that it has made meanwhile, and another has the run.
@@ -263,9 +257,7 @@ async fn a_frozen_owner_that_goes_on_takes_nothing_back() {
     first.freeze(false);
     let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     assert!(head.owner.0.starts_with("pod-b") && head.epoch == Epoch(2), "{head:?}");
-    for (rendition, numbers) in stage.numbers().await {
-        assert_eq!(numbers, (0..10).collect::<Vec<_>>(), "{rendition}");
-    }
+    stage.has_all(0..10).await;
     let seen = seen.await.unwrap();
     assert!(seen.len() > 4 && seen.is_sorted(), "the playlist went back: {seen:?}");
     stage.play("frozen-play").await;
@@ -311,9 +303,7 @@ async fn a_stopping_pod_moves_its_lecture_to_another() {
     });
     let after = tokio::spawn(pushed_by(address));
     stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
-    for (rendition, numbers) in stage.numbers().await {
-        assert_eq!(numbers, (0..10).collect::<Vec<_>>(), "{rendition}");
-    }
+    stage.has_all(0..10).await;
     let (before, after) = (before.await.unwrap(), after.await.unwrap());
     let at = head.next_segment.0;
     assert!(before.iter().all(|number| *number < at) && before.contains(&(at - 1)), "{before:?} before {at}");
@@ -341,9 +331,7 @@ async fn a_lecture_whose_message_gets_old_moves_to_another_pod() {
         .owner;
     assert_eq!(pod(&back), pod(&owner));
     stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
-    for (rendition, numbers) in stage.numbers().await {
-        assert_eq!(numbers, (0..10).collect::<Vec<_>>(), "{rendition}");
-    }
+    stage.has_all(0..10).await;
     stage.play("renewed-play").await;
 }
 
@@ -393,9 +381,7 @@ async fn a_stopping_pod_without_a_successor_lets_go() {
     stage.until("its farewell", Duration::from_secs(60), ended).await;
     let _second = Pod::start("pod-b", &stage.backend);
     stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
-    for (rendition, numbers) in stage.numbers().await {
-        assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{rendition}");
-    }
+    stage.has_all(0..8).await;
     stage.play("handed-play").await;
 }
 

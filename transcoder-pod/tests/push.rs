@@ -40,12 +40,28 @@ async fn answers_to(peers: &PeerTls, address: &str, requests: impl IntoIterator<
     answers
 }
 
+/// A run that is pushed.
+struct Served {
+    ca: Ca,
+    live: Live,
+    address: String,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let (ca, live, stop) = (Ca::new(), Live::new("r".into()), CancellationToken::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(serve_push(listener, live.clone(), peer(&ca, PeerRole::Transcoder).await, stop.clone()));
+        Self { ca, live, address, stop, server }
+    }
+}
+
 #[tokio::test]
 async fn origins_get_objects_transcoders_the_run_and_others_nothing() {
-    let (ca, live, stop) = (Ca::new(), Live::new("r".into()), CancellationToken::new());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let server = tokio::spawn(serve_push(listener, live.clone(), peer(&ca, PeerRole::Transcoder).await, stop.clone()));
+    let Served { ca, live, address, stop, server } = Served::start().await;
     live.put(ObjectName::Multivariant, Bytes::from_static(b"#EXTM3U"));
     let mut successors = live.successors();
     let owner = live.clone();
@@ -84,10 +100,7 @@ async fn origins_get_objects_transcoders_the_run_and_others_nothing() {
 
 #[tokio::test]
 async fn origins_may_say_what_they_hold_and_not_without_end() {
-    let (ca, live, stop) = (Ca::new(), Live::new("r".into()), CancellationToken::new());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let server = tokio::spawn(serve_push(listener, live.clone(), peer(&ca, PeerRole::Transcoder).await, stop.clone()));
+    let Served { ca, live, address, stop, server } = Served::start().await;
     live.put(ObjectName::Init("a".into(), 0), Bytes::from_static(b"moov"));
     live.close(PushFrame::Ended);
     let held = |number: u64, init: &'static [u8]| {

@@ -280,16 +280,11 @@ fn uploads(
             job: job.clone(),
             backlog,
             live: live.clone(),
+            after_death,
             keeper: keeper.clone(),
             status: status.clone(),
         };
-        let live = live.clone();
-        uploads.spawn(async move {
-            if after_death {
-                live.has_heard_origins().await;
-            }
-            uploader.run().await;
-        });
+        uploads.spawn(uploader.run());
     }
     uploads
 }

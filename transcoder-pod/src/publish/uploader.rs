@@ -85,6 +85,8 @@ pub struct Uploader {
     pub backlog: Backlog,
     /// Who knows what origins have of a predecessor's.
     pub live: Live,
+    /// A predecessor has died: nothing is stored before they have said it.
+    pub after_death: bool,
     /// What S3 has confirmed: the playlist there names nothing else.
     pub window: LiveWindow,
     /// That playlist.
@@ -102,6 +104,9 @@ struct Over;
 impl Uploader {
     /// Uploads until [`Item::Last`]. Tries each thing until S3 takes it; whoever is no longer the owner drops this future.
     pub async fn run(mut self) {
+        if self.after_death {
+            self.live.has_heard_origins().await;
+        }
         loop {
             let done = match self.backlog.next().await {
                 Item::Init(number, body) => self.init(number, body).await,

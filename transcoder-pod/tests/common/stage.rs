@@ -168,6 +168,13 @@ impl Stage {
         numbers
     }
 
+    /// Every rendition has these numbers, and no others.
+    pub async fn has_all(&self, wanted: std::ops::Range<u64>) {
+        for (rendition, numbers) in self.numbers().await {
+            assert_eq!(numbers, wanted.clone().collect::<Vec<_>>(), "{rendition}");
+        }
+    }
+
     /// Copies the run to disk; the path of its live playlist.
     pub async fn copy(&self, name: &str) -> String {
         let folder = folder(name);
