@@ -236,6 +236,38 @@ window.probe = (() => {
 
     automatic: () => { player().hls.currentLevel = -1; },
 
+    // Loads a part of another rendition in the middle of `times` segments and goes back within each, as an ABR that changes its mind; what hls.js could
+    // not play on over then, in its words. Segments that end meanwhile do not count.
+    hesitate: async ({ times, withinMs }) => {
+      const { hls } = player();
+      const holes = [], home = hls.loadLevel, other = home === 0 ? 1 : 0;
+      let away = null, last = null, done = 0;
+      const loaded = (_, { frag, part }) => {
+        if (!part || frag.type !== 'main') return;
+        if (away !== null && frag.level === other) {
+          if (frag.sn === away) done += 1;
+          away = null;
+          hls.loadLevel = home;
+        } else if (away === null && frag.level === home && frag.sn !== last && part.index === 1) {
+          last = away = frag.sn;
+          hls.loadLevel = other;
+        }
+      };
+      const trouble = (_, { details, reason, error }) => { if (/SeekOverHole|NudgeOnStall/.test(details)) holes.push(`${details}: ${reason ?? error?.message}`); };
+      hls.on('hlsFragBuffered', loaded);
+      hls.on('hlsError', trouble);
+      try {
+        await until(withinMs, () => (done >= times ? true : undefined), () => `${done} times there and back, ${seen()}`);
+        const shown = player().video.currentTime;
+        await until(withinMs, () => (player().video.currentTime > shown + 3 ? true : undefined), seen);
+      } finally {
+        hls.off('hlsFragBuffered', loaded);
+        hls.off('hlsError', trouble);
+        hls.loadLevel = -1;
+      }
+      return holes;
+    },
+
     sound: ({ withinMs }) => hear(player().video, withinMs),
 
     // By how many milliseconds the sound is later than its picture, of `beeps` beeps: each is the sound of a picture whose counter is a multiple of 30,

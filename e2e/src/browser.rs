@@ -299,6 +299,12 @@ impl Browser {
         self.ask::<Value>(json!({"do": "automatic"}), Duration::ZERO).await.map(drop)
     }
 
+    /// Has hls.js load a part of another rendition in the middle of so many segments, and come back within each; what it could not play on over then, in its
+    /// words.
+    pub async fn hesitate(&mut self, times: u32, within: Duration) -> Result<Vec<String>> {
+        self.ask(json!({"do": "hesitate", "times": times, "withinMs": millis(within)}), within * 2).await
+    }
+
     /// Listens to the player.
     pub async fn sound(&mut self, within: Duration) -> Result<Heard> {
         self.ask(json!({"do": "sound", "withinMs": millis(within)}), within).await

@@ -34,6 +34,8 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         let behind = spread(sample.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
         eprintln!("hls.js shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls);
         remarks_come("hls.js", &mut browser).await?;
+        // Parts of a rendition that were loaded before another's are no ground to go on from: their decoder was reset between.
+        assert_eq!(browser.hesitate(5, STEP).await?, Vec::<String>::new());
         every_rendition(&mut browser).await?;
 
         parts_are_their_segment(lab, &playback.hls).await?;

@@ -166,6 +166,7 @@
       });
       window.lectern.hls = hls;
       hls.on(Hls.Events.MANIFEST_PARSED, fillQualities);
+      hls.on(Hls.Events.LEVEL_SWITCHING, forgetParts);
       hls.on(Hls.Events.LEVEL_SWITCHED, showQuality);
       hls.on(Hls.Events.FRAG_BUFFERED, () => { mediaErrors = 0; if (mode === 'live') note(''); });
       hls.on(Hls.Events.ERROR, onError);
@@ -178,6 +179,12 @@
         : 'The player could not be loaded.');
     }
     if (autoplay) play();
+  }
+
+  // A rendition that is come back to begins at a keyframe again. hls.js 1.7 would go on behind the parts that it had loaded of it before another's took
+  // the decoder over, and the browser drops pictures up to the next keyframe: a hole, in which it stands still.
+  function forgetParts(_, { details }) {
+    for (const part of details?.partList ?? []) part.clearElementaryStreamInfo();
   }
 
   // Browsers let a page play sound only after somebody touched it.
