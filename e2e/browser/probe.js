@@ -52,7 +52,7 @@ window.probe = (() => {
     const frame = (_, meta) => {
       if (over) return;
       try {
-        const found = look({ at: now(), mediaTime: meta.mediaTime, ...read(video) });
+        const found = look({ at: now(), mediaTime: meta.mediaTime, presented: meta.presentedFrames, ...read(video) });
         if (found !== undefined) return end(resolve, found);
       } catch (error) { return end(reject, error); }
       video.requestVideoFrameCallback(frame);
@@ -112,6 +112,11 @@ window.probe = (() => {
     if (!hls) return said;
     const cues = [...video.textTracks].filter((track) => track.kind === 'metadata').flatMap((track) => [...(track.cues ?? [])]);
     return cues.filter(({ value }) => value?.key === 'TXXX').map(({ value, startTime }) => ({ name: value.info, value: value.data, time: startTime }));
+  };
+
+  const troubles = {
+    busyPage: () => { for (const end = performance.now() + 1000; performance.now() < end;); },
+    pause: (video) => { video.pause(); setTimeout(() => video.play(), 1000); },
   };
 
   const dropped = (video) => video.getVideoPlaybackQuality().droppedVideoFrames;
@@ -190,16 +195,18 @@ window.probe = (() => {
     },
 
     // Watches for `seconds`: every frame shown, the clocks at both ends, stalls and dropped frames between.
-    sample: async ({ seconds }) => {
+    // After the first second, `trouble` for one.
+    sample: async ({ seconds, trouble }) => {
       const { video } = player();
       const frames = [];
       let stalls = 0;
       const stall = () => { stalls += 1; };
       video.addEventListener('waiting', stall);
+      if (trouble) setTimeout(troubles[trouble], 1000, video);
       const from = { at: now(), time: video.currentTime, dropped: dropped(video) };
       try {
         await atFrames(video, seconds * 1000 + 10_000, (frame) => {
-          frames.push([frame.at, frame.mediaTime, frame.counter, frame.margin]);
+          frames.push([frame.at, frame.mediaTime, frame.counter, frame.margin, frame.presented]);
           return frame.at - from.at >= seconds * 1000 ? true : undefined;
         }, () => `${frames.length} frames came, ${seen()}`);
       } finally {

@@ -2,8 +2,8 @@
 
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -31,6 +31,8 @@ pub struct Frame {
     pub counter: Option<u32>,
     /// How clear the least clear cell was, 0 to 127.
     pub margin: f64,
+    /// How many the browser has shown up to it. A busy page is not told of each.
+    pub presented: u32,
 }
 
 /// What a page showed for a while.
@@ -49,15 +51,35 @@ pub struct Sample {
     pub frames: Vec<Frame>,
 }
 
+/// What may happen to a page for a second.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Trouble {
+    /// Its script keeps it busy.
+    BusyPage,
+    /// The player is paused.
+    Pause,
+}
+
 fn frames<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Frame>, D::Error> {
-    let rows = Vec::<(f64, f64, Option<u32>, f64)>::deserialize(from).map_err(D::Error::custom)?;
-    Ok(rows.into_iter().map(|(at, media_time, counter, margin)| Frame { at, media_time, counter, margin }).collect())
+    let rows = Vec::<(f64, f64, Option<u32>, f64, u32)>::deserialize(from).map_err(D::Error::custom)?;
+    Ok(rows.into_iter().map(|(at, media_time, counter, margin, presented)| Frame { at, media_time, counter, margin, presented }).collect())
 }
 
 impl Sample {
     /// The counters that could be read, in the order shown.
     pub fn counters(&self) -> Vec<u32> {
         self.frames.iter().filter_map(|frame| frame.counter).collect()
+    }
+
+    /// The longest time for which no new picture can have been shown, in milliseconds: where the page was told of a picture late, those that the browser
+    /// had shown meanwhile took their time.
+    pub fn longest_stall(&self) -> f64 {
+        let of = |pair: &[Frame]| {
+            let between = f64::from(pair[1].presented.saturating_sub(pair[0].presented).saturating_sub(1));
+            pair[1].at - pair[0].at - between * 1e3 / f64::from(crate::pattern::FRAME_RATE)
+        };
+        self.frames.windows(2).map(of).fold(0.0, f64::max)
     }
 
     /// What is wrong with the pictures: unread, out of order, not at their time, or never published.
@@ -261,6 +283,11 @@ impl Browser {
     /// Watches for `seconds`.
     pub async fn sample(&mut self, seconds: u32) -> Result<Sample> {
         self.ask(json!({"do": "sample", "seconds": seconds}), Duration::from_secs(u64::from(seconds) + 10)).await
+    }
+
+    /// Watches for `seconds`, and makes a second's trouble after the first of them.
+    pub async fn sample_while(&mut self, seconds: u32, trouble: Trouble) -> Result<Sample> {
+        self.ask(json!({"do": "sample", "seconds": seconds, "trouble": trouble}), Duration::from_secs(u64::from(seconds) + 10)).await
     }
 
     /// Presses a button of the page once it is visible.

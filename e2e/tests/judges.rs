@@ -1,6 +1,7 @@
 //! The judges themselves, judged on files that ffmpeg made: what they say of the platform rests on this. Needs no cluster.
 #![allow(clippy::unwrap_used)]
 
+use lectern_e2e::browser::{Sample, Trouble};
 use lectern_e2e::{Browser, Coding, Publisher, Shot, Sound, settings};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +65,13 @@ async fn the_browser_reads_every_counter_through_lossy_coding() {
     let margin = sample.frames.iter().map(|frame| frame.margin).fold(127.0, f64::min);
     assert!(margin > 40.0, "the least clear cell was {margin} of 127 from undecided");
     assert!(!sample.complaints(&(0..10)).is_empty(), "pictures that nobody published are not noticed");
+
+    // A page that is busy does not see what is shown meanwhile, but it was shown.
+    let told_late = |sample: &Sample| sample.frames.windows(2).any(|pair| pair[1].at - pair[0].at >= 1000.0);
+    let busy = browser.sample_while(4, Trouble::BusyPage).await.unwrap();
+    assert!(told_late(&busy) && busy.longest_stall() < 900.0, "{} ms", busy.longest_stall());
+    let paused = browser.sample_while(4, Trouble::Pause).await.unwrap();
+    assert!(paused.longest_stall() > 900.0, "{} ms", paused.longest_stall());
 
     let heard = browser.sound(SOON).await.unwrap();
     assert!((heard.hertz - 880.0).abs() < 30.0, "{heard:?}");

@@ -35,6 +35,8 @@ pub enum Way {
 /// A fault, or planned work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Fault {
+    /// Nothing at all: what the machine itself costs, to hold the others against.
+    Nothing,
     /// `kubectl annotate … lectern.video/move=now`.
     Move,
     /// The transcoder's pod is deleted, as a drain does it.
@@ -212,7 +214,8 @@ impl Fault {
             | Self::SqsErrors
             | Self::SqsAnswersLost => TROUBLE,
             Self::S3AndSqsAway => BOTH_AWAY,
-            Self::Move
+            Self::Nothing
+            | Self::Move
             | Self::Drain
             | Self::ShardDrain
             | Self::ChildKilled

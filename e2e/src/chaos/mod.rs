@@ -14,7 +14,7 @@ use crate::nodes::node_of;
 use crate::shards::placement;
 use crate::toxiproxy::Toxiproxy;
 use crate::wait::{Look, eventually};
-use crate::{PortForward, Publisher, Sample, Share, Shot, Storage};
+use crate::{PortForward, Publisher, Share, Shot, Storage};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 use ground::Ground;
@@ -57,6 +57,8 @@ pub struct Cost {
     pub sound: u32,
     /// The longest time for which the player showed no new picture, in milliseconds.
     pub stall: f64,
+    /// How often the player had nothing left to play.
+    pub waits: u32,
     /// The longest time for which a live playlist did not grow, beyond a segment's or a part's length, in milliseconds.
     pub late: f64,
     /// From when the fault struck until all live playlists grew at their pace again, in milliseconds; 0 where they never did not.
@@ -151,7 +153,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
         twice: seen.differs_from(&lab.storage, &prefix).await?,
         frames: missing(&verdict.pictures, &stage.published, |pictures| pictures.iter().flatten().copied().collect()),
         sound: missing(&verdict.sounds, &stage.published.iter().map(judge::sounds_of).collect::<Vec<_>>(), Clone::clone),
-        stall: longest_stall(&sample),
+        stall: sample.longest_stall(),
+        waits: sample.stalls,
         late: seen.late().as_secs_f64() * 1e3,
         recovery: seen.recovery(struck).as_secs_f64() * 1e3,
         complaints: verdict.complaints.into_iter().chain(seen.back).collect(),
@@ -302,8 +305,4 @@ fn missing<T>(renditions: &BTreeMap<String, T>, published: &[Range<u32>], shown:
     };
     let of_all = |shown: Vec<u32>| published.iter().map(|range| of(&shown, range)).sum();
     renditions.values().map(|rendition| of_all(shown(rendition))).max().unwrap_or(0)
-}
-
-fn longest_stall(sample: &Sample) -> f64 {
-    sample.frames.windows(2).map(|pair| pair[1].at - pair[0].at).fold(0.0, f64::max)
 }

@@ -151,6 +151,7 @@ impl Fault {
             Self::NodeKilled => lab.node_dies(stage.ground.node()?).await,
             Self::PublisherDoubled => stage.publisher_is_doubled().await,
             Self::KeysChanged => stage.ground.has_keys(lab, NEXT_KEY).await,
+            Self::Nothing => Ok(()),
             Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
             Self::Drain => lab.pods().delete(&target.transcoder, &DeleteParams::default()).await.map(drop).map_err(Into::into),
             Self::ShardDrain => lab.pods().delete(&target.shard, &DeleteParams::default()).await.map(drop).map_err(Into::into),

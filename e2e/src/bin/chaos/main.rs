@@ -46,8 +46,8 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     std::fs::create_dir_all(settings::out_folder("chaos"))?;
     println!(
-        "{:<34} {:>4} {:>10} {:>5} {:>6} {:>5} {:>18} {:>18} {:>18}",
-        "fault", "lost", "renumbered", "twice", "frames", "sound", "stall ms", "playlist late ms", "recovery ms"
+        "{:<34} {:>4} {:>10} {:>5} {:>6} {:>5} {:>18} {:>5} {:>18} {:>18}",
+        "fault", "lost", "renumbered", "twice", "frames", "sound", "stall ms", "waits", "playlist late ms", "recovery ms"
     );
     let (mut broken, mut failed) = (0, 0);
     for faults in args.trials() {
@@ -82,13 +82,14 @@ fn tell(name: &str, faults: &[Fault], costs: &[Cost]) {
         _ => spread(costs.iter().map(of)).map_or_else(String::new, |it| format!("{:.0}/{:.0}/{:.0}", it.min, it.median, it.max)),
     };
     println!(
-        "{name:<34} {:>4} {:>10} {:>5} {:>6} {:>5} {:>18} {:>18} {:>18}",
+        "{name:<34} {:>4} {:>10} {:>5} {:>6} {:>5} {:>18} {:>5} {:>18} {:>18}",
         sum(|cost| cost.lost),
         sum(|cost| cost.renumbered),
         sum(|cost| cost.twice),
         costs.iter().map(|cost| cost.frames).max().unwrap_or(0),
         costs.iter().map(|cost| cost.sound).max().unwrap_or(0),
         words(|cost| cost.stall),
+        costs.iter().map(|cost| cost.waits).max().unwrap_or(0),
         words(|cost| cost.late),
         words(|cost| cost.recovery)
     );
