@@ -153,7 +153,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     const state = await page.evaluate(() => window.probe?.state()).catch(() => null);
     reply = { error: String(error.message ?? error), state };
   }
-  note('command', `${line} -> ${JSON.stringify(reply).slice(0, 2000)}`);
+  note('command', `${line} -> ${JSON.stringify(reply).slice(0, 200_000)}`);
   process.stdout.write(`${JSON.stringify(reply)}\n`);
 }
 await browser.close();

@@ -159,7 +159,9 @@
         debug: new URLSearchParams(location.search).has('debug'), // to the console
         // How far behind the end to play is the playlist's to say: three parts, or three segments.
         maxLiveSyncPlaybackRate: 1.03, // catches up after a stall, too little to be heard
-        backBufferLength: 60,
+        // Of a recording. Of a lecture the browser lets go what it has no room for: hls.js 1.7, where it tidies up behind the playhead itself, forgets which
+        // parts of the open segment it has, and stands still until that segment's parts are named no more.
+        backBufferLength: mode === 'recording' ? 60 : Infinity,
         manifestLoadPolicy: patient(5000),
         playlistLoadPolicy: patient(8000), // a playlist is held back until it has something new, for six seconds at most
         fragLoadPolicy: patient(8000),

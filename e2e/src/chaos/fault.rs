@@ -18,6 +18,8 @@ const DARK: Duration = Duration::from_secs(30);
 const POOR: Duration = Duration::from_secs(15);
 /// What it takes to replace a small pool's pods, about.
 const REPLACED: Duration = Duration::from_secs(90);
+/// What it takes a shard that is new to own a stream, about.
+const RETURNED: Duration = Duration::from_secs(20);
 /// How long a publisher stays away.
 const DROPPED: Duration = Duration::from_secs(3);
 
@@ -43,6 +45,8 @@ pub enum Fault {
     Drain,
     /// The owning shard's pod is deleted, as a drain does it.
     ShardDrain,
+    /// Every shard's pod is replaced, one as soon as the one before is back, as an upgrade does it: the owner, which the publisher came to, goes last.
+    ShardsReplaced,
     /// The pool's AWS keys are changed: all of its pods are replaced, one after the other.
     KeysChanged,
     /// SIGKILL for the process that encodes.
@@ -175,6 +179,7 @@ impl Fault {
             Self::NodePaused => AWAY,
             Self::NodeKilled => DARK,
             Self::KeysChanged => REPLACED,
+            Self::ShardsReplaced => RETURNED,
             Self::PublisherJumps
             | Self::PublisherLate
             | Self::PublisherThin
@@ -244,6 +249,15 @@ impl Fault {
                     | Self::OperatorFromS3
                     | Self::OperatorFromSqs
             )
+    }
+
+    /// Whether the publisher has to come to the owning shard (true), or to another (false).
+    pub const fn needs_a_door(self) -> Option<bool> {
+        match self {
+            Self::ShardsReplaced => Some(true),
+            Self::ShardFromShard => Some(false),
+            _ => None,
+        }
     }
 
     /// Whether it is done to a node, on which nothing else of the lecture's may be than its transcoder.

@@ -100,8 +100,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     let fields = json!({"title": "Chaos", "latency": latency, "poolName": ground.pool, "record": {"original": original}});
     let lecture = lab.apply("chaos", fields).await?;
     let mut stage = Stage { lab, ground, publisher: None, published: Vec::new(), lecture, door: None, links: Vec::new() };
-    if faults.contains(&Fault::ShardFromShard) {
-        stage.door = Some(stage.another_shards_door().await?);
+    if let Some(of_owner) = faults.iter().find_map(|fault| fault.needs_a_door()) {
+        stage.door = Some(stage.shards_door(of_owner).await?);
     }
     let (server, _) = stage.lecture.credentials().await?;
     stage.may_suffer(faults, Way::Publisher, &server).await?;
@@ -208,12 +208,13 @@ impl Stage<'_> {
         self.lab.publish(&url, &key, shot)
     }
 
-    /// That of a shard of the pool's which does not own the stream, and sends on what comes to it.
-    async fn another_shards_door(&self) -> Result<PortForward> {
+    /// That of the owner, or of a shard of the pool's which does not own the stream, and sends on what comes to it.
+    async fn shards_door(&self, of_owner: bool) -> Result<PortForward> {
         let placed = |stream: &LiveStream| placement(stream).is_ok_and(|placement| !placement.shard.is_empty());
         let owner = placement(&self.lecture.wait_for("a placement", STEP, placed).await?)?.shard;
         let others = strike::others(self.lab, "ingest", &self.ground.pool, &owner).await?;
-        PortForward::to(&self.lab.settings, others.first().context("a second shard")?, 1935).await
+        let shard = if of_owner { &owner } else { others.first().context("a second shard")? };
+        PortForward::to(&self.lab.settings, shard, 1935).await
     }
 
     /// Puts a link that can suffer before the server of `url`, if one of the faults is to make it bad.

@@ -155,6 +155,14 @@ impl Fault {
             Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
             Self::Drain => lab.pods().delete(&target.transcoder, &DeleteParams::default()).await.map(drop).map_err(Into::into),
             Self::ShardDrain => lab.pods().delete(&target.shard, &DeleteParams::default()).await.map(drop).map_err(Into::into),
+            Self::ShardsReplaced => {
+                for shard in &target.shards {
+                    let old = lab.pods().get(shard).await?.uid();
+                    lab.pods().delete(shard, &DeleteParams::default()).await?;
+                    lab.is_replaced(shard, old.as_deref()).await?;
+                }
+                lab.pods().delete(&target.shard, &DeleteParams::default()).await.map(drop).map_err(Into::into)
+            }
             Self::ChildKilled => signal(lab, &target.transcoder, "child", "KILL").await,
             Self::SupervisorKilled => signal(lab, &target.transcoder, "supervise", "KILL").await,
             Self::TranscoderCutOff => lab.is_cut_off(&target.transcoder).await,
