@@ -34,6 +34,7 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         let behind = spread(sample.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
         eprintln!("hls.js shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls);
         remarks_come("hls.js", &mut browser).await?;
+        goes_on_from_part_to_part(&mut browser, &publisher).await?;
         // Parts of a rendition that were loaded before another's are no ground to go on from: their decoder was reset between.
         assert_eq!(browser.hesitate(5, STEP).await?, Vec::<String>::new());
         every_rendition(&mut browser).await?;
@@ -82,6 +83,16 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         browser.close().await
     })
     .await
+}
+
+/// A student who watches for longer than a player keeps what was played is still about as close to the lecture as at the beginning.
+async fn goes_on_from_part_to_part(browser: &mut Browser, publisher: &Publisher) -> Result<()> {
+    // hls.js tidied up once what is behind the playhead was longer than a minute, and lost its place in the open segment: 6.75 s behind from then on.
+    browser.reaches(75.0, 2 * STEP).await?;
+    let behind = spread(browser.sample(3).await?.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
+    eprintln!("hls.js shows pictures {:.2} s after they were due, after more than a minute", behind.median);
+    ensure!(behind.median < 5.0, "hls.js is {:.2} s behind", behind.median);
+    Ok(())
 }
 
 /// A student who comes late goes back to where the lecture began, as `dvrWindowSeconds` lets him: what origins hold no more of comes from S3.

@@ -25,6 +25,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 const GONE_AFTER: Duration = Duration::from_secs(5);
 /// How long an address of a name may take to answer before the next one is asked, too.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
+/// How long none of them may answer before the name is looked up anew.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Where a pod's certificate for its peers is.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -139,7 +141,7 @@ impl PeerTls {
     /// # Errors
     /// Nobody is there, or somebody else.
     pub async fn connect(&self, address: &str, server: PeerRole) -> io::Result<PeerStream> {
-        let socket = first_of(tokio::net::lookup_host(address).await?).await?;
+        let socket = first_of(|| async { Ok(tokio::net::lookup_host(address).await?.collect()) }).await?;
         // Delayed answers cost 40 ms each.
         socket.set_nodelay(true)?;
         be_attentive(&socket)?;
@@ -173,19 +175,28 @@ impl PeerProof {
 
 /// Connects to the address that answers first. They are asked in their order, the next one as soon as one fails or lets wait
 /// for [`NEXT_AFTER`] (as RFC 8305 does): one whose machine is gone does not answer at all, and would hold up the others.
-async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
-    let (mut addresses, mut asked) = (addresses.peekable(), JoinSet::new());
+///
+/// Where none is left to ask, the name is looked up anew every [`LOOK_AGAIN`]: a pod that is replaced keeps its name and not its address, and the cluster's
+/// DNS tells of the new one seconds after the pod is ready, on a busy day.
+async fn first_of<F: Future<Output = io::Result<Vec<SocketAddr>>>>(lookup: impl Fn() -> F) -> io::Result<TcpStream> {
+    let (mut known, mut next, mut asked) = (lookup().await?, 0, JoinSet::new());
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
-        if let Some(next) = addresses.next() {
-            asked.spawn(TcpStream::connect(next));
+        if let Some(address) = known.get(next) {
+            asked.spawn(TcpStream::connect(*address));
+            next += 1;
         }
-        let patience = if addresses.peek().is_some() { NEXT_AFTER } else { Duration::MAX };
-        match timeout(patience, asked.join_next()).await {
+        let all = next == known.len();
+        match timeout(if all { LOOK_AGAIN } else { NEXT_AFTER }, asked.join_next()).await {
             Ok(Some(Ok(Ok(socket)))) => return Ok(socket),
             Ok(Some(Ok(Err(error)))) => failed = error,
             Ok(Some(Err(panicked))) => failed = io::Error::other(panicked),
-            Ok(None) if addresses.peek().is_none() => return Err(failed),
+            Ok(None) if all => return Err(failed),
+            // A name that cannot be looked up now could be a moment ago.
+            Err(_) if all => {
+                let fresh = lookup().await.unwrap_or_default();
+                known.extend(fresh.into_iter().filter(|address| !known.contains(address)).collect::<Vec<_>>());
+            }
             Ok(None) | Err(_) => {}
         }
     }
@@ -264,6 +275,7 @@ impl AsyncWrite for PeerStream {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::future::ready;
 
     #[tokio::test]
     async fn a_peer_that_falls_silent_is_asked_whether_it_is_there() {
@@ -277,22 +289,47 @@ mod tests {
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(GONE_AFTER));
     }
 
-    #[tokio::test]
-    async fn an_address_that_does_not_answer_does_not_hold_up_the_others() {
+    /// An address that does not answer, as long as what else there is lives: one that has as many connections waiting as it takes drops what comes, as a
+    /// machine that is gone does.
+    fn deaf() -> (SocketAddr, (std::net::TcpListener, Vec<std::net::TcpStream>)) {
         use socket2::{Domain, Socket, Type};
-        // One that has as many connections waiting as it takes drops what comes, as a machine that is gone does.
         let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         deaf.listen(0).unwrap();
         let deaf = std::net::TcpListener::from(deaf);
-        let connect = || std::net::TcpStream::connect_timeout(&deaf.local_addr().unwrap(), Duration::from_millis(50));
-        let _waiting: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+        let address = deaf.local_addr().unwrap();
+        let waiting = std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok()).collect();
+        (address, (deaf, waiting))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_does_not_hold_up_the_others() {
+        let (deaf, _holds) = deaf();
         let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listening = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let wanted = listening.local_addr().unwrap();
-        let socket = first_of([deaf.local_addr().unwrap(), refusing, wanted].into_iter()).await.unwrap();
+        let socket = first_of(|| ready(Ok(vec![deaf, refusing, wanted]))).await.unwrap();
         assert_eq!(socket.peer_addr().unwrap(), wanted);
-        assert_eq!(first_of([refusing].into_iter()).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(first_of(std::iter::empty()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(first_of(|| ready(Ok(vec![refusing]))).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(first_of(|| ready(Ok(vec![]))).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// A shard that has just been replaced is met at its new address as soon as its name has it.
+    #[tokio::test]
+    async fn a_name_that_gets_another_address_is_looked_up_again() {
+        let (old, _holds) = deaf();
+        let listening = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let new = listening.local_addr().unwrap();
+        let looks = std::cell::Cell::new(0);
+        let lookup = || {
+            looks.set(looks.get() + 1);
+            ready(match looks.get() {
+                1 | 3 => Ok(vec![old]),
+                2 => Err(io::ErrorKind::TimedOut.into()),
+                _ => Ok(vec![new]),
+            })
+        };
+        assert_eq!(first_of(lookup).await.unwrap().peer_addr().unwrap(), new);
+        assert_eq!(looks.get(), 4);
     }
 }
