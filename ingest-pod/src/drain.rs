@@ -36,10 +36,80 @@ pub fn run(
         tracing::info!(connections = *connections.borrow(), ?grace, "draining");
         let routed = timeout_at(until.min(Instant::now() + ROUTED_WITHIN), shard.owns_nothing()).await.is_ok();
         let left = timeout_at(until, connections.wait_for(|count| *count == 0)).await.is_ok();
-        // Where a stream has no other owner, its readers stay to the end.
+        // Where a stream has no other owner yet, those stay that read it here, and its publisher, who may come by way of another shard.
+        let routed = routed || timeout_at(until, has_another_owner(&shard, &peers)).await.is_ok_and(|routed| routed);
         let told = routed && timeout_at(Instant::now() + TOLD_WITHIN, peers.none()).await.is_ok();
         tracing::info!(routed, left, told, "drained");
         stop.cancel();
         Ok(())
     })
+}
+
+/// Waits until no route names the shard, or nobody has any use for it; whether it is the former.
+async fn has_another_owner(shard: &Shard, peers: &Open) -> bool {
+    tokio::select! {
+        () = shard.owns_nothing() => true,
+        () = peers.none() => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::GateLimits;
+    use crate::memory::Memory;
+    use crate::metrics::Metrics;
+    use crate::routes::{Keys, Route, RouteTable};
+    use crate::stream::Limits;
+    use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, WallMillis};
+    use tokio::sync::watch;
+
+    const GRACE: Duration = Duration::from_secs(600);
+
+    fn routed_to(shard: &str) -> Arc<RouteTable> {
+        let route = Route {
+            keys: Keys::only(KeyHash::of("secret")),
+            takeover: lectern_crds::Takeover::default(),
+            stream: StreamRef { namespace: "school".into(), name: "algebra".into() },
+            run: RunId::from("r1"),
+            shard: ShardName(shard.into()),
+            epoch: Epoch(1),
+            anchor: WallMillis(0),
+            ended: false,
+            camera: None,
+            original: None,
+        };
+        Arc::new([route].into_iter().collect())
+    }
+
+    /// Somebody relays a publisher to a shard that goes while there is no operator: who goes on is told of the stream's next owner, however late it is named.
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_stays_for_those_whose_stream_has_no_other_owner() {
+        let (routes, seen) = watch::channel(routed_to("me"));
+        let shard = Shard::new(ShardName("me".into()), seen, Limits::default(), Memory::new(1 << 20), Metrics::default());
+        let (asked, stop, peers) = (CancellationToken::new(), CancellationToken::new(), Open::default());
+        let relayed = peers.one();
+        let gate = Gate::new(GateLimits::default());
+        let drained = tokio::spawn(run(shard, (gate, peers.clone()), Readiness::default(), GRACE, asked.clone(), stop.clone()));
+        asked.cancel();
+        tokio::time::sleep(GRACE / 2).await;
+        assert!(!stop.is_cancelled(), "nobody else has the stream");
+        routes.send_replace(routed_to("another"));
+        tokio::time::sleep(TOLD_WITHIN / 2).await;
+        assert!(!stop.is_cancelled(), "who relays has not been told yet");
+        drop(relayed);
+        drained.await.unwrap().unwrap();
+        assert!(stop.is_cancelled());
+    }
+
+    /// Nor does it stay for nobody.
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_nobody_reads_goes() {
+        let (_routes, seen) = watch::channel(routed_to("me"));
+        let shard = Shard::new(ShardName("me".into()), seen, Limits::default(), Memory::new(1 << 20), Metrics::default());
+        let (asked, stop, began) = (CancellationToken::new(), CancellationToken::new(), Instant::now());
+        asked.cancel();
+        run(shard, (Gate::new(GateLimits::default()), Open::default()), Readiness::default(), GRACE, asked, stop).await.unwrap();
+        assert!(began.elapsed() < GRACE / 2, "{:?}", began.elapsed());
+    }
 }

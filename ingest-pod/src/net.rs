@@ -46,7 +46,8 @@ impl From<CancellationToken> for Listening {
 pub struct Open(Arc<watch::Sender<usize>>);
 
 /// One of them, until it is dropped.
-struct OneOpen(Open);
+#[derive(Debug)]
+pub(crate) struct OneOpen(Open);
 
 impl Open {
     /// Waits until there is none.
@@ -55,7 +56,7 @@ impl Open {
         let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    fn one(&self) -> OneOpen {
+    pub(crate) fn one(&self) -> OneOpen {
         self.0.send_modify(|count| *count += 1);
         OneOpen(self.clone())
     }
