@@ -348,13 +348,27 @@ fn in_order(rendition: &str, pictures: &[Option<u32>], expected: &Expected, verd
     let pictures = &pictures[..pictures.iter().rposition(Option::is_some).map_or(0, |last| last + 1)];
     let read: Vec<_> = pictures.iter().flatten().copied().collect();
     if read.len() < pictures.len() && !expected.interrupted {
-        verdict.complain(format!("{rendition}: {} of {} pictures carry no code that checks", pictures.len() - read.len(), pictures.len()));
+        let (without, of) = (pictures.len() - read.len(), pictures.len());
+        verdict.complain(format!("{rendition}: {without} of {of} pictures carry no code that checks: {}", stretches_without(pictures)));
     }
     let Followed { twice, never } = followed(rendition, "picture", &read, &expected.published, verdict);
     let most = u32::try_from(read.len() / 100 + 2).unwrap_or(u32::MAX);
     if twice + never > most && !expected.interrupted {
         verdict.complain(format!("{rendition}: of {} pictures {twice} come twice and {never} were lost", read.len()));
     }
+}
+
+/// Where pictures carry no code, for whoever looks for what was going on then: how many, after which.
+fn stretches_without(pictures: &[Option<u32>]) -> String {
+    let mut last = None;
+    let stretches = pictures.chunk_by(|a, b| a.is_some() == b.is_some()).filter_map(|stretch| match stretch.last()? {
+        Some(counter) => {
+            last = Some(*counter);
+            None
+        }
+        None => Some(last.map_or(format!("{} at first", stretch.len()), |last| format!("{} after {last}", stretch.len()))),
+    });
+    stretches.collect::<Vec<_>>().join(", ")
 }
 
 /// How many counters of one publisher's come twice, and how many never, between the first and the last.
@@ -380,4 +394,17 @@ fn followed(rendition: &str, kind: &str, read: &[u32], published: &[Range<u32>],
         }
     }
     followed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_where_pictures_carry_no_code() {
+        let mut verdict = Verdict::default();
+        let pictures = [None, None, Some(4), Some(5), None, Some(6), None];
+        in_order("180p", &pictures, &Expected { published: vec![4..7], interrupted: false }, &mut verdict);
+        assert_eq!(verdict.complaints, ["180p: 3 of 6 pictures carry no code that checks: 2 at first, 1 after 5"]);
+    }
 }
