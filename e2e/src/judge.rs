@@ -404,7 +404,7 @@ mod tests {
     fn it_is_told_where_pictures_carry_no_code() {
         let mut verdict = Verdict::default();
         let pictures = [None, None, Some(4), Some(5), None, Some(6), None];
-        in_order("180p", &pictures, &Expected { published: vec![4..7], interrupted: false }, &mut verdict);
+        in_order("180p", &pictures, &Expected { published: std::iter::once(4..7).collect(), interrupted: false }, &mut verdict);
         assert_eq!(verdict.complaints, ["180p: 3 of 6 pictures carry no code that checks: 2 at first, 1 after 5"]);
     }
 }
