@@ -14,6 +14,7 @@
 use crate::frame::{self, Fields, FrameError};
 use crate::{Epoch, RunId, SegmentNumber};
 use bytes::{Bytes, BytesMut};
+use std::time::Duration;
 
 const REQUEST: u8 = 1;
 const OBJECT: u8 = 2;
@@ -28,6 +29,10 @@ const ANEW: u8 = 10;
 
 /// The parts that a segment can have: [`crate::PartCount`] is a byte.
 pub const MOST_PARTS: usize = 255;
+
+/// How often a packager that has nothing to push says that it is there. A segment of four seconds makes pauses of four seconds, and one whose machine is gone, or that
+/// is frozen, has a successor sooner than that.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What a packager is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +68,8 @@ pub struct Held {
 /// What an origin gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushFrame {
-    /// The packager owns the run since this epoch, and all that follows is of it. Comes before any object. Who has heard of a newer one hangs up.
+    /// The packager owns the run since this epoch, and all that follows is of it. Comes before any object, and again where nothing else is sent for
+    /// [`ALIVE_EVERY`]: it is there. Who has heard of a newer one hangs up.
     Serving {
         /// As in the head.
         epoch: Epoch,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// A reader waits this long for the next part: as long as a packager may be silent before it is taken for lost.
+/// A reader waits this long for the next part: longer than it takes to notice that a packager is lost, and to hear its successor.
 const NEXT_PART: Duration = Duration::from_secs(10);
 
 /// What there is of a segment.

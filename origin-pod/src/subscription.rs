@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use lectern_contract::Epoch;
 use lectern_contract::frame::FrameError;
 use lectern_contract::head::Head;
-use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_contract::push::{ALIVE_EVERY, PushFrame, PushRequest};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::tls::{PeerRole, PeerTls};
 use std::sync::Arc;
@@ -16,9 +16,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 const CONNECT: Duration = Duration::from_secs(2);
-/// A packager pushes every few seconds. After this silence the head is read again: its machine may be gone without a
-/// word, and somebody else may own the run.
-const SILENCE: Duration = Duration::from_secs(10);
+/// A packager says every second that it is there. After this silence the head is read again: it may be frozen, or its machine gone without a word, and
+/// somebody else may own the run. A successor waits for origins for three seconds, to be told what was shown.
+const SILENCE: Duration = ALIVE_EVERY.saturating_mul(2).saturating_add(Duration::from_millis(500));
+/// How long it is silent on before the head is read once more.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const READ: usize = 256 * 1024;
 
 /// Why a packager pushes no more.
@@ -96,7 +98,7 @@ async fn listen(
     metrics.subscribed.inc();
     let _open = During::new(&metrics.subscriptions);
     tracing::info!(run = %run.prefix, address, "subscribed");
-    let mut announced = false;
+    let (mut announced, mut patience) = (false, SILENCE);
     loop {
         while let Some(frame) = PushFrame::decode(&mut input)? {
             match frame {
@@ -116,7 +118,9 @@ async fn listen(
             }
         }
         input.reserve(READ);
-        match timeout(SILENCE, connection.read_buf(&mut input)).await {
+        let read = timeout(patience, connection.read_buf(&mut input)).await;
+        patience = if read.is_ok() { SILENCE } else { LOOK_AGAIN };
+        match read {
             Ok(Ok(0)) => return Err(Lost::Closed),
             Ok(Ok(_)) => {}
             Ok(Err(broken)) => return Err(broken.into()),

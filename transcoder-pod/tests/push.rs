@@ -6,9 +6,9 @@ mod ca;
 
 use bytes::{Bytes, BytesMut};
 use ca::Ca;
-use lectern_contract::SegmentNumber;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::{Held, PushFrame, PushRequest};
+use lectern_contract::{Epoch, SegmentNumber};
 use lectern_podkit::tls::{PeerRole, PeerTls};
 use lectern_transcoder_pod::publish::{Live, serve_push};
 use std::time::Duration;
@@ -94,6 +94,26 @@ async fn origins_get_objects_transcoders_the_run_and_others_nothing() {
     let heard = answers(&origin, &address, objects()).await;
     assert!(matches!(&heard[..], [PushFrame::Object { .. }, PushFrame::Ended]), "{heard:?}");
     drop(owner.await.unwrap());
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
+}
+
+/// An origin tells one that waits for a lecturer from one that is frozen.
+#[tokio::test]
+async fn who_owns_a_run_and_has_nothing_to_push_says_that_it_is_there() {
+    let Served { ca, live, address, stop, server } = Served::start().await;
+    live.own(Epoch(3));
+    let mut socket = peer(&ca, PeerRole::Origin).await.connect(&address, PeerRole::Transcoder).await.unwrap();
+    let (mut asked, mut input, mut heard) = (BytesMut::new(), BytesMut::new(), Vec::new());
+    PushRequest::Objects("r".into()).encode(&mut asked);
+    socket.write_all(&asked).await.unwrap();
+    socket.flush().await.unwrap();
+    while heard.len() < 3 {
+        assert_ne!(socket.read_buf(&mut input).await.unwrap(), 0, "{heard:?}");
+        heard.extend(std::iter::from_fn(|| PushFrame::decode(&mut input).unwrap()));
+    }
+    assert_eq!(heard, vec![PushFrame::Serving { epoch: Epoch(3) }; 3]);
+    drop(socket);
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
 }

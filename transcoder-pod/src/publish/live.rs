@@ -109,6 +109,11 @@ impl Live {
         inner.tell_frame(&PushFrame::Serving { epoch });
     }
 
+    /// Under which epoch the run is served, once it is.
+    pub fn serving(&self) -> Option<Epoch> {
+        self.lock().epoch
+    }
+
     /// From now on the run can be handed over: who asks for it comes out of this.
     pub fn successors(&self) -> mpsc::Receiver<HandOver> {
         let (asked, heard) = mpsc::channel(SUCCESSORS);

@@ -4,7 +4,7 @@ use super::Live;
 use bytes::BytesMut;
 use lectern_contract::RunId;
 use lectern_contract::frame::MAX_FRAME;
-use lectern_contract::push::{PushFrame, PushRequest};
+use lectern_contract::push::{ALIVE_EVERY, PushFrame, PushRequest};
 use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
 use std::io;
 use std::time::Duration;
@@ -102,6 +102,15 @@ async fn objects(mut socket: PeerStream, live: Live, run: &RunId, anew: &[PushFr
     loop {
         let sent = tokio::select! {
             sent = later.recv() => sent,
+            () = tokio::time::sleep(ALIVE_EVERY) => {
+                if let Some(epoch) = live.serving() {
+                    let mut alive = BytesMut::new();
+                    PushFrame::Serving { epoch }.encode(&mut alive);
+                    socket.write_all(&alive).await?;
+                    socket.flush().await?;
+                }
+                continue;
+            }
             _ = socket.read(&mut nothing) => return Ok(()), // it hung up, or says what nobody asked for
         };
         match sent {
