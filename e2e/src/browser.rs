@@ -282,11 +282,15 @@ impl Browser {
 
     /// Watches for `seconds`.
     pub async fn sample(&mut self, seconds: u32) -> Result<Sample> {
-        self.ask(json!({"do": "sample", "seconds": seconds}), Duration::from_secs(u64::from(seconds) + 10)).await
+        self.watch(seconds, None).await
     }
 
     /// Watches for `seconds`, and makes a second's trouble after the first of them.
     pub async fn sample_while(&mut self, seconds: u32, trouble: Trouble) -> Result<Sample> {
+        self.watch(seconds, Some(trouble)).await
+    }
+
+    async fn watch(&mut self, seconds: u32, trouble: Option<Trouble>) -> Result<Sample> {
         self.ask(json!({"do": "sample", "seconds": seconds, "trouble": trouble}), Duration::from_secs(u64::from(seconds) + 10)).await
     }
 

@@ -15,6 +15,11 @@ pub struct PortForward {
 }
 
 impl PortForward {
+    /// Where a publisher comes to the shard that this leads to.
+    pub fn rtmp(&self) -> String {
+        format!("rtmp://127.0.0.1:{}/live", self.port)
+    }
+
     /// To a port of a pod of the platform.
     pub async fn to(settings: &Settings, pod: &str, port: u16) -> Result<Self> {
         let mut kubectl = Command::new(settings::kubectl()?);

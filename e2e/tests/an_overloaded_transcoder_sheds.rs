@@ -29,7 +29,7 @@ async fn an_overloaded_transcoder_sheds() -> Result<()> {
         let lecture = lab.apply("optics", spec).await?;
         let (_, key) = lecture.credentials().await?;
         let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?; // the pool's own is not exposed
-        let publisher = lab.publish(&format!("rtmp://127.0.0.1:{}/live", shard.port), &key, Shot::small())?;
+        let publisher = lab.publish(&shard.rtmp(), &key, Shot::small())?;
         sheds(&lecture, true).await?;
         let playback = lecture.until("Playable", "True").await?.status.and_then(|status| status.playback).context("status.playback")?;
 

@@ -156,7 +156,7 @@ async fn queue_away_mid_lecture() -> Result<()> {
         lab.apply_pool(&pool, &spec).await?;
         lab.pool_is_ready(&pool, 2 * STEP).await?;
         let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
-        let url = format!("rtmp://127.0.0.1:{}/live", shard.port);
+        let url = shard.rtmp();
         let (running, lecture, publisher) = begun(lab, &pool, &url, "logic").await?;
         way.cut(true);
         let at = lecture.newest_segment(&running).await?;

@@ -96,7 +96,7 @@ async fn queue_and_bucket_deleted_by_hand_come_back() -> Result<()> {
         .await?;
 
         let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
-        let url = format!("rtmp://127.0.0.1:{}/live", shard.port);
+        let url = shard.rtmp();
         let first = begun(lab, &pool, &url, "logic").await?;
         let policy = queues.redrive(&pool).await?;
         queues.delete(&pool).await?;
@@ -138,7 +138,7 @@ async fn a_node_is_drained_mid_lecture() -> Result<()> {
             lab.is_open(&node).await?;
         }
         let way = PortForward::to(&lab.settings, &door, 1935).await?;
-        let publisher = lab.publish(&format!("rtmp://127.0.0.1:{}/live", way.port), &key, Shot::small())?;
+        let publisher = lab.publish(&way.rtmp(), &key, Shot::small())?;
         let works =
             |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
         let before = lecture.wait_for("Playable=True with a transcoder", STEP, works).await?;

@@ -26,7 +26,7 @@ async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
         lab.apply_pool(&pool, &spec).await?;
         lab.pool_is_ready(&pool, 2 * STEP).await?;
         let shard = PortForward::to(&lab.settings, &format!("lectern-ingest-{pool}-0"), 1935).await?;
-        let url = format!("rtmp://127.0.0.1:{}/live", shard.port);
+        let url = shard.rtmp();
         let (prefix, first, publisher) = begun(lab, &pool, &url, "logic").await?;
         let (_, second, its_publisher) = begun(lab, &pool, &url, "rhetoric").await?;
         let soon = (Timestamp::now() + SignedDuration::from_secs(60)).to_string();

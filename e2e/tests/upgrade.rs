@@ -107,7 +107,7 @@ async fn under_six_lectures(lab: &Lab, release: &Release) -> Result<()> {
     let mut lectures = Vec::new();
     for name in SIX {
         let lecture = lab.apply(name, small(json!({}))).await?;
-        let publisher = lab.publish(&format!("rtmp://127.0.0.1:{}/live", door.port), &lecture.credentials().await?.1, Shot::small())?;
+        let publisher = lab.publish(&door.rtmp(), &lecture.credentials().await?.1, Shot::small())?;
         let playable = lecture.until("Playable", "True").await?;
         lectures.push((prefix_of(&playable)?, lecture, publisher));
     }

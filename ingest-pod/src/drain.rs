@@ -59,26 +59,16 @@ mod tests {
     use crate::gate::GateLimits;
     use crate::memory::Memory;
     use crate::metrics::Metrics;
-    use crate::routes::{Keys, Route, RouteTable};
+    use crate::routes::tests::route;
+    use crate::routes::{Route, RouteTable};
     use crate::stream::Limits;
-    use lectern_contract::{Epoch, KeyHash, RunId, ShardName, StreamRef, WallMillis};
+    use lectern_contract::ShardName;
     use tokio::sync::watch;
 
     const GRACE: Duration = Duration::from_secs(600);
 
     fn routed_to(shard: &str) -> Arc<RouteTable> {
-        let route = Route {
-            keys: Keys::only(KeyHash::of("secret")),
-            takeover: lectern_crds::Takeover::default(),
-            stream: StreamRef { namespace: "school".into(), name: "algebra".into() },
-            run: RunId::from("r1"),
-            shard: ShardName(shard.into()),
-            epoch: Epoch(1),
-            anchor: WallMillis(0),
-            ended: false,
-            camera: None,
-            original: None,
-        };
+        let route = Route { shard: ShardName(shard.into()), ..route("r1", 1) };
         Arc::new([route].into_iter().collect())
     }
 

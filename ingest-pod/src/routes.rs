@@ -289,10 +289,11 @@ fn keep(slices: &mut HashMap<String, Vec<Route>>, slice: DeserializeGuard<RouteS
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn route(run: &str, epoch: u64) -> Route {
+    /// A stream's to shard `a`.
+    pub(crate) fn route(run: &str, epoch: u64) -> Route {
         Route {
             keys: Keys::only(KeyHash::of("key")),
             takeover: Takeover::default(),

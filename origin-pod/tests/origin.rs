@@ -215,14 +215,13 @@ async fn a_packager_that_dies_is_replaced_by_whom_the_head_names_then() {
 #[tokio::test]
 async fn a_packager_that_is_frozen_is_left_for_its_successor() {
     let lab = Lab::start().await;
-    let frozen = lecture(&lab).await;
+    let _frozen = lecture(&lab).await;
     lab.eventually("360p/live.m3u8", ONE).await;
     let second = Packager::start_under(2).await;
     second.push("360p/live.m3u8", TWO);
     lab.owned_by(Some(&second.address), 2, false).await;
     lab.eventually("360p/live.m3u8", TWO).await;
     assert_eq!(lab.get("360p/1.m4s").await, (200, "segment one".into()));
-    drop(frozen);
 }
 
 #[tokio::test]

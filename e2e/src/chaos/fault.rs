@@ -34,6 +34,15 @@ pub enum Way {
     Store,
 }
 
+/// The shard that a publisher comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The one that owns the stream.
+    Owner,
+    /// One that does not, and sends on what comes to it.
+    Another,
+}
+
 /// A fault, or planned work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Fault {
@@ -251,11 +260,11 @@ impl Fault {
             )
     }
 
-    /// Whether the publisher has to come to the owning shard (true), or to another (false).
-    pub const fn needs_a_door(self) -> Option<bool> {
+    /// By which shard the publisher has to come, where it may not be any.
+    pub const fn needs_a_door(self) -> Option<Door> {
         match self {
-            Self::ShardsReplaced => Some(true),
-            Self::ShardFromShard => Some(false),
+            Self::ShardsReplaced => Some(Door::Owner),
+            Self::ShardFromShard => Some(Door::Another),
             _ => None,
         }
     }

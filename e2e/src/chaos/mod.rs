@@ -5,7 +5,7 @@ mod ground;
 mod strike;
 mod watch;
 
-pub use fault::{Fault, PAIRS, Pair, Way};
+pub use fault::{Door, Fault, PAIRS, Pair, Way};
 pub use ground::{Store, seaweedfs};
 
 use crate::judge::{self, Expected};
@@ -100,8 +100,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     let fields = json!({"title": "Chaos", "latency": latency, "poolName": ground.pool, "record": {"original": original}});
     let lecture = lab.apply("chaos", fields).await?;
     let mut stage = Stage { lab, ground, publisher: None, published: Vec::new(), lecture, door: None, links: Vec::new() };
-    if let Some(of_owner) = faults.iter().find_map(|fault| fault.needs_a_door()) {
-        stage.door = Some(stage.shards_door(of_owner).await?);
+    if let Some(door) = faults.iter().find_map(|fault| fault.needs_a_door()) {
+        stage.door = Some(stage.opened(door).await?);
     }
     let (server, _) = stage.lecture.credentials().await?;
     stage.may_suffer(faults, Way::Publisher, &server).await?;
@@ -208,13 +208,17 @@ impl Stage<'_> {
         self.lab.publish(&url, &key, shot)
     }
 
-    /// That of the owner, or of a shard of the pool's which does not own the stream, and sends on what comes to it.
-    async fn shards_door(&self, of_owner: bool) -> Result<PortForward> {
+    /// The way to the shard that this is the door of.
+    async fn opened(&self, door: Door) -> Result<PortForward> {
         let placed = |stream: &LiveStream| placement(stream).is_ok_and(|placement| !placement.shard.is_empty());
         let owner = placement(&self.lecture.wait_for("a placement", STEP, placed).await?)?.shard;
-        let others = strike::others(self.lab, "ingest", &self.ground.pool, &owner).await?;
-        let shard = if of_owner { &owner } else { others.first().context("a second shard")? };
-        PortForward::to(&self.lab.settings, shard, 1935).await
+        let shard = match door {
+            Door::Owner => owner,
+            Door::Another => {
+                strike::others(self.lab, "ingest", &self.ground.pool, &owner).await?.into_iter().next().context("a second shard")?
+            }
+        };
+        PortForward::to(&self.lab.settings, &shard, 1935).await
     }
 
     /// Puts a link that can suffer before the server of `url`, if one of the faults is to make it bad.

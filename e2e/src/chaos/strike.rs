@@ -153,15 +153,15 @@ impl Fault {
             Self::KeysChanged => stage.ground.has_keys(lab, NEXT_KEY).await,
             Self::Nothing => Ok(()),
             Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
-            Self::Drain => lab.pods().delete(&target.transcoder, &DeleteParams::default()).await.map(drop).map_err(Into::into),
-            Self::ShardDrain => lab.pods().delete(&target.shard, &DeleteParams::default()).await.map(drop).map_err(Into::into),
+            Self::Drain => drained(lab, &target.transcoder).await,
+            Self::ShardDrain => drained(lab, &target.shard).await,
             Self::ShardsReplaced => {
                 for shard in &target.shards {
                     let old = lab.pods().get(shard).await?.uid();
-                    lab.pods().delete(shard, &DeleteParams::default()).await?;
+                    drained(lab, shard).await?;
                     lab.is_replaced(shard, old.as_deref()).await?;
                 }
-                lab.pods().delete(&target.shard, &DeleteParams::default()).await.map(drop).map_err(Into::into)
+                drained(lab, &target.shard).await
             }
             Self::ChildKilled => signal(lab, &target.transcoder, "child", "KILL").await,
             Self::SupervisorKilled => signal(lab, &target.transcoder, "supervise", "KILL").await,
@@ -260,6 +260,11 @@ async fn pods(lab: &Lab, component: &str, pool: Option<&str>) -> Result<Vec<Stri
     let of_pool = pool.map(|pool| format!(",{POOL_LABEL}={pool}")).unwrap_or_default();
     let labels = format!("app.kubernetes.io/component={component}{of_pool}");
     Ok(lab.pods().list(&ListParams::default().labels(&labels)).await?.iter().map(Pod::name_any).collect())
+}
+
+/// Deletes a pod, which has its time to go.
+async fn drained(lab: &Lab, name: &str) -> Result<()> {
+    lab.pods().delete(name, &DeleteParams::default()).await.map(drop).map_err(Into::into)
 }
 
 /// Deletes pods without a farewell.

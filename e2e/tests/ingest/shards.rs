@@ -99,7 +99,7 @@ async fn a_shard_is_drained_mid_lecture() -> Result<()> {
 async fn publish_at(lab: &Lab, lecture: &Lecture<'_>, shard: &str) -> Result<(PortForward, Publisher)> {
     let (_, key) = lecture.credentials().await?;
     let way = PortForward::to(&lab.settings, shard, 1935).await?;
-    let publisher = lab.publish(&format!("rtmp://127.0.0.1:{}/live", way.port), &key, Shot::small())?;
+    let publisher = lab.publish(&way.rtmp(), &key, Shot::small())?;
     Ok((way, publisher))
 }
 
