@@ -133,7 +133,7 @@ impl Feed {
             said: None,
             last_media: Instant::now(),
             gap: None,
-            silence: job.slate.is_some().then(|| (Silence::new(from, Instant::now()), Instant::now())),
+            silence: job.slate.is_some().then(|| (Silence::new(reached(from), Instant::now()), Instant::now())),
             served: None,
             alive: None,
             pace: Pace::new(Rungs::of(&job.ladder, job.parts.is_some()).steps(), job.segment_duration, Instant::now()),
@@ -343,4 +343,9 @@ impl Feed {
         self.pace.waited(began.elapsed());
         given
     }
+}
+
+/// How far a predecessor has come that goes on `from` there. One that has stored nothing leaves the run at its beginning, which lies before all media: it has come nowhere.
+fn reached(from: Option<Ticks>) -> Option<Ticks> {
+    from.filter(|from| *from > Ticks(0))
 }

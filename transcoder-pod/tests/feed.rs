@@ -108,9 +108,14 @@ async fn read(job: &LiveJob, peers: PeerTls) -> (FeedEnd, Vec<u64>) {
 
 /// The same with all that the engine got, moved by `shift`.
 async fn read_shifted(job: &LiveJob, peers: PeerTls, shift: Ticks) -> (FeedEnd, Vec<Input>) {
+    read_from(job, peers, None, shift).await
+}
+
+/// The same from a time on.
+async fn read_from(job: &LiveJob, peers: PeerTls, from: Option<Ticks>, shift: Ticks) -> (FeedEnd, Vec<Input>) {
     let (inputs, mut taken) = mpsc::channel(8);
     let (stop, abandoned) = (CancellationToken::new(), CancellationToken::new());
-    let feed = tokio::spawn(Feed::new(job, peers, (None, shift), inputs, Status::default(), stop, abandoned).run());
+    let feed = tokio::spawn(Feed::new(job, peers, (from, shift), inputs, Status::default(), stop, abandoned).run());
     let mut all = Vec::new();
     while let Some(input) = guarded(taken.recv()).await {
         all.push(input);
@@ -246,4 +251,16 @@ async fn a_shard_that_is_there_and_has_nothing_has_its_silence_filled() {
     stop.cancel();
     assert_eq!(guarded(feed).await.unwrap(), FeedEnd::Stopped);
     guarded(shard).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_lies_between_a_predecessor_and_the_media_is_filled_unless_it_had_made_nothing() {
+    let filled = async |from: Ticks| {
+        let shard = Shard::plain(vec![vec![serving(1), config(), unit(900_000), FeedFrame::End]]).await;
+        let (end, inputs) = read_from(&with_a_slate(&shard.address, None), PeerTls::plain(), Some(from), Ticks(0)).await;
+        assert_eq!(end, FeedEnd::Ended);
+        inputs.iter().filter(|input| matches!(input, Input::Fill(..))).count()
+    };
+    assert_eq!(filled(Ticks(720_000)).await, 2);
+    assert_eq!(filled(Ticks(0)).await, 0);
 }

@@ -215,6 +215,19 @@ async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
     stage.play("killed-play").await;
 }
 
+/// A run's time begins before its media: whoever follows an owner that has stored nothing puts no slate there.
+#[tokio::test]
+async fn a_child_that_is_killed_before_it_has_made_anything_leaves_no_slate_before_the_lecture() {
+    let stage = Stage::set(lecture("early", 10, Ticks(900_000), &[])).await;
+    let pod = Pod::start("pod-a", &stage.backend);
+    let head = stage.until("an owner", Duration::from_secs(30), |head| head.epoch == Epoch(1)).await;
+    pod.kill_child();
+    assert_eq!(head.next_segment, SegmentNumber(0));
+    let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    assert_eq!(head.epoch, Epoch(2));
+    stage.has_all(5..11).await;
+}
+
 /// It has the run, and its process is there: nobody but its supervisor can know.
 #[tokio::test]
 async fn a_child_that_hangs_is_replaced_and_no_segment_is_lost() {

@@ -113,7 +113,7 @@ impl Stage {
             segment_duration: SegmentDuration::LOW_LATENCY,
             parts: Some(PartCount::LOW_LATENCY),
             dvr_window_ms: None,
-            slate: None,
+            slate: Some("Back soon".into()),
             prefix: RunPrefix::of(&stream, &"r1".into()),
             replaces: None,
             passed_on: 0,
