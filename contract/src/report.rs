@@ -2,7 +2,7 @@
 
 use crate::cost::{Budget, Class, Needs};
 use crate::job::LiveJob;
-use crate::{Epoch, RunId, SegmentNumber, StreamRef, Ticks};
+use crate::{Epoch, RunId, SegmentNumber, StreamRef, Ticks, WallMillis};
 use serde::{Deserialize, Serialize};
 
 /// The path of the operator's report endpoint.
@@ -16,6 +16,9 @@ pub struct Report {
     pub pod: String,
     /// The pool that it belongs to.
     pub pool: String,
+    /// When the pod's process began, by its own clock: another time is another process, which has nothing in hand of what the one before had. Zero: a build that does not say.
+    #[serde(default)]
+    pub began: WallMillis,
     /// What the pod is and how its runs do.
     pub role: Role,
 }
@@ -207,6 +210,7 @@ mod tests {
         let report = Report {
             pod: "lectern-ingest-0".into(),
             pool: "default".into(),
+            began: WallMillis(1_700_000_000_000),
             role: Role::Ingest {
                 runs: vec![IngestRun {
                     stream: StreamRef { namespace: "school".into(), name: "algebra".into() },
@@ -232,5 +236,7 @@ mod tests {
         };
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        let of_before = json.replace(r#""began":1700000000000,"#, "");
+        assert_eq!(serde_json::from_str::<Report>(&of_before).unwrap(), Report { began: WallMillis(0), ..report });
     }
 }

@@ -5,6 +5,7 @@
 mod ca;
 
 use ca::Ca;
+use lectern_contract::WallMillis;
 use lectern_contract::report::{PATH, Report, Role};
 use lectern_operator::metrics::Metrics;
 use lectern_operator::reports::{self, Reports};
@@ -18,7 +19,12 @@ async fn peer(ca: &Ca, role: PeerRole, pool: &str) -> PeerTls {
 }
 
 fn shard_of(pool: &str) -> Report {
-    Report { pod: "shard-0".into(), pool: pool.into(), role: Role::Ingest { runs: vec![], draining: false, orphans: vec![] } }
+    Report {
+        pod: "shard-0".into(),
+        pool: pool.into(),
+        began: WallMillis(1),
+        role: Role::Ingest { runs: vec![], draining: false, orphans: vec![] },
+    }
 }
 
 /// The status of the answer; `None` where there is none.

@@ -1,5 +1,6 @@
 //! Pushes a pod's reports to the operator: one a second, and at once when something changed.
 
+use crate::clock::wall_now;
 use crate::tls::{PeerRole, PeerTls};
 use crate::{PodArgs, Task};
 use bytes::Bytes;
@@ -65,6 +66,7 @@ pub fn run(
             stop.cancelled().await;
             return Ok(());
         };
+        let began = wall_now();
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reachable = true;
@@ -76,7 +78,7 @@ pub fn run(
                 () = changed.notified() => tokio::time::sleep_until(last + AT_MOST_EVERY).await,
             }
             last = Instant::now();
-            let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), role: collect() };
+            let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), began, role: collect() };
             let sent = timeout(EVERY, operator.send(&report)).await.map_err(Refused::from).flatten();
             let address = &operator.address;
             match (&sent, reachable) {

@@ -113,7 +113,7 @@ mod tests {
         let budget = Budget { pixels: budget.map(PixelRate), ..Budget::default() };
         let runs = runs.iter().map(run).collect();
         let role = Role::Transcoder { slots, class: Class::Software, budget, taken: Needs::default(), runs };
-        Report { pod: pod.into(), pool: "default".into(), role }
+        Report { pod: pod.into(), pool: "default".into(), began: lectern_contract::WallMillis(1), role }
     }
 
     #[tokio::test]

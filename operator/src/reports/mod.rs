@@ -101,10 +101,11 @@ impl Reports {
 
     /// Takes a report in. `false` where there is no room for another pod.
     pub fn take(&self, report: Report, now: Instant) -> bool {
-        let Report { pod, pool, role } = report;
-        let heard = Heard { pool, said: Said::from(role), at: now, stale: false };
+        let Report { pod, pool, began, role } = report;
+        let mut heard = Heard { pool, began, said: Said::from(role), at: now, stale: false, dropped: HashMap::new() };
         let mut pods = self.lock();
         let before = pods.get(&pod);
+        heard.dropped = before.map(|before| before.drops(&heard)).unwrap_or_default();
         if before.is_none() && pods.len() >= MAX_PODS {
             return false;
         }
@@ -175,7 +176,9 @@ impl Reports {
         let said = pods.iter().filter_map(|(pod, heard)| match &heard.said {
             Said::Transcoder(transcoder) => {
                 let fresh = heard.is_fresh(now);
-                transcoder.runs.get(run).map(|run| TranscoderSaid { pod: pod.clone(), run: run.clone(), fresh })
+                let said = |run: &TranscoderRun, fresh| TranscoderSaid { pod: pod.clone(), run: run.clone(), fresh };
+                let said_now = transcoder.runs.get(run).map(|run| said(run, fresh));
+                said_now.or_else(|| heard.dropped.get(run).map(|(run, _)| said(run, false)))
             }
             Said::Ingest(_) => None,
         });
@@ -281,14 +284,14 @@ mod tests {
     use super::*;
     use lectern_contract::cost::{Budget, Class, Needs};
     use lectern_contract::report::{Orphan, Publisher, Recording};
-    use lectern_contract::{SegmentNumber, Ticks};
+    use lectern_contract::{SegmentNumber, Ticks, WallMillis};
 
     fn stream() -> StreamRef {
         StreamRef { namespace: "school".into(), name: "algebra".into() }
     }
 
     fn shard(pod: &str, runs: Vec<IngestRun>, draining: bool, orphans: Vec<Orphan>) -> Report {
-        Report { pod: pod.into(), pool: "default".into(), role: Role::Ingest { runs, draining, orphans } }
+        Report { pod: pod.into(), pool: "default".into(), began: WallMillis(1), role: Role::Ingest { runs, draining, orphans } }
     }
 
     fn run(bitrate: u64) -> IngestRun {
@@ -315,7 +318,7 @@ mod tests {
 
     fn transcoding(pod: &str, attempt: u32, epoch: u64, state: TranscoderState) -> Report {
         let runs = vec![TranscoderRun { stream: stream(), run: "r".into(), attempt, epoch: Epoch(epoch), state }];
-        Report { pod: pod.into(), pool: "default".into(), role: transcoder(2, runs) }
+        Report { pod: pod.into(), pool: "default".into(), began: WallMillis(1), role: transcoder(2, runs) }
     }
 
     fn running(confirmed: Option<u64>) -> TranscoderState {
@@ -418,9 +421,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_process_had_in_hand_that_another_one_follows_is_lost_at_once() {
+        let (reports, mut changes) = Reports::new();
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let without = |began| Report { pod: "t-0".into(), pool: "default".into(), began: WallMillis(began), role: transcoder(2, vec![]) };
+        let said = |now| reports.transcoder(&"r".into(), now).map(|said| (said.pod, said.fresh));
+        reports.take(transcoding("t-0", 1, 1, running(Some(4))), now);
+        reports.take(without(1), at(1));
+        assert_eq!(said(at(1)), None, "a child has died, and the pod's next free slot takes its job");
+
+        reports.take(transcoding("t-0", 1, 1, running(Some(4))), at(2));
+        drained(&mut changes);
+        reports.take(without(2), at(3));
+        assert!(drained(&mut changes).contains(&Change::Stream(stream())));
+        reports.take(without(2), at(4));
+        assert_eq!(said(at(4)), Some(("t-0".into(), false)), "as of a pod that is silent");
+        reports.take(transcoding("t-1", 2, 2, running(Some(5))), at(5));
+        assert_eq!(said(at(5)), Some(("t-1".into(), true)));
+        reports.take(transcoding("t-0", 3, 3, running(Some(6))), at(6));
+        assert_eq!(reports.transcoder(&"r".into(), at(6)).map(|said| said.run.attempt), Some(3), "it has it again");
+    }
+
+    #[tokio::test]
+    async fn of_what_a_process_had_in_hand_nobody_speaks_for_long() {
+        let (reports, _changes) = Reports::new();
+        let now = Instant::now();
+        reports.take(transcoding("t-0", 1, 1, running(Some(4))), now);
+        for second in 1..=20 {
+            let role = transcoder(2, vec![]);
+            reports
+                .take(Report { pod: "t-0".into(), pool: "default".into(), began: WallMillis(2), role }, now + Duration::from_secs(second));
+        }
+        assert_eq!(reports.transcoder(&"r".into(), now + Duration::from_secs(20)), None);
+    }
+
+    #[tokio::test]
     async fn made_up_pods_cannot_fill_the_memory() {
         let (reports, _changes) = Reports::new();
-        let idle = |n: usize| Report { pod: format!("t-{n}"), pool: "p".into(), role: transcoder(1, vec![]) };
+        let idle = |n: usize| Report { pod: format!("t-{n}"), pool: "p".into(), began: WallMillis(1), role: transcoder(1, vec![]) };
         assert!((0..MAX_PODS).all(|n| reports.take(idle(n), Instant::now())));
         assert!(!reports.take(idle(MAX_PODS), Instant::now()));
         assert!(reports.take(idle(0), Instant::now()), "a pod that is known may go on");

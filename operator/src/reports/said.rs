@@ -2,8 +2,9 @@
 
 use lectern_contract::cost::{Budget, Class, Needs};
 use lectern_contract::report::{IngestRun, Orphan, Publisher, Recording, Role, TranscoderRun, TranscoderState};
-use lectern_contract::{RunId, StreamRef};
+use lectern_contract::{RunId, StreamRef, WallMillis};
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// One pod's last report.
@@ -11,18 +12,36 @@ use tokio::time::Instant;
 pub(super) struct Heard {
     /// The pod's pool.
     pub pool: String,
+    /// When its process began, by its own clock.
+    pub began: WallMillis,
     /// Its words, by run.
     pub said: Said,
     /// When it came.
     pub at: Instant,
     /// Its silence has been announced.
     pub stale: bool,
+    /// What the process before this one had in hand, and since when nobody there has. The queue shows these jobs to others only after seconds in which students wait.
+    pub dropped: HashMap<RunId, (TranscoderRun, Instant)>,
 }
+
+/// From then on whoever has such a run has spoken of it, or nobody ever will (`stream/dispatch.rs` waits as long).
+const SPOKEN_OF: Duration = Duration::from_secs(10);
 
 impl Heard {
     /// It came less than three reports ago.
     pub fn is_fresh(&self, now: Instant) -> bool {
         now.duration_since(self.at) < super::STALE
+    }
+
+    /// What of this pod's runs is in nobody's hands since it says `now`.
+    pub fn drops(&self, now: &Self) -> HashMap<RunId, (TranscoderRun, Instant)> {
+        let Some(there) = now.said.transcoder() else { return HashMap::new() };
+        let is_another = self.began != now.began && now.began != WallMillis(0);
+        let had = self.said.transcoder().filter(|_| is_another).into_iter().flat_map(|before| &before.runs);
+        let had = had.filter(|(_, run)| super::is_working(&run.state)).map(|(id, run)| (id.clone(), (run.clone(), now.at)));
+        let dropped_before = self.dropped.iter().filter(|(_, (_, since))| now.at.duration_since(*since) < SPOKEN_OF);
+        let dropped = dropped_before.map(|(id, dropped)| (id.clone(), dropped.clone())).chain(had);
+        dropped.filter(|(id, _)| !there.runs.contains_key(id)).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use kube::runtime::reflector::{self, Lookup, Store};
 use kube::runtime::watcher;
 use lectern_cloud::Keys;
 use lectern_contract::report::{IngestRun, Publisher, Report, Role};
-use lectern_contract::{KeyHash, StreamRef, Ticks};
+use lectern_contract::{KeyHash, StreamRef, Ticks, WallMillis};
 use lectern_crds::{DEFAULT_LADDER, LiveStream, LiveStreamStatus, StreamPool};
 use lectern_operator::cloud::Clouds;
 use lectern_operator::conditions;
@@ -100,7 +100,7 @@ impl Operator {
     /// The same of a copy that may be older.
     pub async fn looks_at_copy<const N: usize>(&mut self, copy: LiveStream, script: [Step; N]) -> Look {
         let role = Role::Ingest { runs: self.runs.clone(), draining: false, orphans: Vec::new() };
-        self.ctx.reports.take(Report { pod: SHARD.into(), pool: "default".into(), role }, Instant::now());
+        self.ctx.reports.take(Report { pod: SHARD.into(), pool: "default".into(), began: WallMillis(1), role }, Instant::now());
         let key = || ("school".to_owned(), copy.metadata.name.clone().unwrap());
         let (mut script, mut bodies) = (script.into_iter(), Vec::new());
         let mut look = pin!(bounded("LiveStream", key(), &self.ctx, reconcile(Arc::new(copy.clone()), self.ctx.clone())));
