@@ -135,8 +135,9 @@ impl Publisher {
         ffmpeg.args(["-map", "0:v", "-map", "1:a", "-shortest"]);
         ffmpeg.args(shot.coding.args());
         if let Some(second) = shot.jumps {
-            let later = format!("setts=ts='TS+if(gte(TS*TB,{second}),3600/TB,0)'");
-            ffmpeg.args(["-bsf:v", &later, "-bsf:a", &later]);
+            // By the packet: ffmpeg 5.1 tells this filter the encoder's time base (`TB`) and gives it stamps of FLV's, in milliseconds.
+            let later = |packets: u32| format!("setts=ts='TS+if(gte(N,{packets}),3600000,0)'");
+            ffmpeg.args(["-bsf:v", &later(second * FRAME_RATE), "-bsf:a", &later(second * 48_000 / 1024)]);
         }
         ffmpeg.args(output);
         let stdout = if shot.captions { Stdio::piped() } else { Stdio::null() };

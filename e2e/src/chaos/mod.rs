@@ -11,6 +11,7 @@ pub use ground::{Store, seaweedfs};
 use crate::judge::{self, Expected};
 use crate::lab::{Lab, Lecture, STEP, condition, prefix_of};
 use crate::nodes::node_of;
+use crate::pattern::FRAME_RATE;
 use crate::shards::placement;
 use crate::toxiproxy::Toxiproxy;
 use crate::wait::{Look, eventually};
@@ -21,7 +22,7 @@ use ground::Ground;
 use kube::ResourceExt as _;
 use lectern_cloud::testing::Backend;
 use lectern_contract::head::Head;
-use lectern_contract::keys::ObjectName;
+use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_crds::LiveStream;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -109,8 +110,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     stage.publisher = Some(stage.publishes(Shot { jumps, ..Shot::default() }).await?);
     let playing = |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
     let stream = stage.lecture.wait_for("Playable=True with a transcoder", STEP, playing).await?;
-    stage.is_on_its_node().await?;
     let prefix = prefix_of(&stream)?;
+    stage.is_on_its_node(&prefix).await?;
     let playback = stream.status.and_then(|status| status.playback).context("status.playback")?;
     let mut browser = lab.browser().await?;
     stage.may_suffer(faults, Way::Player, &playback.player).await?;
@@ -266,21 +267,34 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Moves the lecture until its transcoder is on the node that is struck.
-    async fn is_on_its_node(&self) -> Result<()> {
+    /// Moves the lecture until its transcoder is on the node that is struck. Whose it is, S3 knows first: a stream's status lags behind, and who believed it would move the lecture
+    /// back.
+    async fn is_on_its_node(&self, prefix: &RunPrefix) -> Result<()> {
         let Some(node) = &self.ground.node else { return Ok(()) };
+        let mut moved_from = None;
         eventually(&format!("a transcoder on {node}"), STEP, async || {
-            let stream = self.lecture.api().get(&self.lecture.name).await?;
-            let pod = self.lab.pods().get(&transcoder(&stream).context("status.live.transcoder")?).await?;
-            let at = node_of(&pod)?;
-            if at == *node {
+            let head: Head = self.lab.storage.json(prefix, &ObjectName::Head).await?;
+            let owner = head.owner.0.split('/').next().unwrap_or_default();
+            let at = node_of(&self.lab.pods().get(owner).await?)?;
+            let moves = self.lecture.api().get(&self.lecture.name).await?.annotations().contains_key(MOVE);
+            if at == *node && !moves {
                 return Ok(Look::Found(()));
             }
-            let moves = stream.annotations().contains_key(MOVE);
-            if !moves {
+            if at != *node && !moves && moved_from != Some(head.epoch) {
                 self.lecture.annotate(MOVE, "now").await?;
+                moved_from = Some(head.epoch);
             }
-            Ok(Look::NotYet(format!("it is on {at}")))
+            Ok(Look::NotYet(format!("{owner} on {at} has it")))
+        })
+        .await
+    }
+
+    /// The publisher draws pictures beyond this second of its lecture.
+    async fn publishes_on_after(&self, second: u32) -> Result<()> {
+        let wanted = (second + 5) * FRAME_RATE;
+        eventually("pictures after the jump", STEP, async || {
+            let drawn = self.publisher.as_ref().context("a publisher")?.published().end;
+            Ok(if drawn >= wanted { Look::Found(()) } else { Look::NotYet(format!("{drawn} of {wanted} pictures are drawn")) })
         })
         .await
     }

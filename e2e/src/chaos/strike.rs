@@ -1,6 +1,6 @@
 //! How faults are brought about, and how they pass.
 
-use super::{Fault, Stage, transcoder};
+use super::{Fault, JUMPS, Stage, transcoder};
 use crate::condition;
 use crate::http_proxy::Trouble;
 use crate::lab::{Lab, STEP};
@@ -242,6 +242,7 @@ impl Fault {
             Self::TranscoderCutOff => stage.lab.is_replaced(&target.transcoder, None).await?,
             Self::KeysChanged => stage.ground.is_asked_by(NEXT_KEY).await?,
             Self::NodePaused | Self::NodeKilled => stage.lab.node_is_ready(stage.ground.node()?).await?,
+            Self::PublisherJumps => stage.publishes_on_after(JUMPS).await?,
             _ => {}
         }
         let well = |stream: &LiveStream| condition(stream, "Transcoding").is_some_and(|it| it.status == "True");

@@ -41,6 +41,9 @@ impl Args {
     }
 }
 
+/// That are printed of a lecture.
+const MOST_COMPLAINTS: usize = 20;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
@@ -49,7 +52,7 @@ async fn main() -> Result<()> {
         "{:<34} {:>4} {:>10} {:>5} {:>6} {:>5} {:>18} {:>5} {:>18} {:>18}",
         "fault", "lost", "renumbered", "twice", "frames", "sound", "stall ms", "waits", "playlist late ms", "recovery ms"
     );
-    let (mut broken, mut failed) = (0, 0);
+    let (mut broken, mut unsound, mut failed) = (0, 0, 0);
     for faults in args.trials() {
         let (name, mut costs) = (chaos::name(&faults), Vec::new());
         for round in 1..=args.rounds {
@@ -65,16 +68,23 @@ async fn main() -> Result<()> {
         }
         tell(&name, &faults, &costs);
         broken += costs.iter().map(|cost| cost.lost + cost.renumbered + cost.twice).sum::<usize>();
+        unsound += costs.iter().filter(|cost| !cost.complaints.is_empty()).count();
     }
-    println!("result chaos latency={} store={:?} broken={broken} failed={failed}", args.latency, args.store);
-    ensure!(broken + failed == 0, "segments were lost, renumbered or published twice, or a lecture did not come to its end");
+    println!("result chaos latency={} store={:?} broken={broken} unsound={unsound} failed={failed}", args.latency, args.store);
+    ensure!(
+        broken + unsound + failed == 0,
+        "segments were lost, renumbered or published twice, or a recording is not what was published, or a lecture did not come to its end"
+    );
     Ok(())
 }
 
 /// A line of the table, and what is worse than it may be.
 fn tell(name: &str, faults: &[Fault], costs: &[Cost]) {
-    for complaint in costs.iter().flat_map(|cost| &cost.complaints) {
-        eprintln!("  {complaint}");
+    for cost in costs {
+        cost.complaints.iter().take(MOST_COMPLAINTS).for_each(|complaint| eprintln!("  {complaint}"));
+        if let Some(more) = cost.complaints.len().checked_sub(MOST_COMPLAINTS).filter(|more| *more > 0) {
+            eprintln!("  and {more} more");
+        }
     }
     let sum = |of: fn(&Cost) -> usize| costs.iter().map(of).sum::<usize>();
     let words = |of: fn(&Cost) -> f64| match costs {
