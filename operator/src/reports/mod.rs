@@ -169,7 +169,7 @@ impl Reports {
         adopters.map(|(pod, _)| pod).min().cloned().map(ShardName)
     }
 
-    /// The transcoder that has most to say of `run`: fresh words before old, owners before those that lost it, the later
+    /// The transcoder that has most to say of `run`: fresh words before old, owners before those that lost it, even where their words are old, the later
     /// epoch and attempt before the earlier.
     pub fn transcoder(&self, run: &RunId, now: Instant) -> Option<TranscoderSaid> {
         let pods = self.lock();
@@ -182,7 +182,8 @@ impl Reports {
             }
             Said::Ingest(_) => None,
         });
-        said.max_by_key(|said| (said.fresh, weight(&said.run)))
+        // Who has lost the run says so for a minute, and knows nothing of how the one fares that has it.
+        said.max_by_key(|said| (said.fresh && said.run.state != TranscoderState::Lost, weight(&said.run)))
     }
 
     /// How many jobs `pod` works on, and what they take; `None` where it has not reported lately.
@@ -416,6 +417,9 @@ mod tests {
         reports.take(transcoding("t-0", 2, 1, TranscoderState::Lost), now);
         reports.take(transcoding("t-1", 1, 2, running(Some(1))), now);
         assert_eq!(reports.transcoder(&"r".into(), now).unwrap().pod, "t-1");
+        let later = now + STALE;
+        reports.take(transcoding("t-0", 2, 1, TranscoderState::Lost), later);
+        assert_eq!(reports.transcoder(&"r".into(), later).map(|said| (said.pod, said.fresh)), Some(("t-1".into(), false)), "it is silent");
         let jobs = |pod| reports.load(pod, now).map(|(jobs, _)| jobs);
         assert_eq!((jobs("t-0"), jobs("t-1"), jobs("t-2")), (Some(0), Some(1), None));
     }
