@@ -76,6 +76,8 @@ pub enum Fault {
     NodePaused,
     /// The transcoder's node loses its power, and boots 30 s later.
     NodeKilled,
+    /// The same of a node on which the leading operator is, too.
+    LeadersNodeKilled,
     /// SIGSTOP for the owning shard, and SIGCONT 15 s later.
     ShardFrozen,
     /// SIGKILL for the owning shard, whose pod starts it again; the publisher comes back.
@@ -186,7 +188,7 @@ impl Fault {
             | Self::OriginFrozen
             | Self::OperatorFrozen => AWAY,
             Self::NodePaused => AWAY,
-            Self::NodeKilled => DARK,
+            Self::NodeKilled | Self::LeadersNodeKilled => DARK,
             Self::KeysChanged => REPLACED,
             Self::ShardsReplaced => RETURNED,
             Self::PublisherJumps
@@ -271,7 +273,7 @@ impl Fault {
 
     /// Whether it is done to a node, on which nothing else of the lecture's may be than its transcoder.
     pub const fn needs_node(self) -> bool {
-        matches!(self, Self::NodePaused | Self::NodeKilled)
+        matches!(self, Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled)
     }
 
     /// The link that it makes bad, and how.
@@ -291,7 +293,7 @@ impl Fault {
     pub const fn longest_stall(self) -> Option<f64> {
         match self {
             Self::ChildKilled | Self::ChildFrozen => Some(2_000.0), // a GOP
-            Self::TranscoderLost | Self::NodePaused | Self::NodeKilled => Some(6_000.0),
+            Self::TranscoderLost | Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled => Some(6_000.0),
             Self::SupervisorKilled
             | Self::TranscoderFrozen
             | Self::TranscoderCutOff

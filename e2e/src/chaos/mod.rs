@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 use ground::Ground;
 use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams};
 use lectern_cloud::testing::Backend;
 use lectern_contract::head::Head;
 use lectern_contract::keys::{ObjectName, RunPrefix};
@@ -40,6 +41,7 @@ const RETURNED: u32 = 9_000;
 /// A publisher that still runs after so long is heard.
 const ACCEPTED: Duration = Duration::from_secs(2);
 const MOVE: &str = "lectern.video/move";
+const LEADER: &str = "lectern.video/leader=true";
 /// How long the player is watched once the fault has passed.
 const AFTER: Duration = Duration::from_secs(20);
 
@@ -111,6 +113,7 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     let playing = |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
     let stream = stage.lecture.wait_for("Playable=True with a transcoder", STEP, playing).await?;
     let prefix = prefix_of(&stream)?;
+    stage.leader_is_there(faults.contains(&Fault::LeadersNodeKilled)).await?;
     stage.is_on_its_node(&prefix).await?;
     let playback = stream.status.and_then(|status| status.playback).context("status.playback")?;
     let mut browser = lab.browser().await?;
@@ -265,6 +268,24 @@ impl Stage<'_> {
         .await?;
         self.published.push(first.published());
         Ok(())
+    }
+
+    /// Lets operators take turns until the leader is on the node that is struck, or is not.
+    async fn leader_is_there(&self, wanted: bool) -> Result<()> {
+        let Some(node) = &self.ground.node else { return Ok(()) };
+        eventually(&format!("a leader on {node}: {wanted}"), STEP, async || {
+            let leaders = self.lab.pods().list(&ListParams::default().labels(LEADER)).await?.items;
+            let [leader] = &leaders[..] else { return Ok(Look::NotYet(format!("{} lead", leaders.len()))) };
+            let at = node_of(leader)?;
+            if (at == *node) == wanted {
+                return Ok(Look::Found(()));
+            }
+            if leader.metadata.deletion_timestamp.is_none() {
+                self.lab.pods().delete(&leader.name_any(), &DeleteParams::default()).await?;
+            }
+            Ok(Look::NotYet(format!("{} leads on {at}", leader.name_any())))
+        })
+        .await
     }
 
     /// Moves the lecture until its transcoder is on the node that is struck. Whose it is, S3 knows first: a stream's status lags behind, and who believed it would move the lecture

@@ -148,7 +148,7 @@ impl Fault {
         }
         match self {
             Self::NodePaused => lab.node_stands_still(stage.ground.node()?).await,
-            Self::NodeKilled => lab.node_dies(stage.ground.node()?).await,
+            Self::NodeKilled | Self::LeadersNodeKilled => lab.node_dies(stage.ground.node()?).await,
             Self::PublisherDoubled => stage.publisher_is_doubled().await,
             Self::KeysChanged => stage.ground.has_keys(lab, NEXT_KEY).await,
             Self::Nothing => Ok(()),
@@ -230,7 +230,7 @@ impl Fault {
                 Ok(())
             }
             Self::NodePaused => stage.lab.node_goes_on(stage.ground.node()?).await,
-            Self::NodeKilled => stage.lab.node_starts(stage.ground.node()?).await,
+            Self::NodeKilled | Self::LeadersNodeKilled => stage.lab.node_starts(stage.ground.node()?).await,
             _ => Ok(()),
         }
     }
@@ -241,7 +241,7 @@ impl Fault {
             Self::ShardLost => stage.lab.comes_back(&target.shard).await?,
             Self::TranscoderCutOff => stage.lab.is_replaced(&target.transcoder, None).await?,
             Self::KeysChanged => stage.ground.is_asked_by(NEXT_KEY).await?,
-            Self::NodePaused | Self::NodeKilled => stage.lab.node_is_ready(stage.ground.node()?).await?,
+            Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled => stage.lab.node_is_ready(stage.ground.node()?).await?,
             Self::PublisherJumps => stage.publishes_on_after(JUMPS).await?,
             _ => {}
         }
