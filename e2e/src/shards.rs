@@ -33,6 +33,11 @@ impl Lab {
         Api::namespaced(self.client.clone(), PLATFORM)
     }
 
+    /// The operators that lead: one, but for moments.
+    pub async fn leaders(&self) -> Result<Vec<Pod>> {
+        Ok(self.pods().list(&ListParams::default().labels("lectern.video/leader=true")).await?.items)
+    }
+
     /// Uid and restarts of the pods that a selector finds, by name.
     pub async fn lives(&self, selector: &str) -> Result<BTreeMap<String, (String, i32)>> {
         let found = self.pods().list(&ListParams::default().labels(selector)).await?;

@@ -210,8 +210,7 @@ async fn is_issued_by(lab: &Lab, given: &Kept<'_>, root: &str) -> Result<()> {
         .await?;
     }
     let shard = lab.shards().await?.into_iter().next().context("a shard")?;
-    let leader = lab.pods().list(&ListParams::default().labels("lectern.video/leader=true")).await?;
-    let leader = leader.iter().map(Pod::name_any).next().context("a leader")?;
+    let leader = lab.leaders().await?.pop().context("a leader")?.name_any();
     for (pod, port, name) in [(shard, 7000, "ingest.default.lectern.internal"), (leader, 7100, "operator.lectern.internal")] {
         eventually(&format!("{pod} shows a certificate of the CA"), PATIENCE, async || {
             // A way of its own each time: the server hangs up on who shows none.

@@ -25,8 +25,7 @@ const MANY: usize = 60;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_is_killed_while_it_makes_streams() -> Result<()> {
     Lab::run("the_leader_is_killed_while_it_makes_streams", Share::Whole, async |lab| {
-        let leads = ListParams::default().labels("lectern.video/leader=true");
-        let leader = lab.pods().list(&leads).await?.items.pop().context("nobody leads")?.name_any();
+        let leader = lab.leaders().await?.pop().context("nobody leads")?.name_any();
         let made: Vec<Lecture> =
             try_join_all((0..MANY).map(async |number| lab.apply(&format!("course-{number}"), small(json!({}))).await)).await?;
         let streams = async || anyhow::Ok(made[0].api().list(&ListParams::default()).await?.items);
@@ -40,7 +39,7 @@ async fn the_leader_is_killed_while_it_makes_streams() -> Result<()> {
         })
         .await?;
         eprintln!("{}: {leader} was killed when {done} of {MANY} were done", lab.test);
-        let now = lab.pods().list(&leads).await?.items.pop().context("nobody leads")?.name_any();
+        let now = lab.leaders().await?.pop().context("nobody leads")?.name_any();
         ensure!(now != leader, "{leader} leads again");
         let mut load = BTreeMap::<String, usize>::new();
         for stream in &after {

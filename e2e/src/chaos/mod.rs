@@ -20,7 +20,6 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 use ground::Ground;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams};
 use lectern_cloud::testing::Backend;
 use lectern_contract::head::Head;
 use lectern_contract::keys::{ObjectName, RunPrefix};
@@ -41,7 +40,6 @@ const RETURNED: u32 = 9_000;
 /// A publisher that still runs after so long is heard.
 const ACCEPTED: Duration = Duration::from_secs(2);
 const MOVE: &str = "lectern.video/move";
-const LEADER: &str = "lectern.video/leader=true";
 /// How long the player is watched once the fault has passed.
 const AFTER: Duration = Duration::from_secs(20);
 
@@ -274,14 +272,14 @@ impl Stage<'_> {
     async fn leader_is_there(&self, wanted: bool) -> Result<()> {
         let Some(node) = &self.ground.node else { return Ok(()) };
         eventually(&format!("a leader on {node}: {wanted}"), STEP, async || {
-            let leaders = self.lab.pods().list(&ListParams::default().labels(LEADER)).await?.items;
+            let leaders = self.lab.leaders().await?;
             let [leader] = &leaders[..] else { return Ok(Look::NotYet(format!("{} lead", leaders.len()))) };
             let at = node_of(leader)?;
             if (at == *node) == wanted {
                 return Ok(Look::Found(()));
             }
             if leader.metadata.deletion_timestamp.is_none() {
-                self.lab.pods().delete(&leader.name_any(), &DeleteParams::default()).await?;
+                strike::drained(self.lab, &leader.name_any()).await?;
             }
             Ok(Look::NotYet(format!("{} leads on {at}", leader.name_any())))
         })

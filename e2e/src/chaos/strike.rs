@@ -1,6 +1,6 @@
 //! How faults are brought about, and how they pass.
 
-use super::{Fault, JUMPS, Stage, transcoder};
+use super::{Fault, JUMPS, MOVE, Stage, transcoder};
 use crate::condition;
 use crate::http_proxy::Trouble;
 use crate::lab::{Lab, STEP};
@@ -152,7 +152,7 @@ impl Fault {
             Self::PublisherDoubled => stage.publisher_is_doubled().await,
             Self::KeysChanged => stage.ground.has_keys(lab, NEXT_KEY).await,
             Self::Nothing => Ok(()),
-            Self::Move => stage.lecture.annotate("lectern.video/move", "now").await,
+            Self::Move => stage.lecture.annotate(MOVE, "now").await,
             Self::Drain => drained(lab, &target.transcoder).await,
             Self::ShardDrain => drained(lab, &target.shard).await,
             Self::ShardsReplaced => {
@@ -264,7 +264,7 @@ async fn pods(lab: &Lab, component: &str, pool: Option<&str>) -> Result<Vec<Stri
 }
 
 /// Deletes a pod, which has its time to go.
-async fn drained(lab: &Lab, name: &str) -> Result<()> {
+pub(super) async fn drained(lab: &Lab, name: &str) -> Result<()> {
     lab.pods().delete(name, &DeleteParams::default()).await.map(drop).map_err(Into::into)
 }
 
