@@ -4,6 +4,7 @@ use crate::cost::{Budget, Class, Needs};
 use crate::job::LiveJob;
 use crate::{Epoch, RunId, SegmentNumber, StreamRef, Ticks, WallMillis};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// The path of the operator's report endpoint.
 pub const PATH: &str = "/v1/reports";
@@ -28,8 +29,21 @@ pub struct Report {
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     /// Jobs for this transcoder, past a queue that cannot be reached. Each is repeated until a report names its run and attempt.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<LiveJob>,
+    /// Runs of this transcoder whose jobs the next report is to carry: an operator that stands by keeps them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wants: Vec<RunId>,
+    /// From the leader: where the operators are that stand by. They want the same reports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standbys: Vec<SocketAddr>,
+}
+
+impl Answer {
+    /// There is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.wants.is_empty() && self.standbys.is_empty()
+    }
 }
 
 /// What a pod is, with what pods of its kind say.
@@ -64,6 +78,9 @@ pub enum Role {
         taken: Needs,
         /// Running and lately ended jobs (an ended one is repeated for a minute).
         runs: Vec<TranscoderRun>,
+        /// The jobs of those runs that the operator asked for ([`Answer::wants`]).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        jobs: Vec<LiveJob>,
     },
 }
 

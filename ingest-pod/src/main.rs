@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use lectern_cloud::Objects;
-use lectern_contract::ShardName;
+use lectern_contract::{RunId, ShardName};
 use lectern_ingest_pod::net::{self, Listening, Open};
 use lectern_ingest_pod::{
     args::Args, drain, feed, gate::Gate, memory::Memory, metrics::Metrics, original, relay, routes, rtmp, rtsp, shard::Shard,
@@ -53,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
     let pod = args.pod;
     let collect = {
         let shard = shard.clone();
-        Box::new(move || shard.role())
+        Arc::new(move |_: &[RunId]| shard.role())
     };
     let ready = {
         let readiness = readiness.clone();

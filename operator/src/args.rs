@@ -22,7 +22,7 @@ pub struct Args {
     /// The operator's namespace, where the pools' pods run.
     #[arg(long, env = "POD_NAMESPACE")]
     pub pod_namespace: String,
-    /// Where pods report to; served by the leader only.
+    /// Where pods report to; the leader tells them where the others listen.
     #[arg(long, env = "LECTERN_REPORT_LISTEN", default_value = "0.0.0.0:7100")]
     pub report_listen: SocketAddr,
     /// Where the operator's own certificate lies while it runs: a folder that nobody else writes.

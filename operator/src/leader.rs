@@ -3,8 +3,8 @@
 //! A holder is judged dead when its Lease has not changed for ten seconds of *our* monotonic clock: no two machines' clocks
 //! are compared. Every write carries the resourceVersion that was read, so of two that take over, one wins.
 
-use crate::MANAGER;
 use crate::apply::{is_conflict, is_not_found};
+use crate::{MANAGER, OPERATORS};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Pod;
@@ -13,7 +13,9 @@ use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use lectern_podkit::Task;
 use serde_json::json;
+use std::net::IpAddr;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +23,14 @@ use tokio_util::sync::CancellationToken;
 pub const LEADER_LABEL: &str = "lectern.video/leader";
 
 const RENEW: Duration = Duration::from_secs(2);
+/// How often the Lease is looked at by who waits for it.
+const LOOK: Duration = Duration::from_millis(500);
 const LEASE: Duration = Duration::from_secs(10);
 /// A leader that could not renew for this long stops: earlier than another may take over.
 const GIVE_UP: Duration = Duration::from_secs(8);
 /// One call; shorter than what is left between `RENEW` and `GIVE_UP`.
 const CALL: Duration = Duration::from_secs(3);
-/// How often the leader sees to it that its pod, and no other, has the label.
+/// How often the leader looks for the other operators, and sees to it that its pod, and no other, has the label.
 const RELABEL: Duration = Duration::from_secs(10);
 
 /// Who we are.
@@ -47,18 +51,32 @@ pub enum LeaderError {
     Lost(String),
 }
 
-/// Waits for the Lease, and holds it until `stop`. `leading` is cancelled once it is ours; the caller starts its work then.
-pub fn run(client: Client, me: Identity, leading: CancellationToken, stop: CancellationToken) -> Task<LeaderError> {
+/// What an election tells.
+#[derive(Debug, Clone, Default)]
+pub struct Election {
+    /// Cancelled once the Lease is ours.
+    pub leading: CancellationToken,
+    /// While it is somebody else's: since when it has not changed, by our clock.
+    pub lease: watch::Sender<Option<Instant>>,
+    /// While it is ours: where the pods of the other operators are.
+    pub others: watch::Sender<Vec<IpAddr>>,
+}
+
+/// Waits for the Lease, and holds it until `stop`. The caller starts its work when the election says that we lead.
+pub fn run(client: Client, me: Identity, election: Election, stop: CancellationToken) -> Task<LeaderError> {
     Box::pin(async move {
         let leases: Api<Lease> = Api::namespaced(client.clone(), &me.namespace);
-        let Some(mut held) = stop.run_until_cancelled(acquire(&leases, &me.pod)).await else { return Ok(()) };
+        let Some(mut held) = stop.run_until_cancelled(acquire(&leases, &me.pod, &election.lease)).await else { return Ok(()) };
         tracing::info!(pod = me.pod, "leading");
-        leading.cancel();
+        election.leading.cancel();
         let (mut renewed, mut labelled) = (Instant::now(), None::<Instant>);
         loop {
             if labelled.is_none_or(|at| at.elapsed() >= RELABEL) {
                 match timeout(CALL, label_leader(&client, &me)).await {
-                    Ok(Ok(())) => labelled = Some(Instant::now()),
+                    Ok(Ok(others)) => {
+                        labelled = Some(Instant::now());
+                        election.others.send_replace(others);
+                    }
                     Ok(Err(error)) => tracing::warn!(%error, "the leader's label could not be set; trying on"),
                     Err(_) => tracing::warn!("the leader's label could not be set in {CALL:?}; trying on"),
                 }
@@ -89,7 +107,7 @@ pub fn run(client: Client, me: Identity, leading: CancellationToken, stop: Cance
 }
 
 /// Waits until the Lease is ours.
-async fn acquire(leases: &Api<Lease>, me: &str) -> Lease {
+async fn acquire(leases: &Api<Lease>, me: &str, still: &watch::Sender<Option<Instant>>) -> Lease {
     let mut watch = Watch::default();
     loop {
         match timeout(CALL, try_acquire(leases, me, &mut watch)).await {
@@ -99,7 +117,8 @@ async fn acquire(leases: &Api<Lease>, me: &str) -> Lease {
             Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be read or taken; trying on"),
             Err(_) => tracing::warn!("the lease cannot be read or taken in {CALL:?}; trying on"),
         }
-        sleep(RENEW / 2).await;
+        still.send_replace(watch.since);
+        sleep(LOOK).await;
     }
 }
 
@@ -170,23 +189,30 @@ async fn release(leases: &Api<Lease>, mut held: Lease) {
     }
 }
 
-/// Puts the label on our pod and takes it off every other. A merge patch: the pod belongs to its Deployment, and an applied
-/// label could not be taken off by the next leader's apply where this pod's manager is still recorded.
-async fn label_leader(client: &Client, me: &Identity) -> Result<(), kube::Error> {
+/// Puts the label on our pod and takes it off every other, and says where the others are. A merge patch: the pod belongs to its Deployment, and an
+/// applied label could not be taken off by the next leader's apply where this pod's manager is still recorded.
+async fn label_leader(client: &Client, me: &Identity) -> Result<Vec<IpAddr>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &me.namespace);
-    let labelled = pods.list_metadata(&ListParams::default().labels(&format!("{LEADER_LABEL}=true"))).await?;
-    let mut ours = false;
-    for pod in &labelled.items {
-        if pod.name_any() == me.pod {
-            ours = true;
-            continue;
-        }
+    let operators = pods.list(&ListParams::default().labels(OPERATORS)).await?.items;
+    let is_labelled = |pod: &Pod| pod.labels().get(LEADER_LABEL).is_some_and(|value| value == "true");
+    let (ours, others): (Vec<_>, Vec<_>) = operators.into_iter().partition(|pod| pod.name_any() == me.pod);
+    for pod in others.iter().filter(|pod| is_labelled(pod)) {
         match set_label(&pods, &pod.name_any(), None).await {
             Err(error) if !is_not_found(&error) => return Err(error),
             _ => {}
         }
     }
-    if ours { Ok(()) } else { set_label(&pods, &me.pod, Some("true")).await }
+    if !ours.iter().any(is_labelled) {
+        set_label(&pods, &me.pod, Some("true")).await?;
+    }
+    Ok(others.iter().filter_map(address).collect())
+}
+
+/// Where a pod is that runs, and is not about to go.
+fn address(pod: &Pod) -> Option<IpAddr> {
+    let status =
+        pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Running") && pod.metadata.deletion_timestamp.is_none())?;
+    status.pod_ip.as_ref()?.parse().ok()
 }
 
 async fn set_label(pods: &Api<Pod>, pod: &str, value: Option<&str>) -> Result<(), kube::Error> {

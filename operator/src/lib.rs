@@ -1,7 +1,7 @@
 //! Lectern's operator: placement, provisioning and status of live streams.
 //!
 //! Two controllers (StreamPool and LiveStream), one task that keeps RouteSlices, and the endpoint that pods report to.
-//! All of it runs in the leader only; the other replica waits for the Lease.
+//! The controllers run in the leader only; the other replica hears the same reports, stands in for a leader that is gone, and waits for the Lease.
 //!
 //! # RBAC
 //! What the operator's ServiceAccount needs, and nothing else.
@@ -52,6 +52,7 @@ pub mod redrive;
 pub mod release;
 pub mod reports;
 pub mod routes;
+pub mod standby;
 pub mod stores;
 pub mod stream;
 pub mod trust;
@@ -60,3 +61,6 @@ pub mod wakes;
 
 /// The field manager of everything that the operator applies, and the name of its Lease and Service.
 pub const MANAGER: &str = "lectern-operator";
+
+/// The operators' pods, as the chart labels them.
+pub const OPERATORS: &str = "app.kubernetes.io/name=lectern,app.kubernetes.io/component=operator";

@@ -4,14 +4,21 @@ use clap::Parser;
 use jiff::Timestamp;
 use kube::Client;
 use lectern_operator::args::{Args, Command};
-use lectern_operator::leader::{self, Identity};
+use lectern_operator::leader::{self, Election, Identity};
 use lectern_operator::metrics::Metrics;
-use lectern_operator::reports::{self, Reports};
-use lectern_operator::{check, controllers, redrive, release, trust, view_link};
+use lectern_operator::reports::{self, Change, Duty, Reports};
+use lectern_operator::{check, controllers, redrive, release, standby, trust, view_link};
 use lectern_podkit::health::{self, Readiness};
-use lectern_podkit::tls::PeerTls;
-use lectern_podkit::{CancellationToken, Tasks, shutdown, telemetry};
+use lectern_podkit::tls::PeerTlsArgs;
+use lectern_podkit::{CancellationToken, Task, Tasks, shutdown, telemetry};
 use prometheus_client::registry::Registry;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -25,13 +32,18 @@ async fn main() -> anyhow::Result<()> {
     let (readiness, mut registry) = (Readiness::default(), Registry::default());
     let metrics = Metrics::registered(&mut registry);
     let me = Identity { pod: args.pod_name.clone(), namespace: args.pod_namespace.clone() };
-    // `leading` says that the Lease is ours; `done` that nobody here writes any more, so that it can be let go.
-    let (leading, done) = (CancellationToken::new(), CancellationToken::new());
+    // `done` says that nobody here writes any more, so that the Lease can be let go.
+    let (election, done) = (Election::default(), CancellationToken::new());
+    let (heard, changes) = Reports::new();
+    heard.turn_to(Duty::StandBy);
+    let (wanted, folder) = (args.certificate(), args.tls_dir.clone());
 
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
-    tasks.spawn("leader", leader::run(client.clone(), me, leading.clone(), done.clone()));
-    let work = tokio::spawn(lead(client, args, metrics, leading, stop, done));
+    tasks.spawn("certificate", trust::keep(client.clone(), wanted, folder.clone(), election.leading.clone(), stop.clone()));
+    tasks.spawn("reports", hear(args.report_listen, folder, heard.clone(), metrics.clone(), stop.clone()));
+    tasks.spawn("leader", leader::run(client.clone(), me, election.clone(), done.clone()));
+    let work = tokio::spawn(lead(client, args, metrics, (heard, changes), election, stop, done));
     // A replica that waits for the Lease is ready, too: to take over.
     readiness.ready();
 
@@ -52,34 +64,52 @@ async fn other(command: Command, namespace: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What only the leader does, from when it leads.
+/// Takes reports, once there is a certificate to be shown to who brings them.
+fn hear(at: SocketAddr, folder: PathBuf, heard: Arc<Reports>, metrics: Metrics, stop: CancellationToken) -> Task<io::Error> {
+    Box::pin(async move {
+        // Not the process's readiness: a replica without a certificate is ready to take over.
+        let peers = PeerTlsArgs { peer_tls_dir: Some(folder) };
+        let Some(peers) = stop.run_until_cancelled(peers.when_there("", &Readiness::default())).await else { return Ok(()) };
+        reports::serve(at, peers, heard, metrics, stop).await
+    })
+}
+
+/// Stands by, and does what only the leader does from when it leads.
 async fn lead(
     client: Client,
     args: Args,
     metrics: Metrics,
-    leading: CancellationToken,
+    (heard, changes): (Arc<Reports>, UnboundedReceiver<Change>),
+    election: Election,
     stop: CancellationToken,
     done: CancellationToken,
 ) -> anyhow::Result<()> {
     let _done = done.drop_guard();
-    if stop.run_until_cancelled(leading.cancelled()).await.is_none() {
-        return Ok(());
-    }
+    let standing_by = standby::run(&heard, changes, election.lease.subscribe(), &metrics, &election.leading);
+    let Some(changes) = stop.run_until_cancelled(standing_by).await else { return Ok(()) };
     let mut tasks = Tasks::new(stop.clone());
-    let (heard, changes) = Reports::new();
-    let (wanted, folder) = (args.certificate(), args.tls_dir.clone());
+    tasks.spawn("standbys", tell_of_others(heard.clone(), election.others.subscribe(), args.report_listen.port(), stop.clone()));
     let keeper = args.keeper();
     if let Err(error) = trust::turn::turn(&client, &keeper, Timestamp::now()).await {
         tracing::warn!(%error, "the CA could not be looked after"); // one that is there serves meanwhile
     }
-    trust::keep_in(&client, &wanted, &folder).await?;
     tasks.spawn("ca", trust::turn::run(client.clone(), keeper, stop.clone()));
-    let peers = PeerTls::load(&folder, "").await?;
-    tasks.spawn("certificate", trust::keep(client.clone(), wanted, folder, stop.clone()));
-    tasks.spawn("reports", reports::serve(args.report_listen, peers, heard.clone(), metrics.clone(), stop.clone()));
     if let Some(wanted) = args.gateway_certificate() {
         tasks.spawn("trust", trust::run(client.clone(), wanted, stop));
     }
     controllers::start(client, &args, heard, changes, metrics, &mut tasks);
     tasks.join().await
+}
+
+/// Has pods told where the operators are that stand by: all that serve on `port` what we do.
+fn tell_of_others(heard: Arc<Reports>, mut others: watch::Receiver<Vec<IpAddr>>, port: u16, stop: CancellationToken) -> Task<Infallible> {
+    Box::pin(async move {
+        loop {
+            let standbys = others.borrow_and_update().iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+            heard.turn_to(Duty::Lead { standbys });
+            if !matches!(stop.run_until_cancelled(others.changed()).await, Some(Ok(()))) {
+                return Ok(());
+            }
+        }
+    })
 }

@@ -14,6 +14,7 @@ pub struct Metrics {
     reconciles: Family<Reconcile, Counter>,
     streams: Family<Phase, Gauge>,
     reports: Family<Taken, Counter>,
+    stood_in: Counter,
     jobs: Family<Jobs, Gauge>,
     in_sync: Gauge,
 }
@@ -50,6 +51,11 @@ impl Metrics {
         registry.register("lectern_operator_streams", "LiveStreams by phase", metrics.streams.clone());
         registry.register("lectern_operator_reports", "Reports of pods, taken or refused", metrics.reports.clone());
         registry.register(
+            "lectern_operator_stood_in",
+            "Jobs of silent transcoders that this process showed to others while it stood by and nobody led",
+            metrics.stood_in.clone(),
+        );
+        registry.register(
             "lectern_operator_jobs",
             "Messages in the pools' queues, live and archive, as of the last look: waiting, in flight, delayed, dead",
             metrics.jobs.clone(),
@@ -83,6 +89,11 @@ impl Metrics {
     /// Counts a report.
     pub fn report(&self, taken: bool) {
         self.reports.get_or_create(&Taken { taken: if taken { "yes" } else { "no" } }).inc();
+    }
+
+    /// Counts a job that was shown in the place of a leader that is gone.
+    pub fn stood_in(&self) {
+        self.stood_in.inc();
     }
 
     /// Says how many streams are in which phase.

@@ -1,5 +1,6 @@
 //! `lectern-operator release`: lets go of all LiveStreams where no operator is left, so that nobody waits for one.
 
+use crate::OPERATORS;
 use crate::apply::{is_not_found, remove_finalizer};
 use crate::stream::FINALIZER;
 use futures::{StreamExt, TryStreamExt};
@@ -13,8 +14,6 @@ use std::fmt::Write;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The operators' pods, as the chart labels them.
-const OPERATORS: &str = "app.kubernetes.io/name=lectern,app.kubernetes.io/component=operator";
 /// How long they have to end: half a minute of grace, and as much for a busy node.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);

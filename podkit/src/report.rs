@@ -1,4 +1,4 @@
-//! Pushes a pod's reports to the operator: one a second, and at once when something changed.
+//! Pushes a pod's reports to the operators: one a second, and at once when something changed.
 
 use crate::clock::wall_now;
 use crate::tls::{PeerRole, PeerTls};
@@ -10,11 +10,15 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use lectern_contract::job::LiveJob;
 use lectern_contract::report::{Answer, PATH, Report, Role};
+use lectern_contract::{RunId, WallMillis};
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -25,8 +29,14 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// No report is sent sooner than this after the last one, however much changes.
 const AT_MOST_EVERY: Duration = Duration::from_millis(50);
 
-/// Jobs that the operator gives a pod in its answers, as often as it repeats them.
+/// Operators that stand by and get reports; there is seldom more than one.
+const MOST_STANDBYS: usize = 8;
+
+/// Jobs that operators give a pod in their answers, as often as they repeat them.
 pub type Jobs = mpsc::UnboundedSender<LiveJob>;
+
+/// What a pod has to say to an operator that wants the jobs of these runs.
+pub type Collect = Arc<dyn Fn(&[RunId]) -> Role + Send + Sync>;
 
 /// Why a report was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +53,7 @@ enum Refused {
     Answer(#[from] serde_json::Error),
 }
 
-/// Where the operator is.
+/// Where an operator is.
 struct Operator {
     /// `host:port`.
     address: String,
@@ -51,34 +61,72 @@ struct Operator {
     kept: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// Sends what `collect` returns until `stop`; `changed` sends it at once. The operator is met as one of `peers`. Jobs that are answered go to
-/// `jobs`, where the pod takes any. An operator that is away costs nothing but a log line when it goes and one when it returns.
+/// Sends what `collect` returns until `stop`; `changed` sends it at once. Reports go to the operator that leads, and to those that stand by, of
+/// which its answers tell. Operators are met as one of `peers`. Jobs that are answered go to `jobs`, where the pod takes any. An operator that is
+/// away costs nothing but a log line when it goes and one when it returns.
 pub fn run(
     pod: PodArgs,
     peers: PeerTls,
-    collect: Box<dyn Fn() -> Role + Send>,
+    collect: Collect,
     changed: Arc<Notify>,
     jobs: Option<Jobs>,
     stop: CancellationToken,
 ) -> Task<Infallible> {
     Box::pin(async move {
-        let Some(mut operator) = pod.operator_url.as_deref().and_then(|url| Operator::at(url, peers)) else {
+        let Some(leader) = pod.operator_url.as_deref().and_then(|url| Operator::at(url, peers)) else {
             stop.cancelled().await;
             return Ok(());
         };
-        let began = wall_now();
+        let (news, standbys) = (watch::Sender::new(()), watch::Sender::new(BTreeSet::new()));
+        let reporter = Reporter { pod, began: wall_now(), collect, jobs, news: news.clone() };
+        let follow = reporter.clone().follow(standbys.subscribe(), leader.peers.clone());
+        let pass_on = async {
+            loop {
+                changed.notified().await;
+                news.send_replace(());
+            }
+        };
+        let told = |answer: &Answer| {
+            let now: BTreeSet<SocketAddr> = answer.standbys.iter().copied().take(MOST_STANDBYS).collect();
+            standbys.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = reporter.report(leader, told) => {}
+            () = follow => {}
+            () = pass_on => {}
+        }
+        Ok(())
+    })
+}
+
+/// What goes to every operator.
+#[derive(Clone)]
+struct Reporter {
+    pod: PodArgs,
+    began: WallMillis,
+    collect: Collect,
+    jobs: Option<Jobs>,
+    /// Something changed.
+    news: watch::Sender<()>,
+}
+
+impl Reporter {
+    /// Reports to `operator` for good; `told` gets each of its answers.
+    async fn report(self, mut operator: Operator, told: impl Fn(&Answer)) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut news, mut wants) = (self.news.subscribe(), Vec::new());
         let mut reachable = true;
         let mut last = Instant::now() - AT_MOST_EVERY;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
                 _ = ticks.tick() => {}
-                () = changed.notified() => tokio::time::sleep_until(last + AT_MOST_EVERY).await,
+                _ = news.changed() => tokio::time::sleep_until(last + AT_MOST_EVERY).await, // its sender is ours
             }
             last = Instant::now();
-            let report = Report { pod: pod.pod_name.clone(), pool: pod.pool.clone(), began, role: collect() };
+            let role = (self.collect)(&std::mem::take(&mut wants));
+            let report = Report { pod: self.pod.pod_name.clone(), pool: self.pod.pool.clone(), began: self.began, role };
             let sent = timeout(EVERY, operator.send(&report)).await.map_err(Refused::from).flatten();
             let address = &operator.address;
             match (&sent, reachable) {
@@ -89,7 +137,9 @@ pub fn run(
             reachable = sent.is_ok();
             match sent {
                 Ok(answer) => {
-                    for (job, jobs) in answer.jobs.into_iter().zip(jobs.iter().cycle()) {
+                    told(&answer);
+                    wants = answer.wants;
+                    for (job, jobs) in answer.jobs.into_iter().zip(self.jobs.iter().cycle()) {
                         let _ = jobs.send(job); // who takes them goes only when the pod does
                     }
                 }
@@ -98,7 +148,30 @@ pub fn run(
                 Err(_) => operator.kept = None,
             }
         }
-    })
+    }
+
+    /// Reports to each of `standbys`, as long as it is one.
+    async fn follow(self, mut standbys: watch::Receiver<BTreeSet<SocketAddr>>, peers: PeerTls) {
+        let (mut tasks, mut known) = (JoinSet::new(), HashMap::<SocketAddr, AbortHandle>::new());
+        loop {
+            let now = standbys.borrow_and_update().clone();
+            known.retain(|address, task| {
+                let stays = now.contains(address);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+            for address in now {
+                let operator = || Operator { address: address.to_string(), peers: peers.clone(), kept: None };
+                known.entry(address).or_insert_with(|| tasks.spawn(self.clone().report(operator(), |_| {})));
+            }
+            if standbys.changed().await.is_err() {
+                return; // nobody leads us any more: the pod stops
+            }
+            while tasks.try_join_next().is_some() {}
+        }
+    }
 }
 
 impl Operator {
@@ -153,6 +226,8 @@ impl Operator {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use lectern_contract::report::Orphan;
+    use lectern_contract::{Epoch, StreamRef};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -171,7 +246,7 @@ mod tests {
             pool: "default".to_owned(),
             operator_url: Some(format!("http://{}", listener.local_addr().unwrap())),
         };
-        let collect = Box::new(|| Role::Ingest { runs: Vec::new(), draining: false, orphans: Vec::new() });
+        let collect = Arc::new(|_: &[RunId]| Role::Ingest { runs: Vec::new(), draining: false, orphans: Vec::new() });
         let stop = CancellationToken::new();
         let reports = tokio::spawn(run(pod, PeerTls::plain(), collect, Arc::default(), None, stop.clone()));
 
@@ -187,6 +262,69 @@ mod tests {
             () = stranger_is_asked_again => panic!("the stranger got the next report, too"),
             accepted = listener.accept() => assert!(asks(&mut accepted.unwrap().0).await),
         }
+        stop.cancel();
+        reports.await.unwrap().unwrap();
+    }
+
+    /// An operator that answers each report with what `answer` holds by then, and passes on what wants it heard.
+    async fn operator(answer: watch::Receiver<Answer>) -> (SocketAddr, mpsc::UnboundedReceiver<Report>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, (heard, hears)) = (listener.local_addr().unwrap(), mpsc::unbounded_channel());
+        let take = move |axum::Json(report): axum::Json<Report>| {
+            let _ = heard.send(report);
+            std::future::ready(axum::Json(answer.borrow().clone()))
+        };
+        let router = axum::Router::new().route(PATH, axum::routing::post(take));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (address, hears)
+    }
+
+    #[tokio::test]
+    async fn who_stands_by_gets_the_same_reports_and_the_jobs_that_it_asks_for() {
+        let (leads, stands_by) = (watch::Sender::new(Answer::default()), watch::Sender::new(Answer::default()));
+        let (leader, mut leader_hears) = operator(leads.subscribe()).await;
+        let (standby, mut standby_hears) = operator(stands_by.subscribe()).await;
+        let pod = PodArgs {
+            pod_name: "pod".to_owned(),
+            pod_ip: [127, 0, 0, 1].into(),
+            pod_namespace: "lectern".to_owned(),
+            pool: "default".to_owned(),
+            operator_url: Some(format!("http://{leader}")),
+        };
+        // What is asked for comes back as the names of streams, which are easier made than jobs.
+        let collect = Arc::new(|wants: &[RunId]| {
+            let name = |run: &RunId| StreamRef { namespace: "school".into(), name: run.0.clone() };
+            let orphan = |run: &RunId| Orphan { stream: name(run), run: run.clone(), epoch: Epoch(1) };
+            Role::Ingest { runs: Vec::new(), draining: false, orphans: wants.iter().map(orphan).collect() }
+        });
+        let asked_for = |report: &Report| match &report.role {
+            Role::Ingest { orphans, .. } => orphans.len(),
+            Role::Transcoder { .. } => 0,
+        };
+        let (stop, changed) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let reports = tokio::spawn(run(pod, PeerTls::plain(), collect, changed.clone(), None, stop.clone()));
+
+        assert!(leader_hears.recv().await.is_some());
+        assert!(standby_hears.try_recv().is_err(), "nobody has told of it");
+        leads.send_replace(Answer { standbys: vec![standby], ..Answer::default() });
+        assert_eq!(asked_for(&standby_hears.recv().await.unwrap()), 0);
+        stands_by.send_replace(Answer { wants: vec!["r".into()], ..Answer::default() });
+        while asked_for(&standby_hears.recv().await.unwrap()) == 0 {}
+        changed.notify_one();
+        assert!(standby_hears.recv().await.is_some());
+        while let Ok(report) = leader_hears.try_recv() {
+            assert_eq!(asked_for(&report), 0, "the leader has not asked");
+        }
+
+        leads.send_replace(Answer::default());
+        while standby_hears.try_recv().is_ok() {}
+        for _ in 0..3 {
+            leader_hears.recv().await.unwrap();
+        }
+        while standby_hears.try_recv().is_ok() {} // what was under way
+        leader_hears.recv().await.unwrap();
+        leader_hears.recv().await.unwrap();
+        assert!(standby_hears.try_recv().is_err(), "it stands by no more");
         stop.cancel();
         reports.await.unwrap().unwrap();
     }

@@ -59,7 +59,8 @@ impl Reports {
         Some(pod)
     }
 
-    /// What is to be answered to a report of `pod`: the jobs that were given to it and that nobody has spoken of yet.
+    /// What is to be answered to a report of `pod`: the jobs that were given to it and that nobody has spoken of yet; which jobs are wanted of it, and who
+    /// else wants its reports.
     pub fn answer(&self, pod: &str, now: Instant) -> Answer {
         let pods = self.lock();
         let mut given = self.given();
@@ -72,7 +73,8 @@ impl Reports {
         };
         // All pods are looked at only for what this one would get: many report while many jobs are given.
         given.retain(|given| !(given.is_over(now) || given.pod == pod && given.at <= now && is_taken(given)));
-        Answer { jobs: given.iter().filter(|given| given.pod == pod && given.at <= now).map(|given| given.job.clone()).collect() }
+        let jobs = given.iter().filter(|given| given.pod == pod && given.at <= now).map(|given| given.job.clone()).collect();
+        Answer { jobs, wants: self.wants(pods.get(pod)), standbys: self.standbys() }
     }
 
     fn given(&self) -> MutexGuard<'_, Vec<Given>> {
@@ -112,7 +114,7 @@ mod tests {
         };
         let budget = Budget { pixels: budget.map(PixelRate), ..Budget::default() };
         let runs = runs.iter().map(run).collect();
-        let role = Role::Transcoder { slots, class: Class::Software, budget, taken: Needs::default(), runs };
+        let role = Role::Transcoder { slots, class: Class::Software, budget, taken: Needs::default(), runs, jobs: vec![] };
         Report { pod: pod.into(), pool: "default".into(), began: lectern_contract::WallMillis(1), role }
     }
 

@@ -3,6 +3,7 @@
 mod given;
 mod listen;
 mod said;
+mod stand_in;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 
 pub use said::moved_by_a_quarter;
+pub use stand_in::Duty;
 
 /// A pod that was silent for this long is taken for gone: three missed reports.
 pub const STALE: Duration = Duration::from_secs(3);
@@ -45,6 +47,7 @@ pub struct Reports {
     pods: Mutex<HashMap<String, Heard>>,
     /// Jobs past the queue. Locked after the pods, where both are.
     given: Mutex<Vec<Given>>,
+    duty: Mutex<Duty>,
     changed: mpsc::UnboundedSender<Change>,
 }
 
@@ -96,16 +99,18 @@ impl Reports {
     /// No reports yet. What deserves a reconcile comes out of the receiver.
     pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Change>) {
         let (changed, changes) = mpsc::unbounded_channel();
-        (Arc::new(Self { pods: Mutex::default(), given: Mutex::default(), changed }), changes)
+        (Arc::new(Self { pods: Mutex::default(), given: Mutex::default(), duty: Mutex::default(), changed }), changes)
     }
 
     /// Takes a report in. `false` where there is no room for another pod.
     pub fn take(&self, report: Report, now: Instant) -> bool {
-        let Report { pod, pool, began, role } = report;
-        let mut heard = Heard { pool, began, said: Said::from(role), at: now, stale: false, dropped: HashMap::new() };
+        let Report { pod, pool, began, mut role } = report;
+        let sent = stand_in::jobs_in(&mut role);
+        let mut heard = Heard { pool, began, said: Said::from(role), at: now, stale: false, dropped: HashMap::new(), jobs: HashMap::new() };
         let mut pods = self.lock();
         let before = pods.get(&pod);
         heard.dropped = before.map(|before| before.drops(&heard)).unwrap_or_default();
+        heard.jobs = self.kept_jobs(before, sent, &heard);
         if before.is_none() && pods.len() >= MAX_PODS {
             return false;
         }
@@ -277,7 +282,7 @@ async fn take(
         return StatusCode::INSUFFICIENT_STORAGE.into_response();
     }
     let answer = reports.answer(&pod, now);
-    if answer.jobs.is_empty() { StatusCode::NO_CONTENT.into_response() } else { Json(answer).into_response() }
+    if answer.is_empty() { StatusCode::NO_CONTENT.into_response() } else { Json(answer).into_response() }
 }
 
 #[cfg(test)]
@@ -314,7 +319,7 @@ mod tests {
     }
 
     fn transcoder(slots: u32, runs: Vec<TranscoderRun>) -> Role {
-        Role::Transcoder { slots, class: Class::Software, budget: Budget::default(), taken: Needs::default(), runs }
+        Role::Transcoder { slots, class: Class::Software, budget: Budget::default(), taken: Needs::default(), runs, jobs: vec![] }
     }
 
     fn transcoding(pod: &str, attempt: u32, epoch: u64, state: TranscoderState) -> Report {

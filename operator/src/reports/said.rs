@@ -1,9 +1,11 @@
 //! What one pod said last, and what of a new report is news.
 
 use lectern_contract::cost::{Budget, Class, Needs};
+use lectern_contract::job::LiveJob;
 use lectern_contract::report::{IngestRun, Orphan, Publisher, Recording, Role, TranscoderRun, TranscoderState};
 use lectern_contract::{RunId, StreamRef, WallMillis};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,10 +24,12 @@ pub(super) struct Heard {
     pub stale: bool,
     /// What the process before this one had in hand, and since when nobody there has. The queue shows these jobs to others only after seconds in which students wait.
     pub dropped: HashMap<RunId, (TranscoderRun, Instant)>,
+    /// The jobs of its runs, as far as it has sent them: it is asked for them by an operator that stands by.
+    pub jobs: HashMap<RunId, Arc<LiveJob>>,
 }
 
 /// From then on whoever has such a run has spoken of it, or nobody ever will (`stream/dispatch.rs` waits as long).
-const SPOKEN_OF: Duration = Duration::from_secs(10);
+pub(super) const SPOKEN_OF: Duration = Duration::from_secs(10);
 
 impl Heard {
     /// It came less than three reports ago.
@@ -42,6 +46,20 @@ impl Heard {
         let dropped_before = self.dropped.iter().filter(|(_, (_, since))| now.at.duration_since(*since) < SPOKEN_OF);
         let dropped = dropped_before.map(|(id, dropped)| (id.clone(), dropped.clone())).chain(had);
         dropped.filter(|(id, _)| !there.runs.contains_key(id)).collect()
+    }
+
+    /// What this pod was heard to have in hand for the last time, whoever has it by `now`: all of one that is silent, and what its process before this one had.
+    pub fn may_have_lost(&self, now: Instant) -> impl Iterator<Item = &RunId> {
+        let silence = now.duration_since(self.at);
+        let runs =
+            self.said.transcoder().filter(|_| super::STALE <= silence && silence < SPOKEN_OF).into_iter().flat_map(|said| &said.runs);
+        runs.filter(|(_, run)| super::is_working(&run.state)).map(|(id, _)| id).chain(self.dropped.keys())
+    }
+
+    /// The attempt of `run` that it has, or that its process before this one had.
+    pub fn attempt(&self, run: &RunId) -> Option<u32> {
+        let has = self.said.transcoder().and_then(|said| said.runs.get(run)).filter(|run| super::is_working(&run.state));
+        has.or_else(|| self.dropped.get(run).map(|(run, _)| run)).map(|run| run.attempt)
     }
 }
 
@@ -77,7 +95,7 @@ impl From<Role> for Said {
                 runs: runs.into_iter().map(|run| (run.run.clone(), run)).collect(),
                 orphans: orphans.into_iter().map(|orphan| (orphan.run.clone(), orphan)).collect(),
             }),
-            Role::Transcoder { slots, class, budget, taken, runs } => {
+            Role::Transcoder { slots, class, budget, taken, runs, jobs: _ } => {
                 let mut kept: HashMap<RunId, TranscoderRun> = HashMap::new();
                 // A pod may tell of two attempts of one run: an ended one lingers for a minute.
                 for run in runs {

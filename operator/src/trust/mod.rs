@@ -29,6 +29,8 @@ pub const CA_SECRET: &str = "lectern-ca";
 const LOOK: Duration = Duration::from_secs(30);
 /// How soon after a failure.
 const RETRY: Duration = Duration::from_secs(10);
+/// How soon it is looked for one that there has never been.
+const NOT_YET: Duration = Duration::from_secs(1);
 
 /// Why a certificate could not be issued or kept.
 #[derive(Debug, thiserror::Error)]
@@ -105,11 +107,7 @@ pub fn run(client: Client, wanted: Wanted, stop: CancellationToken) -> Task<std:
 }
 
 /// Puts the certificate, its key and the CA's certificate into `folder`, where this process reads them.
-///
-/// # Errors
-/// It cannot be made, or not be written; trying again may help.
-pub async fn keep_in(client: &Client, wanted: &Wanted, folder: &Path) -> Result<(), TrustError> {
-    ensure(client, wanted, Timestamp::now()).await?;
+async fn copy(client: &Client, wanted: &Wanted, folder: &Path) -> Result<(), TrustError> {
     let secret = Api::<Secret>::namespaced(client.clone(), &wanted.namespace).get(&wanted.secret).await?;
     tokio::fs::create_dir_all(folder).await?;
     for file in ["tls.key", "tls.crt", "ca.crt"] {
@@ -121,14 +119,39 @@ pub async fn keep_in(client: &Client, wanted: &Wanted, folder: &Path) -> Result<
     Ok(())
 }
 
-/// Keeps the certificate in `folder` fresh until `stop`.
-pub fn keep(client: Client, wanted: Wanted, folder: PathBuf, stop: CancellationToken) -> Task<std::convert::Infallible> {
+/// Keeps in `folder` what the Secret of the certificate holds, until `stop`; from `leading` on the Secret, too.
+pub fn keep(
+    client: Client,
+    wanted: Wanted,
+    folder: PathBuf,
+    leading: CancellationToken,
+    stop: CancellationToken,
+) -> Task<std::convert::Infallible> {
     Box::pin(async move {
-        let mut pause = LOOK;
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            pause = pause_after(keep_in(&client, &wanted, &folder).await, &wanted);
+        let mut is_there = false;
+        loop {
+            let leads = leading.is_cancelled();
+            let made = if leads { ensure(&client, &wanted, Timestamp::now()).await } else { Ok(()) };
+            let kept = match made {
+                Ok(()) => copy(&client, &wanted, &folder).await,
+                Err(error) => Err(error),
+            };
+            is_there |= kept.is_ok();
+            let pause = match kept {
+                // Of a new installation: the leader makes CA and certificate within a second or two.
+                Err(error) if !is_there => {
+                    tracing::debug!(%error, secret = wanted.secret, "there is no certificate yet");
+                    NOT_YET
+                }
+                kept => pause_after(kept, &wanted),
+            };
+            let begins_to_lead = async { if leads { std::future::pending().await } else { leading.cancelled().await } };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = begins_to_lead => {}
+                () = tokio::time::sleep(pause) => {}
+            }
         }
-        Ok(())
     })
 }
 

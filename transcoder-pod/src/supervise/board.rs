@@ -23,6 +23,8 @@ pub struct Board {
 #[derive(Debug)]
 struct Job {
     run: TranscoderRun,
+    /// As it came.
+    job: LiveJob,
     ended: Option<Instant>,
 }
 
@@ -43,7 +45,7 @@ impl Board {
         let mut jobs = self.lock();
         // What a former job of this run came to is history now.
         jobs.retain(|_, known| known.ended.is_none() || known.run.run != job.run);
-        jobs.insert(number, Job { run, ended: None });
+        jobs.insert(number, Job { run, job: job.clone(), ended: None });
         drop(jobs);
         self.changed.notify_one();
     }
@@ -83,11 +85,13 @@ impl Board {
         self.changed.notify_one();
     }
 
-    /// For the report.
-    pub fn role(&self, slots: u32, purse: &Purse) -> Role {
+    /// For the report to an operator that wants the jobs of these runs.
+    pub fn role(&self, slots: u32, purse: &Purse, wants: &[RunId]) -> Role {
         let mut jobs = self.lock();
         jobs.retain(|_, job| job.ended.is_none_or(|ended| ended.elapsed() < REPEAT));
         let runs = jobs.values().map(|job| job.run.clone()).collect();
-        Role::Transcoder { slots, class: purse.class(), budget: purse.budget(), taken: purse.taken(), runs }
+        let wanted = jobs.values().filter(|job| job.ended.is_none() && wants.contains(&job.run.run));
+        let jobs = wanted.map(|job| job.job.clone()).collect();
+        Role::Transcoder { slots, class: purse.class(), budget: purse.budget(), taken: purse.taken(), runs, jobs }
     }
 }

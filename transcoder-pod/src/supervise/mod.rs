@@ -161,7 +161,7 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
         let (give, given) = mpsc::unbounded_channel();
         tasks.spawn(
             "report",
-            report::run(args.pod, peers, Box::new(move || board.role(args.slots, &purse)), changed, Some(give), stop.clone()),
+            report::run(args.pod, peers, Arc::new(move |wants| board.role(args.slots, &purse, wants)), changed, Some(give), stop.clone()),
         );
         tasks.spawn("jobs past the queue", receive::past_the_queue(given, slots.clone(), free.clone(), stop.clone()));
         tasks.spawn("the archive's jobs", archives.run(stop.clone()));

@@ -5,6 +5,7 @@ use crate::operator::Operator;
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use lectern_contract::RunId;
 use lectern_contract::report::Role;
 use lectern_crds::DEFAULT_POOL;
 use lectern_e2e::wait::{Look, eventually};
@@ -83,7 +84,8 @@ impl Shard {
             operator_url: Some(operator.to_owned()),
         };
         let draining = shard.draining.clone();
-        let collect = Box::new(move || Role::Ingest { runs: Vec::new(), draining: draining.load(Ordering::Relaxed), orphans: Vec::new() });
+        let collect =
+            Arc::new(move |_: &[RunId]| Role::Ingest { runs: Vec::new(), draining: draining.load(Ordering::Relaxed), orphans: Vec::new() });
         tokio::spawn(report::run(pod, peers, collect, shard.changed.clone(), None, shard.stop.clone()));
         shard
     }

@@ -1,0 +1,92 @@
+//! What an operator is ready for that waits for the Lease: transcoders send it the jobs that they have in hand, as the queue keeps them, and it can
+//! show those of a silent one to another before the queue does.
+
+use super::said::Heard;
+use super::{Reports, is_working};
+use lectern_contract::RunId;
+use lectern_contract::job::LiveJob;
+use lectern_contract::report::Role;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use tokio::time::Instant;
+
+/// Jobs that a pod is asked for at once: an answer and the report after it stay small.
+const WANTED: usize = 64;
+
+/// What an operator does with what it hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Duty {
+    /// It decides, and tells pods where the others are.
+    Lead {
+        /// Where those take reports.
+        standbys: Vec<SocketAddr>,
+    },
+    /// It waits for the Lease.
+    StandBy,
+}
+
+impl Default for Duty {
+    fn default() -> Self {
+        Self::Lead { standbys: Vec::new() }
+    }
+}
+
+/// Takes the jobs out of a report.
+pub(super) fn jobs_in(role: &mut Role) -> Vec<LiveJob> {
+    match role {
+        Role::Ingest { .. } => Vec::new(),
+        Role::Transcoder { jobs, .. } => std::mem::take(jobs),
+    }
+}
+
+impl Reports {
+    /// What to do from now on.
+    pub fn turn_to(&self, duty: Duty) {
+        *self.duty() = duty;
+    }
+
+    /// The jobs that transcoders had in hand of which nobody has heard for three seconds, and the pools that they are for.
+    pub fn missed(&self, now: Instant) -> Vec<(String, Arc<LiveJob>)> {
+        let pods = self.lock();
+        let maybe = pods
+            .values()
+            .flat_map(|heard| heard.may_have_lost(now).filter_map(|run| Some((heard.pool.clone(), heard.jobs.get(run)?.clone()))));
+        let maybe: Vec<_> = maybe.collect();
+        drop(pods);
+        let is_missed = |run: &RunId| self.transcoder(run, now).is_some_and(|said| !said.fresh && is_working(&said.run.state));
+        maybe.into_iter().filter(|(_, job)| is_missed(&job.run)).collect()
+    }
+
+    /// The jobs to be kept of a pod that has `sent` some: none where the queue is looked after by the leader, which this operator is.
+    pub(super) fn kept_jobs(&self, before: Option<&Heard>, sent: Vec<LiveJob>, now: &Heard) -> HashMap<RunId, Arc<LiveJob>> {
+        if *self.duty() != Duty::StandBy {
+            return HashMap::new();
+        }
+        let known = before.into_iter().flat_map(|before| before.jobs.values().cloned());
+        let all = known.chain(sent.into_iter().map(Arc::new));
+        all.filter(|job| now.attempt(&job.run) == Some(job.attempt)).map(|job| (job.run.clone(), job)).collect()
+    }
+
+    /// The runs whose jobs are wanted of a pod.
+    pub(super) fn wants(&self, pod: Option<&Heard>) -> Vec<RunId> {
+        let Some((heard, said)) = pod.and_then(|heard| Some((heard, heard.said.transcoder()?))) else { return Vec::new() };
+        if *self.duty() != Duty::StandBy {
+            return Vec::new();
+        }
+        let unknown = said.runs.values().filter(|run| is_working(&run.state) && !heard.jobs.contains_key(&run.run));
+        unknown.map(|run| run.run.clone()).take(WANTED).collect()
+    }
+
+    /// Who else wants reports.
+    pub(super) fn standbys(&self) -> Vec<SocketAddr> {
+        match &*self.duty() {
+            Duty::Lead { standbys } => standbys.clone(),
+            Duty::StandBy => Vec::new(),
+        }
+    }
+
+    fn duty(&self) -> MutexGuard<'_, Duty> {
+        self.duty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
