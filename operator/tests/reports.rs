@@ -5,13 +5,22 @@
 mod ca;
 
 use ca::Ca;
-use lectern_contract::WallMillis;
-use lectern_contract::report::{PATH, Report, Role};
+use lectern_contract::cost::{Budget, Class, Needs};
+use lectern_contract::job::LiveJob;
+use lectern_contract::report::{PATH, Report, Role, TranscoderRun, TranscoderState};
+use lectern_contract::{Epoch, RunId, WallMillis};
 use lectern_operator::metrics::Metrics;
-use lectern_operator::reports::{self, Reports};
+use lectern_operator::reports::{self, Duty, Reports};
+use lectern_operator::standby;
 use lectern_podkit::tls::{PeerRole, PeerTls};
+use lectern_podkit::{PodArgs, report};
+use serde_json::json;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 async fn peer(ca: &Ca, role: PeerRole, pool: &str) -> PeerTls {
@@ -71,4 +80,76 @@ async fn a_pod_reports_for_itself_and_nobody_else() {
     assert!(!said.starts_with(b"HTTP"), "in the clear");
     assert_eq!((heard.heard_of("default", now), heard.heard_of("other", now)), (1, 0));
     stop.cancel();
+}
+
+/// An operator that takes reports at some address until `stop`.
+async fn operator(ca: &Ca, stop: &CancellationToken) -> (Arc<Reports>, SocketAddr, UnboundedReceiver<reports::Change>) {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (heard, changes) = Reports::new();
+    let peers = peer(ca, PeerRole::Operator, "").await;
+    tokio::spawn(reports::serve(address, peers, heard.clone(), Metrics::default(), stop.clone()));
+    (heard, address, changes)
+}
+
+fn job() -> LiveJob {
+    let fields = json!({
+        "stream": { "namespace": "school", "name": "algebra" }, "title": "", "run": "r", "attempt": 1, "anchor": 0, "feed": "",
+        "ladder": { "video": [], "audio": [] }, "segmentDuration": 2000, "prefix": "00/school/algebra/r", "idleAfterMs": 1,
+    });
+    serde_json::from_value(fields).unwrap()
+}
+
+/// A transcoder that has `has` in hand and reports to `leader` until `stop`; the jobs that it is given.
+async fn transcoder(ca: &Ca, name: &str, has: Option<LiveJob>, leader: SocketAddr, stop: &CancellationToken) -> UnboundedReceiver<LiveJob> {
+    let pod = PodArgs {
+        pod_name: name.into(),
+        pod_ip: [127, 0, 0, 1].into(),
+        pod_namespace: "lectern".into(),
+        pool: "default".into(),
+        operator_url: Some(format!("https://{leader}")),
+    };
+    let collect = move |wants: &[RunId]| {
+        let state = TranscoderState::Starting { waiting_for: None };
+        let run = |job: &LiveJob| TranscoderRun {
+            stream: job.stream.clone(),
+            run: job.run.clone(),
+            attempt: job.attempt,
+            epoch: Epoch(1),
+            state: state.clone(),
+        };
+        Role::Transcoder {
+            slots: 1,
+            class: Class::Software,
+            budget: Budget::default(),
+            taken: Needs::default(),
+            runs: has.iter().map(run).collect(),
+            jobs: has.iter().filter(|job| wants.contains(&job.run)).cloned().collect(),
+        }
+    };
+    let (give, given) = mpsc::unbounded_channel();
+    let peers = peer(ca, PeerRole::Transcoder, "default").await;
+    tokio::spawn(report::run(pod, peers, Arc::new(collect), Arc::default(), Some(give), stop.clone()));
+    given
+}
+
+#[tokio::test]
+async fn a_leader_and_a_transcoder_that_die_together_are_stood_in_for() {
+    let (ca, node, rest) = (Ca::new(), CancellationToken::new(), CancellationToken::new());
+    let (leads, leader, _changes) = operator(&ca, &node).await;
+    let (stands_by, standby, changes) = operator(&ca, &rest).await;
+    stands_by.turn_to(Duty::StandBy);
+    leads.turn_to(Duty::Lead { standbys: vec![standby] });
+    let (lease, metrics) = (watch::Sender::new(Some(Instant::now())), Metrics::default());
+    let _dies = transcoder(&ca, "t-0", Some(job()), leader, &node).await;
+    let mut lives = transcoder(&ca, "t-1", None, leader, &rest).await;
+    while stands_by.missed(Instant::now() + reports::STALE).is_empty() || stands_by.load("t-1", Instant::now()).is_none() {
+        tokio::task::yield_now().await; // until it knows both, and the job
+    }
+    node.cancel();
+    let still = lease.subscribe();
+    tokio::select! {
+        _ = standby::run(&stands_by, changes, still, &metrics, &rest) => panic!("it leads"),
+        given = lives.recv() => assert_eq!(given, Some(job())),
+    }
+    rest.cancel();
 }
