@@ -28,21 +28,21 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    /// Jobs for this transcoder, past a queue that cannot be reached. Each is repeated until a report names its run and attempt.
+    /// Jobs for this transcoder, past a queue that cannot be reached or would be late. Each is repeated until a report names its run and attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<LiveJob>,
     /// Runs of this transcoder whose jobs the next report is to carry: an operator that stands by keeps them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wants: Vec<RunId>,
-    /// From the leader: where the operators are that stand by. They want the same reports.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub standbys: Vec<SocketAddr>,
+    /// From a leader that knows: where the operators are that stand by. They want the same reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standbys: Option<Vec<SocketAddr>>,
 }
 
 impl Answer {
     /// There is nothing to say.
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.wants.is_empty() && self.standbys.is_empty()
+        self.jobs.is_empty() && self.wants.is_empty() && self.standbys.is_none()
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The label on the leader's pod, which the Service `lectern-operator` selects.
@@ -56,10 +56,26 @@ pub enum LeaderError {
 pub struct Election {
     /// Cancelled once the Lease is ours.
     pub leading: CancellationToken,
-    /// While it is somebody else's: since when it has not changed, by our clock.
-    pub lease: watch::Sender<Option<Instant>>,
-    /// While it is ours: where the pods of the other operators are.
-    pub others: watch::Sender<Vec<IpAddr>>,
+    /// While it is somebody else's: what was seen of it last.
+    pub lease: watch::Sender<Option<Sighting>>,
+    /// While it is ours: where the pods of the other operators are, as of the last look.
+    pub others: watch::Sender<Option<Vec<IpAddr>>>,
+}
+
+/// The Lease in somebody else's hand, by our clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    /// Since when it has not changed.
+    pub since: Instant,
+    /// When it was looked at.
+    pub at: Instant,
+}
+
+impl Sighting {
+    /// For how long it was seen to stand still; `None` where that was too long ago to say anything of now, since the API server is away or we are.
+    pub fn stands_still_for(&self, now: Instant) -> Option<Duration> {
+        (now.duration_since(self.at) < 3 * LOOK).then(|| self.at.duration_since(self.since))
+    }
 }
 
 /// Waits for the Lease, and holds it until `stop`. The caller starts its work when the election says that we lead.
@@ -69,23 +85,24 @@ pub fn run(client: Client, me: Identity, election: Election, stop: CancellationT
         let Some(mut held) = stop.run_until_cancelled(acquire(&leases, &me.pod, &election.lease)).await else { return Ok(()) };
         tracing::info!(pod = me.pod, "leading");
         election.leading.cancel();
-        let (mut renewed, mut labelled) = (Instant::now(), None::<Instant>);
+        let (mut asked, mut labelled) = (Instant::now(), None::<Instant>);
+        let mut renewed = asked;
         loop {
             if labelled.is_none_or(|at| at.elapsed() >= RELABEL) {
                 match timeout(CALL, label_leader(&client, &me)).await {
                     Ok(Ok(others)) => {
                         labelled = Some(Instant::now());
-                        election.others.send_replace(others);
+                        election.others.send_replace(Some(others));
                     }
                     Ok(Err(error)) => tracing::warn!(%error, "the leader's label could not be set; trying on"),
                     Err(_) => tracing::warn!("the leader's label could not be set in {CALL:?}; trying on"),
                 }
             }
-            if stop.run_until_cancelled(sleep(RENEW)).await.is_none() {
+            if stop.run_until_cancelled(sleep_until(asked + RENEW)).await.is_none() {
                 release(&leases, held).await;
                 return Ok(());
             }
-            let asked = Instant::now();
+            asked = Instant::now();
             match timeout(CALL, write(&leases, &held, &me.pod)).await {
                 Ok(Ok(lease)) => (held, renewed) = (lease, asked),
                 Ok(Err(error)) if is_conflict(&error) => {
@@ -107,17 +124,16 @@ pub fn run(client: Client, me: Identity, election: Election, stop: CancellationT
 }
 
 /// Waits until the Lease is ours.
-async fn acquire(leases: &Api<Lease>, me: &str, still: &watch::Sender<Option<Instant>>) -> Lease {
+async fn acquire(leases: &Api<Lease>, me: &str, seen: &watch::Sender<Option<Sighting>>) -> Lease {
     let mut watch = Watch::default();
     loop {
         match timeout(CALL, try_acquire(leases, me, &mut watch)).await {
             Ok(Ok(Some(lease))) => return lease,
-            Ok(Ok(None)) => {}
+            Ok(Ok(None)) => drop(seen.send_replace(watch.since.map(|since| Sighting { since, at: Instant::now() }))),
             Ok(Err(error)) if is_conflict(&error) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be read or taken; trying on"),
             Err(_) => tracing::warn!("the lease cannot be read or taken in {CALL:?}; trying on"),
         }
-        still.send_replace(watch.since);
         sleep(LOOK).await;
     }
 }

@@ -9,11 +9,10 @@ use lectern_operator::metrics::Metrics;
 use lectern_operator::reports::{self, Change, Duty, Reports};
 use lectern_operator::{check, controllers, redrive, release, standby, trust, view_link};
 use lectern_podkit::health::{self, Readiness};
-use lectern_podkit::tls::PeerTlsArgs;
+use lectern_podkit::tls::PeerTls;
 use lectern_podkit::{CancellationToken, Task, Tasks, shutdown, telemetry};
 use prometheus_client::registry::Registry;
 use std::convert::Infallible;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,17 +32,18 @@ async fn main() -> anyhow::Result<()> {
     let metrics = Metrics::registered(&mut registry);
     let me = Identity { pod: args.pod_name.clone(), namespace: args.pod_namespace.clone() };
     // `done` says that nobody here writes any more, so that the Lease can be let go.
-    let (election, done) = (Election::default(), CancellationToken::new());
+    let (election, hearing, done) = (Election::default(), CancellationToken::new(), CancellationToken::new());
     let (heard, changes) = Reports::new();
     heard.turn_to(Duty::StandBy);
     let (wanted, folder) = (args.certificate(), args.tls_dir.clone());
 
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("health", health::serve(args.health_listen, readiness.clone(), registry, stop.clone()));
-    tasks.spawn("certificate", trust::keep(client.clone(), wanted, folder.clone(), election.leading.clone(), stop.clone()));
-    tasks.spawn("reports", hear(args.report_listen, folder, heard.clone(), metrics.clone(), stop.clone()));
+    let certificate = (election.leading.clone(), hearing.clone());
+    tasks.spawn("certificate", trust::keep(client.clone(), wanted, folder.clone(), certificate, stop.clone()));
+    tasks.spawn("reports", hear((args.report_listen, folder), hearing.clone(), heard.clone(), metrics.clone(), stop.clone()));
     tasks.spawn("leader", leader::run(client.clone(), me, election.clone(), done.clone()));
-    let work = tokio::spawn(lead(client, args, metrics, (heard, changes), election, stop, done));
+    let work = tokio::spawn(lead(client, args, metrics, (heard, changes), (election, hearing), (stop, done)));
     // A replica that waits for the Lease is ready, too: to take over.
     readiness.ready();
 
@@ -65,12 +65,19 @@ async fn other(command: Command, namespace: &str) -> anyhow::Result<()> {
 }
 
 /// Takes reports, once there is a certificate to be shown to who brings them.
-fn hear(at: SocketAddr, folder: PathBuf, heard: Arc<Reports>, metrics: Metrics, stop: CancellationToken) -> Task<io::Error> {
+fn hear(
+    (at, folder): (SocketAddr, PathBuf),
+    certificate: CancellationToken,
+    heard: Arc<Reports>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Task<anyhow::Error> {
     Box::pin(async move {
-        // Not the process's readiness: a replica without a certificate is ready to take over.
-        let peers = PeerTlsArgs { peer_tls_dir: Some(folder) };
-        let Some(peers) = stop.run_until_cancelled(peers.when_there("", &Readiness::default())).await else { return Ok(()) };
-        reports::serve(at, peers, heard, metrics, stop).await
+        if stop.run_until_cancelled(certificate.cancelled()).await.is_none() {
+            return Ok(());
+        }
+        let peers = PeerTls::load(&folder, "").await?;
+        Ok(reports::serve(at, peers, heard, metrics, stop).await?)
     })
 }
 
@@ -80,9 +87,8 @@ async fn lead(
     args: Args,
     metrics: Metrics,
     (heard, changes): (Arc<Reports>, UnboundedReceiver<Change>),
-    election: Election,
-    stop: CancellationToken,
-    done: CancellationToken,
+    (election, hearing): (Election, CancellationToken),
+    (stop, done): (CancellationToken, CancellationToken),
 ) -> anyhow::Result<()> {
     let _done = done.drop_guard();
     let standing_by = standby::run(&heard, changes, election.lease.subscribe(), &metrics, &election.leading);
@@ -95,18 +101,27 @@ async fn lead(
     }
     tasks.spawn("ca", trust::turn::run(client.clone(), keeper, stop.clone()));
     if let Some(wanted) = args.gateway_certificate() {
-        tasks.spawn("trust", trust::run(client.clone(), wanted, stop));
+        tasks.spawn("trust", trust::run(client.clone(), wanted, stop.clone()));
+    }
+    // To whom nobody can report, all pods seem silent.
+    if stop.run_until_cancelled(hearing.cancelled()).await.is_none() {
+        return tasks.join().await;
     }
     controllers::start(client, &args, heard, changes, metrics, &mut tasks);
     tasks.join().await
 }
 
 /// Has pods told where the operators are that stand by: all that serve on `port` what we do.
-fn tell_of_others(heard: Arc<Reports>, mut others: watch::Receiver<Vec<IpAddr>>, port: u16, stop: CancellationToken) -> Task<Infallible> {
+fn tell_of_others(
+    heard: Arc<Reports>,
+    mut others: watch::Receiver<Option<Vec<IpAddr>>>,
+    port: u16,
+    stop: CancellationToken,
+) -> Task<Infallible> {
     Box::pin(async move {
         loop {
-            let standbys = others.borrow_and_update().iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-            heard.turn_to(Duty::Lead { standbys });
+            let known = others.borrow_and_update().clone();
+            heard.turn_to(Duty::Lead { standbys: known.map(|ips| ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()) });
             if !matches!(stop.run_until_cancelled(others.changed()).await, Some(Ok(()))) {
                 return Ok(());
             }

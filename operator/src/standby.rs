@@ -1,9 +1,10 @@
 //! What the operator does that waits for the Lease: where nobody leads, it shows the job of a transcoder that is gone to another pod.
 //!
 //! A node can take the leader and a transcoder along. Nobody misses the transcoder then before the Lease has run out, and the queue shows its job again only
-//! after seconds in which students wait. What is shown here is the message that the queue would show, sooner: nothing is decided and nothing written, so that it
-//! does no harm where the leader lives after all. Who owns the run is S3's to say.
+//! after seconds in which students wait. What is shown here is the same attempt that the queue would show, sooner: nothing is decided and nothing written, so that it
+//! does no harm where the leader lives after all. Who owns the run is S3's to say. Who sees no Lease, because the API server or the own network is away, shows nothing.
 
+use crate::leader::Sighting;
 use crate::metrics::Metrics;
 use crate::reports::{Change, Reports};
 use lectern_contract::RunId;
@@ -15,33 +16,39 @@ use tokio_util::sync::CancellationToken;
 
 /// How often it is looked for jobs that nobody has: as often as for silent pods.
 const LOOK: Duration = Duration::from_millis(100);
-/// A leader that lives renews its Lease every two seconds, and we look twice a second.
-const NOBODY_LEADS: Duration = Duration::from_millis(2_750);
+/// A leader that lives renews its Lease every two seconds, and we look twice a second: half a second is left for slow answers.
+const NOBODY_LEADS: Duration = Duration::from_secs(3);
 /// A job is shown once: from then on the queue has it again.
 const ONCE: Duration = Duration::from_secs(10);
+/// Where nobody has room for a job, that is looked for again after so long.
+const NO_ROOM: Duration = Duration::from_secs(1);
+/// Jobs that are shown in one look: a zone can take hundreds along.
+const AT_ONCE: usize = 64;
 
-/// Stands by until `leading`; what deserves a reconcile from then on comes out of what is returned. `lease`: since when the Lease has not changed.
+/// Stands by until `leading`; what deserves a reconcile from then on comes out of what is returned. `lease` is what is seen of the Lease.
 pub async fn run(
     reports: &Reports,
     mut changes: mpsc::UnboundedReceiver<Change>,
-    lease: watch::Receiver<Option<Instant>>,
+    lease: watch::Receiver<Option<Sighting>>,
     metrics: &Metrics,
     leading: &CancellationToken,
 ) -> mpsc::UnboundedReceiver<Change> {
-    let mut shown = HashMap::<RunId, Instant>::new();
+    let mut left_alone = HashMap::<RunId, Instant>::new(); // until then
     while leading.run_until_cancelled(sleep(LOOK)).await.is_some() {
         while changes.try_recv().is_ok() {} // who leads looks at every stream to begin with
         let now = Instant::now();
-        shown.retain(|_, at| now.duration_since(*at) < ONCE);
-        if lease.borrow().is_none_or(|since| now.duration_since(since) < NOBODY_LEADS) {
+        left_alone.retain(|_, until| now < *until);
+        let still = lease.borrow().and_then(|seen| seen.stands_still_for(now));
+        if still.is_none_or(|still| still < NOBODY_LEADS) {
             continue;
         }
-        for (pool, job) in reports.missed(now) {
-            let given = (!shown.contains_key(&job.run)).then(|| reports.give(&pool, &job, now, now)).flatten();
+        let missed = reports.missed(now).into_iter().filter(|(_, job)| !left_alone.contains_key(&job.run));
+        for (pool, job) in missed.take(AT_ONCE).collect::<Vec<_>>() {
+            let given = reports.give(&pool, &job, now, now);
+            left_alone.insert(job.run.clone(), now + if given.is_some() { ONCE } else { NO_ROOM });
             if let Some(pod) = given {
                 tracing::warn!(stream = %job.stream, run = %job.run, attempt = job.attempt, pod, "nobody leads, and its transcoder is silent: another is shown the job");
                 metrics.stood_in();
-                shown.insert(job.run.clone(), now);
             }
         }
     }
@@ -85,8 +92,8 @@ mod tests {
     /// A lecture's transcoder of two and the operator that stands by, in a clock that goes on when everybody waits.
     struct Lecture {
         reports: Arc<Reports>,
-        lease: watch::Sender<Option<Instant>>,
-        metrics: Metrics,
+        /// When the leader renewed its Lease last; `None`: the API server is away.
+        renewed: watch::Sender<Option<Instant>>,
         leading: CancellationToken,
     }
 
@@ -95,10 +102,20 @@ mod tests {
         fn begin() -> Self {
             let (reports, changes) = Reports::new();
             reports.turn_to(Duty::StandBy);
-            let lecture = Self { reports, lease: watch::Sender::new(None), metrics: Metrics::default(), leading: CancellationToken::new() };
-            let (reports, lease, metrics) = (lecture.reports.clone(), lecture.lease.subscribe(), lecture.metrics.clone());
-            let leading = lecture.leading.clone();
-            tokio::spawn(async move { run(&reports, changes, lease, &metrics, &leading).await });
+            let (renewed, leading) = (watch::Sender::new(Some(Instant::now())), CancellationToken::new());
+            let lecture = Self { reports: reports.clone(), renewed: renewed.clone(), leading: leading.clone() };
+            let lease = watch::Sender::new(None);
+            let sees = lease.subscribe();
+            tokio::spawn(async move { run(&reports, changes, sees, &Metrics::default(), &leading).await });
+            tokio::spawn(async move {
+                loop {
+                    let since = *renewed.borrow();
+                    if let Some(since) = since {
+                        lease.send_replace(Some(Sighting { since, at: Instant::now() }));
+                    }
+                    sleep(Duration::from_millis(500)).await;
+                }
+            });
             lecture.says(&report("t-0", 1, &[job()], vec![]));
             assert_eq!(lecture.reports.answer("t-0", Instant::now()).wants, ["r".into()], "it is asked for the job");
             lecture.says(&report("t-0", 1, &[job()], vec![job()]));
@@ -111,7 +128,7 @@ mod tests {
         }
 
         fn renew(&self) {
-            self.lease.send_replace(Some(Instant::now()));
+            self.renewed.send_replace(Some(Instant::now()));
         }
 
         /// A second goes by in which t-1 reports, which is idle; what it is answered.
@@ -144,16 +161,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_cannot_see_the_lease_shows_nothing() {
+        let lecture = Lecture::begin();
+        lecture.renewed.send_replace(None);
+        for _ in 0..10 {
+            assert_eq!(lecture.second().await, [], "it may be the only one that is cut off");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_has_lost_for_an_owner_that_died_is_shown() {
+        let lecture = Lecture::begin();
+        lecture.renew();
+        let lost = |at: &Report| {
+            let mut report = at.clone();
+            let Role::Transcoder { runs, .. } = &mut report.role else { return report };
+            runs[0].state = TranscoderState::Lost;
+            report
+        };
+        let mut shown = Vec::new();
+        while shown.is_empty() {
+            lecture.says(&lost(&report("t-2", 1, &[job()], vec![]))); // it handed the run over, and has no room besides
+            shown = lecture.second().await;
+        }
+        assert_eq!(shown, [job()]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_begins_to_lead_stands_by_no_more() {
         let lecture = Lecture::begin();
         lecture.renew();
         lecture.leading.cancel();
-        lecture.reports.turn_to(Duty::Lead { standbys: vec![([10, 1, 2, 3], 7100).into()] });
+        lecture.reports.turn_to(Duty::Lead { standbys: Some(vec![([10, 1, 2, 3], 7100).into()]) });
         for _ in 0..5 {
             assert_eq!(lecture.second().await, []);
         }
         let answer = lecture.reports.answer("t-1", Instant::now());
-        assert_eq!(answer.standbys, [([10, 1, 2, 3], 7100).into()]);
+        assert_eq!(answer.standbys, Some(vec![([10, 1, 2, 3], 7100).into()]));
         lecture.says(&report("t-1", 1, &[job()], vec![job()]));
         assert_eq!(lecture.reports.answer("t-1", Instant::now()).wants, []);
     }

@@ -9,6 +9,7 @@ use lectern_contract::cost::{Budget, Class, Needs};
 use lectern_contract::job::LiveJob;
 use lectern_contract::report::{PATH, Report, Role, TranscoderRun, TranscoderState};
 use lectern_contract::{Epoch, RunId, WallMillis};
+use lectern_operator::leader::Sighting;
 use lectern_operator::metrics::Metrics;
 use lectern_operator::reports::{self, Duty, Reports};
 use lectern_operator::standby;
@@ -138,17 +139,27 @@ async fn a_leader_and_a_transcoder_that_die_together_are_stood_in_for() {
     let (leads, leader, _changes) = operator(&ca, &node).await;
     let (stands_by, standby, changes) = operator(&ca, &rest).await;
     stands_by.turn_to(Duty::StandBy);
-    leads.turn_to(Duty::Lead { standbys: vec![standby] });
-    let (lease, metrics) = (watch::Sender::new(Some(Instant::now())), Metrics::default());
+    leads.turn_to(Duty::Lead { standbys: Some(vec![standby]) });
+    let (lease, metrics) = (watch::Sender::new(None), Metrics::default());
     let _dies = transcoder(&ca, "t-0", Some(job()), leader, &node).await;
     let mut lives = transcoder(&ca, "t-1", None, leader, &rest).await;
-    while stands_by.missed(Instant::now() + reports::STALE).is_empty() || stands_by.load("t-1", Instant::now()).is_none() {
-        tokio::task::yield_now().await; // until it knows both, and the job
-    }
+    let knows_all = async {
+        while stands_by.missed(Instant::now() + reports::STALE).is_empty() || stands_by.load("t-1", Instant::now()).is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), knows_all).await.expect("it hears of both, and of the job");
     node.cancel();
-    let still = lease.subscribe();
+    let (sees, since) = (lease.subscribe(), Instant::now());
+    let looks = async {
+        loop {
+            lease.send_replace(Some(Sighting { since, at: Instant::now() }));
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+    };
     tokio::select! {
-        _ = standby::run(&stands_by, changes, still, &metrics, &rest) => panic!("it leads"),
+        _ = standby::run(&stands_by, changes, sees, &metrics, &rest) => panic!("it leads"),
+        () = looks => {}
         given = lives.recv() => assert_eq!(given, Some(job())),
     }
     rest.cancel();

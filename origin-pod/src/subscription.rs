@@ -9,7 +9,7 @@ use lectern_contract::frame::FrameError;
 use lectern_contract::head::Head;
 use lectern_contract::push::{ALIVE_EVERY, PushFrame, PushRequest};
 use lectern_podkit::CancellationToken;
-use lectern_podkit::tls::{PeerRole, PeerTls};
+use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -82,7 +82,7 @@ async fn listen(
     (peers, metrics): (&PeerTls, &Metrics),
     (backoff, told): (&mut Backoff, &mut Epoch),
 ) -> Result<(), Lost> {
-    let mut connection = timeout(CONNECT, peers.connect(address, PeerRole::Transcoder)).await??;
+    let mut connection = connect(run, address, store, peers).await?;
     let mut input = BytesMut::new();
     if std::mem::replace(told, head.epoch) < head.epoch {
         for held in run.held_beyond(head) {
@@ -124,11 +124,31 @@ async fn listen(
             Ok(Ok(0)) => return Err(Lost::Closed),
             Ok(Ok(_)) => {}
             Ok(Err(broken)) => return Err(broken.into()),
-            Err(_) => match store.head(&run.prefix).await {
-                Ok(Some(head)) if !head.ended && head.address.as_deref() == Some(address) => {}
-                Ok(_) => return Err(Lost::Moved),
-                Err(error) => tracing::debug!(run = %run.prefix, %error, "silence, and the head cannot be read"),
-            },
+            Err(_) => stays(run, address, store).await?,
+        }
+    }
+}
+
+/// A connection to the packager, unless the run moves meanwhile: what is gone without a word refuses nobody.
+async fn connect(run: &Run, address: &str, store: &Store, peers: &PeerTls) -> Result<PeerStream, Lost> {
+    let connecting = timeout(CONNECT, peers.connect(address, PeerRole::Transcoder));
+    tokio::pin!(connecting);
+    loop {
+        match timeout(LOOK_AGAIN, &mut connecting).await {
+            Ok(connected) => return Ok(connected??),
+            Err(_) => stays(run, address, store).await?,
+        }
+    }
+}
+
+/// [`Lost::Moved`] where the head says that the run is not at `address` any more.
+async fn stays(run: &Run, address: &str, store: &Store) -> Result<(), Lost> {
+    match store.head(&run.prefix).await {
+        Ok(Some(head)) if !head.ended && head.address.as_deref() == Some(address) => Ok(()),
+        Ok(_) => Err(Lost::Moved),
+        Err(error) => {
+            tracing::debug!(run = %run.prefix, %error, "silence, and the head cannot be read");
+            Ok(())
         }
     }
 }

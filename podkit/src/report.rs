@@ -87,7 +87,8 @@ pub fn run(
             }
         };
         let told = |answer: &Answer| {
-            let now: BTreeSet<SocketAddr> = answer.standbys.iter().copied().take(MOST_STANDBYS).collect();
+            let Some(now) = &answer.standbys else { return }; // it does not lead, or has not looked for them yet
+            let now: BTreeSet<SocketAddr> = now.iter().copied().take(MOST_STANDBYS).collect();
             standbys.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
         };
         tokio::select! {
@@ -166,10 +167,13 @@ impl Reporter {
                 let operator = || Operator { address: address.to_string(), peers: peers.clone(), kept: None };
                 known.entry(address).or_insert_with(|| tasks.spawn(self.clone().report(operator(), |_| {})));
             }
-            if standbys.changed().await.is_err() {
-                return; // nobody leads us any more: the pod stops
+            tokio::select! {
+                _ = standbys.changed() => {} // its sender lives as long as this
+                // One ends when it is told to, or panics.
+                Some(Err(ended)) = tasks.join_next() => if let Ok(panic) = ended.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                },
             }
-            while tasks.try_join_next().is_some() {}
         }
     }
 }
@@ -306,17 +310,23 @@ mod tests {
 
         assert!(leader_hears.recv().await.is_some());
         assert!(standby_hears.try_recv().is_err(), "nobody has told of it");
-        leads.send_replace(Answer { standbys: vec![standby], ..Answer::default() });
+        leads.send_replace(Answer { standbys: Some(vec![standby]), ..Answer::default() });
         assert_eq!(asked_for(&standby_hears.recv().await.unwrap()), 0);
         stands_by.send_replace(Answer { wants: vec!["r".into()], ..Answer::default() });
         while asked_for(&standby_hears.recv().await.unwrap()) == 0 {}
         changed.notify_one();
         assert!(standby_hears.recv().await.is_some());
+        leads.send_replace(Answer::default());
+        for _ in 0..2 {
+            leader_hears.recv().await.unwrap();
+        }
+        while standby_hears.try_recv().is_ok() {}
+        assert!(standby_hears.recv().await.is_some(), "who does not know says nothing against it");
         while let Ok(report) = leader_hears.try_recv() {
             assert_eq!(asked_for(&report), 0, "the leader has not asked");
         }
 
-        leads.send_replace(Answer::default());
+        leads.send_replace(Answer { standbys: Some(vec![]), ..Answer::default() });
         while standby_hears.try_recv().is_ok() {}
         for _ in 0..3 {
             leader_hears.recv().await.unwrap();

@@ -118,6 +118,50 @@ async fn who_owns_a_run_and_has_nothing_to_push_says_that_it_is_there() {
     tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
 }
 
+/// A job that comes twice sends its second child to ask, while the first one waits for what origins have shown of a dead predecessor's.
+#[tokio::test]
+async fn a_transcoder_that_asks_whether_the_owner_lives_is_no_origin() {
+    let Served { ca, live, address, stop, server } = Served::start().await;
+    let (origin, transcoder) = (peer(&ca, PeerRole::Origin).await, peer(&ca, PeerRole::Transcoder).await);
+    let asks = tokio::spawn(async move {
+        let mut socket = transcoder.connect(&address, PeerRole::Transcoder).await.unwrap();
+        let (mut asked, mut input) = (BytesMut::new(), BytesMut::new());
+        PushRequest::Objects("r".into()).encode(&mut asked);
+        socket.write_all(&asked).await.unwrap();
+        socket.flush().await.unwrap();
+        loop {
+            if let Some(said) = PushFrame::decode(&mut input).unwrap() {
+                return (said, address);
+            }
+            assert_ne!(socket.read_buf(&mut input).await.unwrap(), 0, "the owner says nothing");
+        }
+    });
+    tokio::task::yield_now().await;
+    live.own(Epoch(3)); // the head tells of it a little earlier
+    live.put(ObjectName::Init("a".into(), 0), Bytes::from_static(b"moov"));
+    live.put(ObjectName::Part("a".into(), SegmentNumber(7), 0), Bytes::from_static(b"mine"));
+    let (said, address) = asks.await.unwrap();
+    assert_eq!(said, PushFrame::Serving { epoch: Epoch(3) });
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        () = live.has_heard_origins() => panic!("no origin has come"),
+    }
+
+    let held = Held {
+        rendition: "a".into(),
+        number: SegmentNumber(7),
+        init: Bytes::from_static(b"moov"),
+        whole: false,
+        parts: vec![Bytes::from_static(b"shown")],
+    };
+    live.close(PushFrame::Ended);
+    let heard = answers_to(&origin, &address, [PushRequest::Holds { run: "r".into(), held }, PushRequest::Objects("r".into())]).await;
+    assert!(!heard.iter().any(|frame| matches!(frame, PushFrame::Anew { .. })), "what students have had is made anew: {heard:?}");
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
+}
+
 #[tokio::test]
 async fn origins_may_say_what_they_hold_and_not_without_end() {
     let Served { ca, live, address, stop, server } = Served::start().await;

@@ -5,7 +5,7 @@ use super::said::Heard;
 use lectern_contract::Ladder;
 use lectern_contract::cost::Needs;
 use lectern_contract::job::LiveJob;
-use lectern_contract::report::Answer;
+use lectern_contract::report::{Answer, TranscoderRun, TranscoderState};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -67,7 +67,10 @@ impl Reports {
         let is_taken = |given: &Given| {
             let has_it = |heard: &Heard| {
                 let runs = heard.said.transcoder().filter(|_| heard.is_fresh(now)).map(|transcoder| &transcoder.runs);
-                runs.and_then(|runs| runs.get(&given.job.run)).is_some_and(|run| run.attempt >= given.job.attempt)
+                // Who lost it to an owner that has died since says so for a minute.
+                let newer = |run: &TranscoderRun| run.attempt > given.job.attempt;
+                let takes = |run: &TranscoderRun| run.attempt == given.job.attempt && run.state != TranscoderState::Lost;
+                runs.and_then(|runs| runs.get(&given.job.run)).is_some_and(|run| newer(run) || takes(run))
             };
             pods.values().any(has_it)
         };
@@ -87,7 +90,7 @@ impl Reports {
 mod tests {
     use super::*;
     use lectern_contract::cost::{Budget, Class, PixelRate};
-    use lectern_contract::report::{Report, Role, TranscoderRun, TranscoderState};
+    use lectern_contract::report::{Report, Role};
     use lectern_contract::{Epoch, StreamRef, VideoCodec, VideoRendition};
     use serde_json::json;
 

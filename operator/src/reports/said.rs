@@ -50,10 +50,22 @@ impl Heard {
 
     /// What this pod was heard to have in hand for the last time, whoever has it by `now`: all of one that is silent, and what its process before this one had.
     pub fn may_have_lost(&self, now: Instant) -> impl Iterator<Item = &RunId> {
-        let silence = now.duration_since(self.at);
-        let runs =
-            self.said.transcoder().filter(|_| super::STALE <= silence && silence < SPOKEN_OF).into_iter().flat_map(|said| &said.runs);
-        runs.filter(|(_, run)| super::is_working(&run.state)).map(|(id, _)| id).chain(self.dropped.keys())
+        let is_recent = move |since| now.duration_since(since) < SPOKEN_OF;
+        let silent = self.said.transcoder().filter(|_| !self.is_fresh(now) && is_recent(self.at));
+        let had = silent.into_iter().flat_map(|said| &said.runs).filter(|(_, run)| super::is_working(&run.state)).map(|(id, _)| id);
+        had.chain(self.dropped.iter().filter(move |(_, (_, since))| is_recent(*since)).map(|(id, _)| id))
+    }
+
+    /// The runs that need nobody else by what it says: it has them, and is not silent, or they are over.
+    pub fn answers_for(&self, now: Instant) -> impl Iterator<Item = &RunId> {
+        let fresh = self.is_fresh(now);
+        let answers = move |run: &TranscoderRun| match run.state {
+            TranscoderState::Ended { .. } => true,
+            TranscoderState::Lost => false,
+            _ => fresh,
+        };
+        let runs = self.said.transcoder().into_iter().flat_map(|said| &said.runs);
+        runs.filter(move |(_, run)| answers(run)).map(|(id, _)| id)
     }
 
     /// The attempt of `run` that it has, or that its process before this one had.

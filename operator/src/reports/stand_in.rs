@@ -6,7 +6,7 @@ use super::{Reports, is_working};
 use lectern_contract::RunId;
 use lectern_contract::job::LiveJob;
 use lectern_contract::report::Role;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::time::Instant;
@@ -19,8 +19,8 @@ const WANTED: usize = 64;
 pub enum Duty {
     /// It decides, and tells pods where the others are.
     Lead {
-        /// Where those take reports.
-        standbys: Vec<SocketAddr>,
+        /// Where those take reports, once that is known.
+        standbys: Option<Vec<SocketAddr>>,
     },
     /// It waits for the Lease.
     StandBy,
@@ -28,7 +28,7 @@ pub enum Duty {
 
 impl Default for Duty {
     fn default() -> Self {
-        Self::Lead { standbys: Vec::new() }
+        Self::Lead { standbys: None }
     }
 }
 
@@ -46,21 +46,26 @@ impl Reports {
         *self.duty() = duty;
     }
 
-    /// The jobs that transcoders had in hand of which nobody has heard for three seconds, and the pools that they are for.
+    /// The jobs that transcoders had in hand of which nobody has heard for three seconds, and the pools that they are for; of a run the latest attempt.
     pub fn missed(&self, now: Instant) -> Vec<(String, Arc<LiveJob>)> {
         let pods = self.lock();
-        let maybe = pods
-            .values()
-            .flat_map(|heard| heard.may_have_lost(now).filter_map(|run| Some((heard.pool.clone(), heard.jobs.get(run)?.clone()))));
-        let maybe: Vec<_> = maybe.collect();
-        drop(pods);
-        let is_missed = |run: &RunId| self.transcoder(run, now).is_some_and(|said| !said.fresh && is_working(&said.run.state));
-        maybe.into_iter().filter(|(_, job)| is_missed(&job.run)).collect()
+        let answered: HashSet<&RunId> = pods.values().flat_map(|heard| heard.answers_for(now)).collect();
+        let mut missed = HashMap::<&RunId, (&str, &Arc<LiveJob>)>::new();
+        for heard in pods.values() {
+            let jobs = heard.may_have_lost(now).filter(|run| !answered.contains(run)).filter_map(|run| heard.jobs.get(run));
+            for job in jobs {
+                let known = missed.entry(&job.run).or_insert((&heard.pool, job));
+                if known.1.attempt < job.attempt {
+                    *known = (&heard.pool, job);
+                }
+            }
+        }
+        missed.into_values().map(|(pool, job)| (pool.to_owned(), job.clone())).collect()
     }
 
     /// The jobs to be kept of a pod that has `sent` some: none where the queue is looked after by the leader, which this operator is.
     pub(super) fn kept_jobs(&self, before: Option<&Heard>, sent: Vec<LiveJob>, now: &Heard) -> HashMap<RunId, Arc<LiveJob>> {
-        if *self.duty() != Duty::StandBy {
+        if !self.stands_by() {
             return HashMap::new();
         }
         let known = before.into_iter().flat_map(|before| before.jobs.values().cloned());
@@ -70,20 +75,22 @@ impl Reports {
 
     /// The runs whose jobs are wanted of a pod.
     pub(super) fn wants(&self, pod: Option<&Heard>) -> Vec<RunId> {
-        let Some((heard, said)) = pod.and_then(|heard| Some((heard, heard.said.transcoder()?))) else { return Vec::new() };
-        if *self.duty() != Duty::StandBy {
-            return Vec::new();
-        }
+        let said = pod.filter(|_| self.stands_by()).and_then(|heard| Some((heard, heard.said.transcoder()?)));
+        let Some((heard, said)) = said else { return Vec::new() };
         let unknown = said.runs.values().filter(|run| is_working(&run.state) && !heard.jobs.contains_key(&run.run));
         unknown.map(|run| run.run.clone()).take(WANTED).collect()
     }
 
-    /// Who else wants reports.
-    pub(super) fn standbys(&self) -> Vec<SocketAddr> {
+    /// Who else wants reports; `None` from an operator that cannot say.
+    pub(super) fn standbys(&self) -> Option<Vec<SocketAddr>> {
         match &*self.duty() {
             Duty::Lead { standbys } => standbys.clone(),
-            Duty::StandBy => Vec::new(),
+            Duty::StandBy => None,
         }
+    }
+
+    fn stands_by(&self) -> bool {
+        *self.duty() == Duty::StandBy
     }
 
     fn duty(&self) -> MutexGuard<'_, Duty> {

@@ -47,6 +47,9 @@ pub enum TrustError {
     /// It is made within seconds.
     #[error("there is no Secret {CA_SECRET} yet")]
     NoCa,
+    /// The leader makes it within seconds.
+    #[error("there is no Secret {0} yet")]
+    NoCertificate(String),
     /// The Secret of the CA holds something else.
     #[error("the Secret {CA_SECRET} cannot be used: {0}; delete it to have another CA made")]
     BadCa(#[from] UnusableCa),
@@ -108,7 +111,8 @@ pub fn run(client: Client, wanted: Wanted, stop: CancellationToken) -> Task<std:
 
 /// Puts the certificate, its key and the CA's certificate into `folder`, where this process reads them.
 async fn copy(client: &Client, wanted: &Wanted, folder: &Path) -> Result<(), TrustError> {
-    let secret = Api::<Secret>::namespaced(client.clone(), &wanted.namespace).get(&wanted.secret).await?;
+    let secret = Api::<Secret>::namespaced(client.clone(), &wanted.namespace).get_opt(&wanted.secret).await?;
+    let secret = secret.ok_or_else(|| TrustError::NoCertificate(wanted.secret.clone()))?;
     tokio::fs::create_dir_all(folder).await?;
     for file in ["tls.key", "tls.crt", "ca.crt"] {
         // Each whole; a pair that does not fit for a moment is tried again by who reads it.
@@ -119,30 +123,25 @@ async fn copy(client: &Client, wanted: &Wanted, folder: &Path) -> Result<(), Tru
     Ok(())
 }
 
-/// Keeps in `folder` what the Secret of the certificate holds, until `stop`; from `leading` on the Secret, too.
+/// Keeps in `folder` what the Secret of the certificate holds, until `stop`; from `leading` on the Secret, too. `there` is cancelled once it is there.
 pub fn keep(
     client: Client,
     wanted: Wanted,
     folder: PathBuf,
-    leading: CancellationToken,
+    (leading, there): (CancellationToken, CancellationToken),
     stop: CancellationToken,
 ) -> Task<std::convert::Infallible> {
     Box::pin(async move {
-        let mut is_there = false;
         loop {
             let leads = leading.is_cancelled();
             let made = if leads { ensure(&client, &wanted, Timestamp::now()).await } else { Ok(()) };
-            let kept = match made {
-                Ok(()) => copy(&client, &wanted, &folder).await,
-                Err(error) => Err(error),
-            };
-            is_there |= kept.is_ok();
-            let pause = match kept {
+            let copied = copy(&client, &wanted, &folder).await;
+            if copied.is_ok() {
+                there.cancel();
+            }
+            let pause = match made.and(copied) {
                 // Of a new installation: the leader makes CA and certificate within a second or two.
-                Err(error) if !is_there => {
-                    tracing::debug!(%error, secret = wanted.secret, "there is no certificate yet");
-                    NOT_YET
-                }
+                Err(TrustError::NoCa | TrustError::NoCertificate(_)) if !there.is_cancelled() => NOT_YET,
                 kept => pause_after(kept, &wanted),
             };
             let begins_to_lead = async { if leads { std::future::pending().await } else { leading.cancelled().await } };

@@ -34,8 +34,10 @@ pub type HandOver = oneshot::Sender<SegmentNumber>;
 pub struct Live {
     inner: Arc<Mutex<Inner>>,
     closed: CancellationToken,
-    /// Somebody has subscribed.
+    /// An origin has subscribed.
     sought: CancellationToken,
+    /// The run is this process's.
+    owned: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,12 @@ impl Live {
         let inheritance = Inheritance::default();
         let inner =
             Inner { run, epoch: None, objects: Vec::new(), subscribers: Vec::new(), last_word: None, inheritance, successors: None };
-        Self { inner: Arc::new(Mutex::new(inner)), closed: CancellationToken::new(), sought: CancellationToken::new() }
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            closed: CancellationToken::new(),
+            sought: CancellationToken::new(),
+            owned: CancellationToken::new(),
+        }
     }
 
     /// Of what a predecessor has begun of `renditions` only whole segments can be gone on with.
@@ -107,6 +114,22 @@ impl Live {
         let mut inner = self.lock();
         inner.epoch = Some(epoch);
         inner.tell_frame(&PushFrame::Serving { epoch });
+        drop(inner);
+        self.owned.cancel();
+    }
+
+    /// What a transcoder hears that asks for the owner of `run`. It is no origin: nobody sees what it has, and it holds nothing of a predecessor's.
+    pub async fn owner_of(&self, run: &RunId) -> PushFrame {
+        // The head tells of an owner a moment before it knows itself.
+        tokio::select! {
+            () = self.owned.cancelled() => {}
+            () = self.closed.cancelled() => {}
+        }
+        let inner = self.lock();
+        match inner.epoch.filter(|_| inner.run == *run) {
+            Some(epoch) => PushFrame::Serving { epoch },
+            None => PushFrame::Refused { reason: format!("this packager does not own run {run}") },
+        }
     }
 
     /// Under which epoch the run is served, once it is.

@@ -64,6 +64,11 @@ async fn answer(socket: TcpStream, live: Live, peers: PeerTls) -> io::Result<()>
                     anew.push(PushFrame::Anew { rendition, number });
                 }
             }
+            PushRequest::Objects(run) if role == Some(PeerRole::Transcoder) => {
+                let answer = tokio::time::timeout(REQUEST_WITHIN, live.owner_of(&run)).await?;
+                tell(&mut socket, &answer).await?;
+                return socket.shutdown().await;
+            }
             PushRequest::Objects(run) => return objects(socket, live, &run, &anew).await,
             PushRequest::HandOver(_) if role == Some(PeerRole::Origin) => return Err(io::Error::other("an origin is no successor")),
             PushRequest::HandOver(run) => return hand_over(socket, live, &run).await,
@@ -79,14 +84,18 @@ async fn hand_over(mut socket: PeerStream, live: Live, run: &RunId) -> io::Resul
         Some(at) => PushFrame::HandingOver { at },
         None => PushFrame::Refused { reason: format!("this packager does not hand run {run} over") },
     };
-    let mut bytes = BytesMut::new();
-    answer.encode(&mut bytes);
-    socket.write_all(&bytes).await?;
-    socket.flush().await?;
+    tell(&mut socket, &answer).await?;
     if at.is_some() {
         live.closed().await;
     }
     socket.shutdown().await
+}
+
+async fn tell(socket: &mut PeerStream, frame: &PushFrame) -> io::Result<()> {
+    let mut bytes = BytesMut::new();
+    frame.encode(&mut bytes);
+    socket.write_all(&bytes).await?;
+    socket.flush().await
 }
 
 /// Sends what there is and what comes of it; before that, what of the origin's is made `anew`.
@@ -104,10 +113,7 @@ async fn objects(mut socket: PeerStream, live: Live, run: &RunId, anew: &[PushFr
             sent = later.recv() => sent,
             () = tokio::time::sleep(ALIVE_EVERY) => {
                 if let Some(epoch) = live.serving() {
-                    let mut alive = BytesMut::new();
-                    PushFrame::Serving { epoch }.encode(&mut alive);
-                    socket.write_all(&alive).await?;
-                    socket.flush().await?;
+                    tell(&mut socket, &PushFrame::Serving { epoch }).await?;
                 }
                 continue;
             }

@@ -4,6 +4,7 @@ use super::VISIBILITY;
 use super::slot::{Admission, ELSEWHERE, Slots};
 use crate::retry::Backoff;
 use lectern_cloud::Queue;
+use lectern_contract::RunId;
 use lectern_contract::job::LiveJob;
 use lectern_podkit::health::Readiness;
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long the queue may wait for a message. A receive is never cancelled (it would hide the message all the same), so
@@ -82,24 +84,47 @@ pub async fn run(
     Ok(())
 }
 
-/// Takes what the operator gives, each run and attempt once, until `stop`; then waits for the jobs to be handed over.
+/// What operators have repeated for the last time, for so long at most, is another matter when it comes again.
+const REPEATED_FOR: Duration = Duration::from_secs(15);
+
+/// A job that came past the queue.
+struct Known {
+    attempt: u32,
+    /// When it came last.
+    at: Instant,
+    is_under_way: bool,
+}
+
+/// Takes what operators give, which they repeat and of which two may have another attempt each, until `stop`; then waits for the jobs to be handed over.
 pub async fn past_the_queue(
     mut given: mpsc::UnboundedReceiver<LiveJob>,
     slots: Arc<Slots>,
     free: Arc<Semaphore>,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
-    let (mut jobs, mut known) = (JoinSet::new(), HashMap::new());
+    let (mut jobs, mut known) = (JoinSet::new(), HashMap::<RunId, Known>::new());
     while let Some(Some(job)) = stop.run_until_cancelled(given.recv()).await {
-        while jobs.try_join_next().is_some() {}
-        if known.insert(job.run.clone(), job.attempt).is_some_and(|known| known >= job.attempt) {
-            continue; // it was repeated
+        while let Some(ended) = jobs.try_join_next() {
+            let Ok((run, attempt)) = ended else { continue };
+            if let Some(known) = known.get_mut(&run).filter(|known| known.attempt == attempt) {
+                known.is_under_way = false;
+            }
         }
+        known.retain(|_, known| known.is_under_way || known.at.elapsed() < REPEATED_FOR);
+        let at = Instant::now();
+        if let Some(known) = known.get_mut(&job.run).filter(|known| known.attempt >= job.attempt) {
+            known.at = at;
+            continue;
+        }
+        known.insert(job.run.clone(), Known { attempt: job.attempt, at, is_under_way: true });
         let (slots, free, stop) = (slots.clone(), free.clone(), stop.clone());
         jobs.spawn(async move {
+            let taken = (job.run.clone(), job.attempt);
             // The semaphore is never closed; were it, there would be no slot.
-            let Some(Ok(_slot)) = stop.run_until_cancelled(free.acquire_owned()).await else { return };
-            slots.work_past_the_queue(job, stop).await;
+            if let Some(Ok(_slot)) = stop.run_until_cancelled(free.acquire_owned()).await {
+                slots.work_past_the_queue(job, stop).await;
+            }
+            taken
         });
     }
     while jobs.join_next().await.is_some() {}

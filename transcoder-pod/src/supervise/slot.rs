@@ -184,7 +184,7 @@ impl Slots {
         self.count_taken();
     }
 
-    /// Does `job`, which came past the queue, to its end here: nobody else hears of it, so that a child that dies is followed by another here.
+    /// Does `job`, which came past the queue, to its end here: nobody else need hear of it, so that a child that dies is followed by another here.
     pub async fn work_past_the_queue(&self, job: LiveJob, stop: CancellationToken) {
         let room = self.purse.given_back();
         let share = loop {

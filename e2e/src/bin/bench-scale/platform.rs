@@ -40,7 +40,8 @@ pub async fn install(client: &Client, shards: usize, cloud: &str) -> Result<()> 
     // The pods that lead label themselves.
     for pod in ["lectern-operator-0", "lectern-operator-1", "lectern-operator-2"] {
         let containers = [json!({"name": "operator", "image": "lectern/operator"})];
-        let metadata = json!({"name": pod, "namespace": NAMESPACE});
+        let labels = json!({"app.kubernetes.io/name": "lectern", "app.kubernetes.io/component": "operator"});
+        let metadata = json!({"name": pod, "namespace": NAMESPACE, "labels": labels});
         create(client, json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}})).await?;
     }
     create(client, ladder()).await?;
