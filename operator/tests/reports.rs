@@ -128,8 +128,9 @@ async fn transcoder(ca: &Ca, name: &str, has: Option<LiveJob>, leader: SocketAdd
         }
     };
     let (give, given) = mpsc::unbounded_channel();
+    let answers = report::Answers { jobs: give, taken: watch::Sender::new(None) };
     let peers = peer(ca, PeerRole::Transcoder, "default").await;
-    tokio::spawn(report::run(pod, peers, Arc::new(collect), Arc::default(), Some(give), stop.clone()));
+    tokio::spawn(report::run(pod, peers, Arc::new(collect), Arc::default(), Some(answers), stop.clone()));
     given
 }
 

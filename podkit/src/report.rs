@@ -32,8 +32,14 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// Operators that stand by and get reports; there is seldom more than one.
 const MOST_STANDBYS: usize = 8;
 
-/// Jobs that operators give a pod in their answers, as often as they repeat them.
-pub type Jobs = mpsc::UnboundedSender<LiveJob>;
+/// What operators answer, for a pod that takes jobs.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    /// The jobs that they give it, as often as they repeat them.
+    pub jobs: mpsc::UnboundedSender<LiveJob>,
+    /// When the leader took a report for the last time, as of when that was begun.
+    pub taken: watch::Sender<Option<Instant>>,
+}
 
 /// What a pod has to say to an operator that wants the jobs of these runs.
 pub type Collect = Arc<dyn Fn(&[RunId]) -> Role + Send + Sync>;
@@ -62,14 +68,14 @@ struct Operator {
 }
 
 /// Sends what `collect` returns until `stop`; `changed` sends it at once. Reports go to the operator that leads, and to those that stand by, of
-/// which its answers tell. Operators are met as one of `peers`. Jobs that are answered go to `jobs`, where the pod takes any. An operator that is
+/// which its answers tell. Operators are met as one of `peers`. What is answered goes to `answers`, where the pod takes jobs. An operator that is
 /// away costs nothing but a log line when it goes and one when it returns.
 pub fn run(
     pod: PodArgs,
     peers: PeerTls,
     collect: Collect,
     changed: Arc<Notify>,
-    jobs: Option<Jobs>,
+    answers: Option<Answers>,
     stop: CancellationToken,
 ) -> Task<Infallible> {
     Box::pin(async move {
@@ -78,6 +84,7 @@ pub fn run(
             return Ok(());
         };
         let (news, standbys) = (watch::Sender::new(()), watch::Sender::new(BTreeSet::new()));
+        let jobs = answers.as_ref().map(|answers| answers.jobs.clone());
         let reporter = Reporter { pod, began: wall_now(), collect, jobs, news: news.clone() };
         let follow = reporter.clone().follow(standbys.subscribe(), leader.peers.clone());
         let pass_on = async {
@@ -86,7 +93,10 @@ pub fn run(
                 news.send_replace(());
             }
         };
-        let told = |answer: &Answer| {
+        let told = |answer: &Answer, began| {
+            if let Some(answers) = &answers {
+                answers.taken.send_replace(Some(began));
+            }
             let Some(now) = &answer.standbys else { return }; // it does not lead, or has not looked for them yet
             let now: BTreeSet<SocketAddr> = now.iter().copied().take(MOST_STANDBYS).collect();
             standbys.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
@@ -107,14 +117,14 @@ struct Reporter {
     pod: PodArgs,
     began: WallMillis,
     collect: Collect,
-    jobs: Option<Jobs>,
+    jobs: Option<mpsc::UnboundedSender<LiveJob>>,
     /// Something changed.
     news: watch::Sender<()>,
 }
 
 impl Reporter {
-    /// Reports to `operator` for good; `told` gets each of its answers.
-    async fn report(self, mut operator: Operator, told: impl Fn(&Answer)) {
+    /// Reports to `operator` for good; `told` gets each of its answers, and when the report was begun.
+    async fn report(self, mut operator: Operator, told: impl Fn(&Answer, Instant)) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut news, mut wants) = (self.news.subscribe(), Vec::new());
@@ -138,7 +148,7 @@ impl Reporter {
             reachable = sent.is_ok();
             match sent {
                 Ok(answer) => {
-                    told(&answer);
+                    told(&answer, last);
                     wants = answer.wants;
                     for (job, jobs) in answer.jobs.into_iter().zip(self.jobs.iter().cycle()) {
                         let _ = jobs.send(job); // who takes them goes only when the pod does
@@ -165,7 +175,7 @@ impl Reporter {
             });
             for address in now {
                 let operator = || Operator { address: address.to_string(), peers: peers.clone(), kept: None };
-                known.entry(address).or_insert_with(|| tasks.spawn(self.clone().report(operator(), |_| {})));
+                known.entry(address).or_insert_with(|| tasks.spawn(self.clone().report(operator(), |_, _| {})));
             }
             tokio::select! {
                 _ = standbys.changed() => {} // its sender lives as long as this

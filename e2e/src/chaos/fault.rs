@@ -10,7 +10,7 @@ const PARTED: Duration = Duration::from_secs(8);
 /// How long a store or a queue gives trouble, and how long a store is away.
 const TROUBLE: Duration = Duration::from_secs(30);
 const STORE_AWAY: Duration = Duration::from_secs(60);
-/// Less than the 4 s after which a transcoder that reaches neither S3 nor SQS stops.
+/// Less than the 5.5 s after its last heartbeat, which may be 2 s old, after which a transcoder that reaches neither S3 nor SQS stops.
 const BOTH_AWAY: Duration = Duration::from_secs(3);
 /// How long a node is without power.
 const DARK: Duration = Duration::from_secs(30);

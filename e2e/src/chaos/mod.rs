@@ -159,7 +159,7 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
         waits: sample.stalls,
         late: seen.late().as_secs_f64() * 1e3,
         recovery: seen.recovery(struck).as_secs_f64() * 1e3,
-        complaints: verdict.complaints.into_iter().chain(seen.back).collect(),
+        complaints: verdict.complaints.into_iter().chain(seen.complaints()).collect(),
     })
 }
 

@@ -5,9 +5,10 @@ use crate::storage::Storage;
 use anyhow::{Context as _, Result};
 use lectern_contract::keys::RunPrefix;
 use lectern_media::fragments;
+use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -38,8 +39,10 @@ pub(super) struct Seen {
     pace: Duration,
     /// The digests of segments and parts, by path below the run's prefix, as they were when they were first named.
     bodies: BTreeMap<String, [u8; 32]>,
-    /// Times that a playlist went back, for people.
+    /// Times that a playlist went back, or left a number out, for people.
     pub back: Vec<String>,
+    /// What was named by a playlist and not there when it was asked for then; what came later is taken out.
+    absent: BTreeSet<String>,
 }
 
 impl Watch {
@@ -72,7 +75,8 @@ impl Seen {
             let text = String::from_utf8(get(url.clone()).await?.to_vec())?;
             let media = playlist::media(&text);
             let numbers: Vec<u64> = media.segments.iter().filter_map(Segment::number).collect();
-            if !numbers.windows(2).all(|pair| pair[0] < pair[1]) {
+            // What is lost is listed, too, with EXT-X-GAP.
+            if !numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]) {
                 self.back.push(format!("{name} names {numbers:?}"));
             }
             let Some(last) = numbers.last().copied() else { continue };
@@ -90,7 +94,13 @@ impl Seen {
             let segments = media.segments.iter().filter(|segment| !segment.gap).map(|segment| &segment.uri);
             for uri in media.parts.iter().chain(segments) {
                 if let Entry::Vacant(unknown) = self.bodies.entry(format!("{folder}/{uri}")) {
-                    unknown.insert(Sha256::digest(get(url.join(uri)?).await?).into());
+                    let answer = client.get(url.join(uri)?).send().await?;
+                    if answer.status() == StatusCode::NOT_FOUND {
+                        self.absent.insert(unknown.key().clone());
+                        continue;
+                    }
+                    self.absent.remove(unknown.key());
+                    unknown.insert(Sha256::digest(answer.error_for_status()?.bytes().await?).into());
                 }
             }
         }
@@ -100,6 +110,12 @@ impl Seen {
     /// The longest that any playlist did not grow, beyond its pace.
     pub fn late(&self) -> Duration {
         self.pauses().map(|(_, pause)| pause.saturating_sub(self.pace)).max().unwrap_or_default()
+    }
+
+    /// What is wrong with what was served, for people.
+    pub fn complaints(&self) -> impl Iterator<Item = String> {
+        let absent = self.absent.iter().map(|path| format!("{path} was named, and never there"));
+        self.back.iter().cloned().chain(absent)
     }
 
     /// From `struck` until the end of the last pause that was longer than the pace allows.

@@ -1,7 +1,8 @@
 //! What idle slots are for: the archive's queue. A lecture that comes has its slot at once, and the archive goes on later, or elsewhere.
 
+use super::heart::{self, Giver};
+use super::process;
 use super::slot::ELSEWHERE;
-use super::{heart, process};
 use crate::archive::ArchiveChild;
 use crate::publish::json;
 use lectern_cloud::{BucketAt, Delivery, Objects, Queue};
@@ -146,7 +147,7 @@ impl Archives {
         };
         let (mut child, _input, mut lines) = process::start("archive", &given, &self.log).await?;
         let (slots, mut hangs) = (self.slots, Instant::now() + HANGS);
-        let fence = heart::beat(self.archive.clone(), Some(receipt.clone()));
+        let fence = heart::beat(Giver::Queue(self.archive.clone(), receipt.clone()));
         tokio::pin!(fence);
         let outcome = loop {
             tokio::select! {

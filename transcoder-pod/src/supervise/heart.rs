@@ -1,4 +1,4 @@
-//! Keeps a running job's message hidden, and knows when that has failed for too long.
+//! Keeps a running job's message hidden, and knows when a job may have been given to another pod.
 
 use super::{HEARTBEAT, VISIBILITY};
 use lectern_cloud::{Queue, QueueError, Receipt};
@@ -9,11 +9,41 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// The message is somebody else's after the visibility; this much before, the job must be gone here (facts/aws.md).
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Beats until it is dropped; without a receipt there is nothing to be kept hidden, and nothing to fail. Resolves when the job must be given up: no beat has succeeded for the visibility less two
-/// seconds, by the monotonic clock.
-pub async fn beat(queue: Queue, receipt: Option<Receipt>) {
-    let Some(receipt) = receipt else { return std::future::pending().await };
-    let (told, mut last) = watch::channel(Instant::now());
+/// Who would give a job to another pod, if nothing was heard of this one.
+#[derive(Debug, Clone)]
+pub enum Giver {
+    /// The queue, which keeps its message hidden while it hears beats.
+    Queue(Queue, Receipt),
+    /// The leading operator, for a job that came past the queue: when it took a report of this pod for the last time.
+    Operator(watch::Receiver<Option<Instant>>),
+}
+
+/// Beats until it is dropped. Resolves when the job must be given up, should S3 not say that it is still this pod's: the giver has heard nothing for the
+/// visibility less two seconds, by the monotonic clock.
+pub async fn beat(giver: Giver) {
+    match giver {
+        Giver::Queue(queue, receipt) => beat_to_queue(queue, receipt).await,
+        Giver::Operator(heard) => {
+            let (told, last) = watch::channel(Instant::now());
+            let hearing = async move {
+                let mut heard = heard;
+                while heard.changed().await.is_ok() {
+                    if let Some(at) = *heard.borrow_and_update() {
+                        told.send_replace(at);
+                    }
+                }
+                std::future::pending().await // the pod stops
+            };
+            tokio::select! {
+                () = hearing => {}
+                () = silence_after(last) => {}
+            }
+        }
+    }
+}
+
+async fn beat_to_queue(queue: Queue, receipt: Receipt) {
+    let (told, last) = watch::channel(Instant::now());
     let beating = async move {
         let mut complained = false;
         loop {
@@ -35,18 +65,20 @@ pub async fn beat(queue: Queue, receipt: Option<Receipt>) {
             }
         }
     };
-    let fence = async move {
-        loop {
-            let until = *last.borrow_and_update() + (VISIBILITY - MARGIN);
-            sleep_until(until).await;
-            if *last.borrow() + (VISIBILITY - MARGIN) <= Instant::now() {
-                return;
-            }
-        }
-    };
     tokio::select! {
         () = beating => {}
-        () = fence => {}
+        () = silence_after(last) => {}
+    }
+}
+
+/// Resolves when the giver has heard nothing for too long.
+async fn silence_after(mut last: watch::Receiver<Instant>) {
+    loop {
+        let until = *last.borrow_and_update() + (VISIBILITY - MARGIN);
+        sleep_until(until).await;
+        if *last.borrow() + (VISIBILITY - MARGIN) <= Instant::now() {
+            return;
+        }
     }
 }
 

@@ -138,10 +138,12 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             busy: archiving,
             log: telemetry.clone(),
         };
+        let ((give, given), taken_reports) = (mpsc::unbounded_channel(), watch::Sender::new(None));
         let slots = Slots {
             queue: queue.clone(),
             objects,
             bucket,
+            reports: taken_reports.subscribe(),
             pod: args.pod.clone(),
             encoder: args.encoder,
             passthrough: args.passthrough,
@@ -158,10 +160,17 @@ pub fn run(args: SuperviseArgs, telemetry: TelemetryArgs, stop: CancellationToke
             log: telemetry,
         };
         let (changed, slots, free) = (board.changed(), Arc::new(slots), Arc::new(Semaphore::new(args.slots as usize)));
-        let (give, given) = mpsc::unbounded_channel();
+        let answers = report::Answers { jobs: give, taken: taken_reports };
         tasks.spawn(
             "report",
-            report::run(args.pod, peers, Arc::new(move |wants| board.role(args.slots, &purse, wants)), changed, Some(give), stop.clone()),
+            report::run(
+                args.pod,
+                peers,
+                Arc::new(move |wants| board.role(args.slots, &purse, wants)),
+                changed,
+                Some(answers),
+                stop.clone(),
+            ),
         );
         tasks.spawn("jobs past the queue", receive::past_the_queue(given, slots.clone(), free.clone(), stop.clone()));
         tasks.spawn("the archive's jobs", archives.run(stop.clone()));

@@ -2,7 +2,8 @@
 
 use super::board::Board;
 use super::budget::{Purse, Share};
-use super::{heart, process};
+use super::heart::{self, Giver};
+use super::process;
 use crate::caution::Caution;
 use crate::child::{ChildJob, ChildSays};
 use crate::engine::Backend;
@@ -74,6 +75,8 @@ pub struct Slots {
     pub bucket: BucketAt,
     /// The same, for a look at who owns a run.
     pub objects: Objects,
+    /// When the leading operator took a report of this pod for the last time.
+    pub reports: watch::Receiver<Option<Instant>>,
     /// Who this pod is.
     pub pod: PodArgs,
     /// What encodes.
@@ -274,7 +277,11 @@ impl Slots {
         // What was delivered too often is done with the greatest caution, should its child live this time.
         Caution::after(crashes).unwrap_or(Caution::SoundOnly).apply(&mut given);
         let (mut child, input, mut lines) = process::start("child", &given, &self.log).await?;
-        let fence = heart::beat(self.queue.clone(), receipt.cloned());
+        let giver = match receipt {
+            Some(receipt) => Giver::Queue(self.queue.clone(), receipt.clone()),
+            None => Giver::Operator(self.reports.clone()),
+        };
+        let fence = heart::beat(giver.clone());
         tokio::pin!(fence);
         let mut input = Some(input); // its end asks the child to let go
         let mut patience = None;
@@ -301,7 +308,7 @@ impl Slots {
                         child.kill().await?;
                         return Ok(Outcome::Fenced);
                     }
-                    fence.set(heart::beat(self.queue.clone(), receipt.cloned()));
+                    fence.set(heart::beat(giver.clone()));
                 }
                 // Who wakes up late has stood still together with the child.
                 () = sleep_until(hangs) => {
