@@ -175,16 +175,16 @@ mod tests {
         lecture.renew();
         let lost = |at: &Report| {
             let mut report = at.clone();
-            let Role::Transcoder { runs, .. } = &mut report.role else { return report };
-            runs[0].state = TranscoderState::Lost;
+            let Role::Transcoder { runs, slots, .. } = &mut report.role else { return report };
+            (runs[0].state, *slots) = (TranscoderState::Lost, 0);
             report
         };
         let mut shown = Vec::new();
-        while shown.is_empty() {
+        for _ in 0..6 {
             lecture.says(&lost(&report("t-2", 1, &[job()], vec![]))); // it handed the run over, and has no room besides
-            shown = lecture.second().await;
+            shown.extend(lecture.second().await);
         }
-        assert_eq!(shown, [job()]);
+        assert_eq!(shown.first(), Some(&job()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -236,9 +236,9 @@ mod tests {
         assert_eq!(lecture.reports.answer("t-0", Instant::now()).wants, []);
         lecture.renew();
         let mut shown = Vec::new();
-        while shown.is_empty() {
-            shown = lecture.second().await;
+        for _ in 0..6 {
+            shown.extend(lecture.second().await);
         }
-        assert_eq!(shown, [later]);
+        assert_eq!(shown.first(), Some(&later));
     }
 }

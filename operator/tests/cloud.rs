@@ -7,6 +7,9 @@ use lectern_crds::{BucketSpec, QueueSpec, StreamPool};
 use lectern_operator::cloud::Clouds;
 use lectern_operator::metrics::Metrics;
 use lectern_operator::pool::checks::{Checks, Cloud, Notes};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use std::time::Duration;
 
 fn pool(jobs: &Backend, lectures: &Backend, create: bool) -> StreamPool {
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/streampool.yaml");
@@ -67,4 +70,47 @@ async fn what_a_server_does_not_have_and_what_an_adopted_queue_lacks_is_told_and
     pool.spec.queue.name = "jobs-dead".into(); // a queue that has nowhere to give up to
     let told = look(&pool, &clouds).await;
     assert!(told.is_well() && told.notes.queue.is_some_and(|note| note.starts_with("it has no dead-letter queue")));
+}
+
+/// The states that a message is counted in.
+const STATES: [&str; 4] = ["waiting", "in_flight", "delayed", "dead"];
+
+/// Puts so many messages of each of the states into a queue that is empty.
+async fn fill(queue: &Queue, [waiting, in_flight, delayed, dead]: [u64; 4]) {
+    let (long, soon) = (Duration::from_secs(600), Duration::from_secs(5));
+    for _ in 0..in_flight {
+        queue.send("job").await.unwrap();
+        queue.receive_within(long, soon).await.unwrap().unwrap();
+    }
+    for _ in 0..waiting {
+        queue.send("job").await.unwrap();
+    }
+    for _ in 0..delayed {
+        queue.send_after("job", long).await.unwrap();
+    }
+    for _ in 0..dead {
+        queue.dead().send("job").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_a_pools_queues_is_counted_by_kind_and_state() {
+    let backend = Backend::ministack().await.unwrap();
+    let mut registry = Registry::default();
+    let metrics = Metrics::registered(&mut registry);
+    let mut wanted = Vec::new();
+    for (kind, name, counts) in [("live", "jobs", [2, 1, 3, 4]), ("archive", "jobs-archive", [1, 3, 0, 2])] {
+        fill(&backend.queue(name).await.unwrap(), counts).await;
+        let line =
+            |(state, count): (&str, u64)| format!(r#"lectern_operator_jobs{{pool="default",kind="{kind}",state="{state}"}} {count}"#);
+        wanted.extend(STATES.into_iter().zip(counts).map(line));
+    }
+    let told = Checks::default().look(&pool(&backend, &backend, true), &Clouds::with_keys(backend.keys()), &metrics).await;
+    assert!(told.is_well() && told.dead == 6, "{told:?}");
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    let mut counted: Vec<_> = text.lines().filter(|line| line.starts_with("lectern_operator_jobs{")).collect();
+    counted.sort();
+    wanted.sort();
+    assert_eq!(counted, wanted, "{text}");
 }

@@ -140,6 +140,8 @@ pub fn transcoding(facts: &Facts<'_>) -> Claim {
             claim(TRANSCODING, Truth::Unknown, "TranscoderSilent", message)
         }
         Some("QueueUnreachable") if dispatch.at.is_none() => facts.again(TRANSCODING, &["QueueUnreachable"]).unwrap_or_else(waiting),
+        // A job that went past the queue is not in it at the next look either.
+        Some("WaitingForTranscoder") => facts.again(TRANSCODING, &["WaitingForTranscoder"]).unwrap_or_else(waiting),
         _ => waiting(),
     }
 }

@@ -47,6 +47,9 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_secs(10);
 /// A job that no pod has taken for so long although one has room for it has got lost.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(30);
 
+/// A time that lies farther ahead than this was not written by a clock like ours: clocks that are kept agree to a fraction of a second.
+const AHEAD: SignedDuration = SignedDuration::from_secs(2);
+
 /// What becomes of a stream's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -84,10 +87,10 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: boo
     let silence = conditions::find(&old.conditions, TRANSCODING).filter(|condition| condition.reason == "TranscoderSilent");
     let is_forgotten = seen.settled
         && said.is_none_or(|said| said.run.state == TranscoderState::Lost)
-        && silence.is_some_and(|silence| seen.now.duration_since(silence.last_transition_time.0) >= FORGOTTEN);
+        && silence.is_some_and(|silence| is_past(silence.last_transition_time.0, FORGOTTEN, seen.now));
     // Or it waits in a queue that has lost it: there is room for it, and nobody comes.
     let is_waiting = conditions::reason(&old.conditions, TRANSCODING) == Some("WaitingForTranscoder");
-    let is_overdue = dispatch.at.as_ref().is_some_and(|at| seen.now.duration_since(at.0) >= OVERDUE);
+    let is_overdue = dispatch.at.as_ref().is_some_and(|at| is_past(at.0, OVERDUE, seen.now));
     let is_mislaid = said.is_none() && is_waiting && is_overdue && seen.has_room;
     if (is_lost || is_forgotten || is_mislaid) && (publishing || seen.ending) {
         return Decision::Send(attempt.saturating_add(1));
@@ -106,6 +109,16 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: boo
     };
     // One that ends needs a transcoder, too: somebody has to close the playlists.
     if idle && (publishing || seen.ending) { Decision::Send(attempt.saturating_add(1)) } else { Decision::Leave }
+}
+
+/// Whether `then`, which an operator on another machine may have written, is at least `long` ago.
+///
+/// One that is ahead of us says that the clocks disagree, and not how long ago it was. It counts as long ago: students would wait for as long as
+/// the clocks are apart, and a job that is sent too early does no harm. So nothing is done either about a clock of ours that is ahead of the other's:
+/// all seems long ago by it, and a job is sent again at once. That is so once each time, because the next attempt has its times from our own clock.
+fn is_past(then: Timestamp, long: SignedDuration, now: Timestamp) -> bool {
+    let since = now.duration_since(then);
+    since >= long || since < -AHEAD
 }
 
 /// The attempts that this process has sent, by the stream's uid: a reconcile that runs on a copy from before the time of
@@ -189,5 +202,40 @@ pub async fn send(stream: &LiveStream, job: &LiveJob, wanted: &Wanted, ctx: &Con
             status::write(stream, &told, ctx).await?;
             Err(error.into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::tests::seen;
+    use serde_json::json;
+
+    /// A job that was sent, and what was said of it, when the clock of whoever wrote it showed this second.
+    fn written(reason: &str, second: i64) -> LiveStreamStatus {
+        let at = seen(second).now.to_string();
+        let said = json!({ "type": TRANSCODING, "status": "Unknown", "reason": reason, "message": "", "lastTransitionTime": at });
+        serde_json::from_value(json!({ "dispatch": { "attempt": 1, "at": at }, "conditions": [said] })).unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_keep_a_forgotten_job_waiting() {
+        for reason in ["TranscoderSilent", "WaitingForTranscoder"] {
+            let decided = |second| decide(&written(reason, second), &seen(0), true, false);
+            assert_eq!(decided(3600), Decision::Send(2), "{reason}: by a clock that is an hour ahead of ours");
+            assert_eq!(decided(-60), Decision::Send(2), "{reason}: a minute ago, or just now by a clock that is a minute behind");
+            assert_eq!(decided(-5), Decision::Leave, "{reason}: it has time");
+            assert_eq!(decided(2), Decision::Leave, "{reason}: no two clocks are the same");
+        }
+    }
+
+    #[test]
+    fn a_job_cannot_be_sent_since_its_first_failure_until_it_is_sent() {
+        let (sent, start) = (Sent::default(), Instant::now());
+        let failed = |second| sent.failed("uid".into(), start + Duration::from_secs(second));
+        assert_eq!([failed(10), failed(12), failed(15)], [0, 2, 5].map(Duration::from_secs));
+        assert_eq!(sent.attempt("uid"), None);
+        sent.note("uid".into(), 1);
+        assert_eq!((sent.attempt("uid"), failed(20)), (Some(1), Duration::ZERO), "the next one has a time of its own");
     }
 }

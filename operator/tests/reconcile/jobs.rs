@@ -1,6 +1,6 @@
-//! The job of a stream that somebody publishes to. The queue is a listener of this test's own, so that time is not paused here.
+//! The job of a stream that somebody publishes to. The queue is a listener of this test's own, so that time goes by itself while one waits for it.
 
-use crate::operator::{Operator, pool};
+use crate::operator::{Operator, pool, seconds};
 use crate::server::{Log, fails, ok};
 use axum::Router;
 use axum::extract::State;
@@ -9,6 +9,7 @@ use lectern_contract::job::LiveJob;
 use lectern_operator::context::Error;
 use lectern_operator::stream::claims::TRANSCODING;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -41,15 +42,20 @@ async fn answer(State(queue): State<Queue>, headers: HeaderMap, body: String) ->
 /// An operator that has placed the stream and then hears of a publisher.
 async fn publishing() -> (Operator, Queue) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut pool = pool("default", json!({}));
-    pool.spec.queue.endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
-    let mut operator = Operator::with_algebra_in(pool).await;
+    let operator = publishing_with_a_queue_at(listener.local_addr().unwrap()).await;
     let queue = Queue { log: operator.server.log.clone(), ..Queue::default() };
     let router = Router::new().fallback(answer).with_state(queue.clone());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    operator.hears_a_publisher_of("algebra");
-    queue.log.lock().unwrap().clear();
     (operator, queue)
+}
+
+async fn publishing_with_a_queue_at(address: SocketAddr) -> Operator {
+    let mut pool = pool("default", json!({}));
+    pool.spec.queue.endpoint = Some(format!("http://{address}"));
+    let mut operator = Operator::with_algebra_in(pool).await;
+    operator.hears_a_publisher_of("algebra");
+    operator.server.log.lock().unwrap().clear();
+    operator
 }
 
 fn log(queue: &Queue) -> Vec<String> {
@@ -112,4 +118,36 @@ async fn a_queue_that_refuses_a_job_is_told_of_and_the_same_attempt_is_sent_once
     assert_eq!(log(&queue), [SENT, STATUS]);
     assert_eq!(queue.jobs.lock().unwrap().iter().map(|job| job.attempt).collect::<Vec<_>>(), [1]);
     assert!(operator.status("algebra").dispatch.unwrap().at.is_some());
+}
+
+#[tokio::test]
+async fn a_job_whose_queue_cannot_be_reached_for_five_seconds_goes_to_a_pod_and_the_status_says_to_which() {
+    // Bound, and nobody listens: who connects is refused, and no other test gets the port.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let mut operator = publishing_with_a_queue_at(nobody.local_addr().unwrap()).await;
+    operator.hears_of_a_free_slot_in("transcoder-0");
+    let look = operator.looks_at("algebra", [ok(STATUS), ok(STATUS)]).await;
+    assert!(matches!(look.error, Some(Error::Cloud(_))), "{look:?}");
+    assert_eq!(operator.told("algebra", TRANSCODING).1, "QueueUnreachable");
+    assert_eq!(operator.gives("transcoder-0"), [], "the queue may be back in a moment");
+
+    // In one step, and not while anything waits for a socket: that takes the time that it takes.
+    tokio::time::pause();
+    tokio::time::advance(seconds(5)).await;
+    tokio::time::resume();
+    operator.hears_of_a_free_slot_in("transcoder-0");
+    let look = operator.looks_at("algebra", [ok(STATUS)]).await;
+    assert!(look.error.is_none(), "{look:?}");
+    let words = "the queue cannot be reached; the job is given to transcoder-0 directly";
+    let (status, reason, message) = operator.told("algebra", TRANSCODING);
+    assert_eq!((status.as_str(), reason.as_str(), message.as_str()), ("False", "WaitingForTranscoder", words));
+    let status = operator.status("algebra");
+    assert!(status.dispatch.unwrap().at.is_some());
+    let given: Vec<_> = operator.gives("transcoder-0").into_iter().map(|job| (job.attempt, job.run.0)).collect();
+    assert_eq!(given, [(1, status.run_id.unwrap())]);
+
+    operator.looks_at("algebra", [ok(STATUS)]).await; // that there is no error any more
+    assert_eq!((operator.status("algebra").last_error, operator.told("algebra", TRANSCODING).2.as_str()), (None, words));
+    operator.looks_at("algebra", []).await;
 }

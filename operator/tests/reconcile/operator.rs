@@ -9,6 +9,8 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::{self, Lookup, Store};
 use kube::runtime::watcher;
 use lectern_cloud::Keys;
+use lectern_contract::cost::{Budget, Class, Needs};
+use lectern_contract::job::LiveJob;
 use lectern_contract::report::{IngestRun, Publisher, Report, Role};
 use lectern_contract::{KeyHash, StreamRef, Ticks, WallMillis};
 use lectern_crds::{DEFAULT_LADDER, LiveStream, LiveStreamStatus, StreamPool};
@@ -89,6 +91,18 @@ impl Operator {
         let stream = StreamRef { namespace: "school".into(), name: name.to_owned() };
         let run = self.status(name).run_id.unwrap().as_str().into();
         self.runs.push(IngestRun { stream, run, publisher, standby: None, recording: None });
+    }
+
+    /// A transcoder pod reports a free slot; three seconds later that is forgotten.
+    pub fn hears_of_a_free_slot_in(&self, pod: &str) {
+        let (class, budget, taken) = (Class::Software, Budget::default(), Needs::default());
+        let role = Role::Transcoder { slots: 1, class, budget, taken, runs: Vec::new(), jobs: Vec::new() };
+        self.ctx.reports.take(Report { pod: pod.into(), pool: "default".into(), began: WallMillis(1), role }, Instant::now());
+    }
+
+    /// The jobs in the answer to a report of the pod.
+    pub fn gives(&self, pod: &str) -> Vec<LiveJob> {
+        self.ctx.reports.answer(pod, Instant::now()).jobs
     }
 
     /// Reconciles the stream as the server holds it; `script` is all that may be asked, in this order.
