@@ -65,8 +65,56 @@ impl Caution {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use lectern_contract::job::LiveJob;
+    use lectern_contract::keys::RunPrefix;
+    use lectern_contract::{AudioRendition, Ladder, SegmentDuration, StreamRef, VideoCodec, VideoRendition, WallMillis};
+    use std::net::Ipv4Addr;
+
+    fn rendition(name: &str, bitrate: u64) -> VideoRendition {
+        VideoRendition { name: name.into(), width: 640, height: 360, frame_rate: 30, codec: VideoCodec::H264, bitrate }
+    }
+
+    /// What a pod with a GPU gives a child, of a pool that orders no text for its slate. The lowest rendition is not the last.
+    fn given() -> ChildJob {
+        let stream = StreamRef { namespace: "school".into(), name: "algebra".into() };
+        let video = vec![rendition("high", 3_000_000), rendition("low", 200_000), rendition("middle", 600_000)];
+        let job = LiveJob {
+            title: "Algebra".into(),
+            run: "r1".into(),
+            attempt: 1,
+            anchor: WallMillis(0),
+            feed: "shard-0:7000".into(),
+            any_feed: None,
+            ladder: Ladder { video, audio: vec![AudioRendition { name: "audio".into(), bitrate: 96_000 }] },
+            segment_duration: SegmentDuration::LOW_LATENCY,
+            parts: None,
+            dvr_window_ms: None,
+            slate: None,
+            prefix: RunPrefix::of(&stream, &"r1".into()),
+            replaces: None,
+            passed_on: 0,
+            idle_after_ms: 20_000,
+            stream,
+        };
+        ChildJob {
+            job,
+            encoder: Backend::Nvenc,
+            passthrough: true,
+            slate_picture: None,
+            deaf_to_pictures: false,
+            caution: None,
+            owner: "pod-a/1".into(),
+            pod_ip: Ipv4Addr::LOCALHOST.into(),
+            bucket: "lectures".into(),
+            bucket_region: "us-east-1".into(),
+            bucket_endpoint: None,
+            pool: "default".into(),
+            peer_tls_dir: None,
+        }
+    }
 
     #[test]
     fn each_crash_after_the_second_leaves_more_out() {
@@ -75,5 +123,35 @@ mod tests {
         assert_eq!(steps[..6], wanted.map(Some));
         assert_eq!(steps[6..], [None, None]);
         assert!(wanted.is_sorted());
+    }
+
+    /// Besides what it names, a step leaves out what those before it did, and nothing else is another.
+    #[test]
+    fn the_gpu_is_left_out_first_then_renditions_and_at_last_the_source_s_pictures() {
+        let after = |crashes| {
+            let mut child = given();
+            Caution::after(crashes).unwrap().apply(&mut child);
+            child
+        };
+        let says = |caution: Caution| Some(caution.says().unwrap().to_owned());
+        for crashes in 0..=2 {
+            assert_eq!(after(crashes), given(), "{crashes} may be bad luck");
+        }
+        let software = ChildJob { encoder: Backend::Software, passthrough: false, caution: says(Caution::SoftwareOnly), ..given() };
+        assert_eq!(after(3), software);
+        let mut lowest = ChildJob { caution: says(Caution::LowestOnly), ..software };
+        lowest.job.ladder.video = vec![rendition("low", 200_000)];
+        assert_eq!(after(4), lowest);
+        let mut sound = ChildJob { deaf_to_pictures: true, caution: says(Caution::SoundOnly), ..lowest };
+        sound.job.slate = Some(NO_PICTURE.to_owned());
+        assert_eq!(after(5), sound);
+    }
+
+    #[test]
+    fn a_pool_s_own_text_stays_on_the_slate_where_there_is_only_sound() {
+        let mut child = given();
+        child.job.slate = Some("Back soon".to_owned());
+        Caution::SoundOnly.apply(&mut child);
+        assert_eq!(child.job.slate.as_deref(), Some("Back soon"));
     }
 }

@@ -8,15 +8,16 @@ mod stage;
 use bytes::{Bytes, BytesMut};
 use common::captions::{captioned, pop_on};
 use common::way::Way;
-use common::{folder, lecture, tool};
+use common::{folder, lecture, shard, tool};
 use lectern_cloud::Objects;
 use lectern_contract::document::Mark;
 use lectern_contract::feed::{FeedFrame, TimedMetadata};
 use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
-use lectern_contract::keys::ObjectName;
+use lectern_contract::keys::{ObjectName, RunPrefix};
+use lectern_contract::message::Message as _;
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{Epoch, Owner, SegmentNumber, Ticks, VideoCodec};
+use lectern_contract::{Epoch, Owner, SegmentNumber, StreamRef, Ticks, VideoCodec};
 use mp4_atom::{Any, Decode as _, EmsgTimestamp};
 use stage::{Pod, Stage};
 use std::collections::BTreeMap;
@@ -28,9 +29,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[tokio::test]
 async fn a_lecture_is_taken_published_and_closed() {
     let stage = Stage::set(lecture("pod", 6, Ticks(90_000), &[])).await;
-    let _pod = Pod::start("pod-a", &stage.backend);
+    let pod = Pod::start("pod-a", &stage.backend);
     let head = stage.until("an address", Duration::from_secs(20), |head| head.address.is_some()).await;
-    let (pushed, held) = pushed(head.address.as_deref().unwrap()).await;
+    let measured = pod.until_measured(&["lectern_transcoder_job_age_seconds_count 1", "lectern_transcoder_busy_slots 1"]);
+    let ((pushed, held), ()) = tokio::join!(pushed(head.address.as_deref().unwrap()), measured);
     assert!(pushed.ends_with(&["Ended".to_owned()]), "{pushed:?}");
     let at = |name: &str| pushed.iter().position(|pushed| pushed == name).unwrap_or_else(|| panic!("{name} was not pushed: {pushed:?}"));
     for name in ["360p", "180p", "audio"] {
@@ -52,6 +54,7 @@ async fn a_lecture_is_taken_published_and_closed() {
     let stored = stage.get(&ObjectName::MediaPlaylist("360p".into())).await.unwrap();
     assert!(!String::from_utf8_lossy(&stored).contains("PART"), "parts are not in S3");
     stage.play("pod-play").await;
+    pod.until_measured(&["lectern_transcoder_job_age_seconds_count 1", "lectern_transcoder_busy_slots 0"]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(stage.queue.receive_within(Duration::from_secs(6), Duration::from_secs(7)).await.unwrap(), None, "the message is gone");
 }
@@ -83,11 +86,11 @@ async fn a_job_that_fits_no_pod_is_not_lost_and_goes_to_the_first_that_it_fits()
     assert!(head.owner.0.starts_with("large/"), "{head:?}");
 }
 
-/// A connection over which a packager pushes.
-async fn subscribed(address: &str) -> tokio::net::TcpStream {
+/// A connection over which a packager pushes `run`.
+async fn subscribed(address: &str, run: &str) -> tokio::net::TcpStream {
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut bytes = BytesMut::new();
-    PushRequest::Objects("r1".into()).encode(&mut bytes);
+    PushRequest::Objects(run.into()).encode(&mut bytes);
     socket.write_all(&bytes).await.unwrap();
     socket
 }
@@ -95,7 +98,7 @@ async fn subscribed(address: &str) -> tokio::net::TcpStream {
 /// All that a packager pushes, by path in the order pushed, as an origin holds it at the end. What a playlist names was
 /// pushed before it.
 async fn pushed(address: &str) -> (Vec<String>, BTreeMap<String, Bytes>) {
-    let mut socket = subscribed(address).await;
+    let mut socket = subscribed(address, "r1").await;
     let (mut input, mut names, mut held) = (BytesMut::new(), Vec::new(), BTreeMap::new());
     while socket.read_buf(&mut input).await.unwrap() > 0 {
         while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
@@ -256,6 +259,56 @@ async fn a_pod_that_reaches_nothing_for_three_seconds_keeps_its_lecture() {
     stage.has_all(0..8).await;
 }
 
+/// An owner that answers at its address keeps its run, and it is reached there all along: another can have the run only because this one has
+/// stopped its child by itself, before its message came again.
+#[tokio::test]
+async fn a_pod_that_reaches_nothing_stops_and_another_goes_on() {
+    let stage = Stage::set(lecture("fenced", 18, Ticks(90_000), &[])).await;
+    let way = Way::to(stage.backend.port(), "ChangeMessageVisibility").await;
+    let log = folder("fenced-log").join("pod-a");
+    let writer = std::fs::File::create(&log).unwrap();
+    let first = Pod::start_at("pod-a", &way.endpoint, &stage.backend, &[], writer.into());
+    let head = stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await;
+    assert!(head.owner.0.starts_with("pod-a/") && head.epoch == Epoch(1), "{head:?}");
+    let _second = Pod::start("pod-b", &stage.backend);
+    way.is_gone();
+    until_said(&log, "no heartbeat reached the queue; the child was stopped").await;
+    assert!(first.children().is_empty(), "a child that was stopped");
+    let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    assert!(head.owner.0.starts_with("pod-b/") && head.epoch == Epoch(2), "{head:?}");
+    stage.has_all(0..10).await;
+    stage.play("fenced-play").await;
+}
+
+/// SQS delivers more than once, and operators send again what nobody answers for: a message of a run that has an owner, or has ended, is deleted, and
+/// that is all.
+#[tokio::test]
+async fn what_comes_twice_or_too_late_changes_nothing() {
+    let stage = Stage::set(lecture("twice", 18, Ticks(90_000), &[])).await;
+    let again = stage.job.to_message();
+    stage.queue.send(&again).await.unwrap();
+    let _pods = ["pod-a", "pod-b"].map(|name| Pod::start(name, &stage.backend));
+    let owner = stage.until("an owner", Duration::from_secs(30), |head| head.address.is_some()).await.owner;
+    stage.until_left(1).await;
+    // Who has the run has no slot left: the other pod takes it.
+    stage.queue.send(&again).await.unwrap();
+    stage.until_left(1).await;
+    let head = stage.head().await.unwrap();
+    assert!(head.owner == owner && head.epoch == Epoch(1), "{head:?}");
+    assert!(!head.ended, "the run was over before a message could come in between, and shows nothing");
+
+    stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    stage.until_left(0).await;
+    let before = stage.stored().await;
+    stage.queue.send(&again).await.unwrap();
+    stage.until_left(0).await;
+    assert_eq!(stage.stored().await, before, "somebody has written after the end");
+    let head = stage.head().await.unwrap();
+    assert!(head.owner == owner && head.epoch == Epoch(1) && head.ended, "{head:?}");
+    assert_eq!(stage.queue.dead().depth().await.unwrap().all(), 0, "they are deleted, not given up");
+    stage.has_all(0..10).await;
+}
+
 /// It goes on in the middle of whatever it did, with all that it has made meanwhile, and another has the run.
 #[tokio::test]
 async fn a_frozen_owner_that_goes_on_takes_nothing_back() {
@@ -312,7 +365,7 @@ async fn a_stopping_pod_moves_its_lecture_to_another() {
     let address = head.address.unwrap();
     let told = tokio::spawn({
         let address = address.clone();
-        async move { first_pushed(&address, "360p/live.m3u8").await }
+        async move { first_pushed(&address, "r1", "360p/live.m3u8").await }
     });
     let after = tokio::spawn(pushed_by(address));
     stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
@@ -350,13 +403,13 @@ async fn a_lecture_whose_message_gets_old_moves_to_another_pod() {
 
 /// The numbers of the whole segments of pictures that a packager pushes.
 async fn pushed_by(address: String) -> Vec<u64> {
-    let names = names_pushed_by(&address).await;
+    let names = names_pushed_by(&address, "r1").await;
     names.iter().filter_map(|name| name.strip_prefix("360p/")?.strip_suffix(".m4s")?.parse().ok()).collect()
 }
 
-/// The first object that a packager pushes whose path begins so.
-async fn first_pushed(address: &str, start: &str) -> Bytes {
-    let (mut socket, mut input) = (subscribed(address).await, BytesMut::new());
+/// The first object of `run` that a packager pushes whose path begins so.
+async fn first_pushed(address: &str, run: &str, start: &str) -> Bytes {
+    let (mut socket, mut input) = (subscribed(address, run).await, BytesMut::new());
     while socket.read_buf(&mut input).await.unwrap() > 0 {
         while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
             if let PushFrame::Object { name, body } = frame
@@ -369,10 +422,10 @@ async fn first_pushed(address: &str, start: &str) -> Bytes {
     panic!("{start} was not pushed");
 }
 
-/// The paths of all that a packager pushes, until it is gone.
-async fn names_pushed_by(address: &str) -> Vec<String> {
+/// The paths of all that a packager pushes of `run`, until it is gone.
+async fn names_pushed_by(address: &str, run: &str) -> Vec<String> {
     let (mut names, mut input) = (Vec::new(), BytesMut::new());
-    let mut socket = subscribed(address).await;
+    let mut socket = subscribed(address, run).await;
     while socket.read_buf(&mut input).await.is_ok_and(|count| count > 0) {
         while let Some(frame) = PushFrame::decode(&mut input).unwrap() {
             if let PushFrame::Object { name, .. } | PushFrame::Joined { name, .. } = frame {
@@ -398,36 +451,58 @@ async fn a_stopping_pod_without_a_successor_lets_go() {
     stage.play("handed-play").await;
 }
 
-/// Each child gets less to do than the one that died before it; when nothing helps, the job is given up, and its pod takes others.
+/// Waits until a pod that logs there says so.
+async fn until_said(log: &Path, what: &str) {
+    let since = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(log).unwrap();
+        if said.contains(what) {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "nobody says {what:?}:\n{said}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Each child gets less to do than the one that died before it; when nothing helps, the job is given up, and its pod takes others. Nothing of that is
+/// noticed by the lecture that the pod has beside it.
 #[tokio::test]
 async fn a_job_whose_children_die_is_done_with_ever_more_caution_and_then_parked() {
-    let stage = Stage::set(lecture("poison", 40, Ticks(90_000), &[])).await;
+    let frames = lecture("poison", 40, Ticks(90_000), &[]);
+    let mut stage = Stage::set(frames.clone()).await;
     let log = folder("poison").join("log");
-    let pod = Pod::start_with("pod-a", &stage.backend, &[], std::fs::File::create(&log).unwrap().into());
+    let pod = Pod::start_with("pod-a", &stage.backend, &["--slots", "2"], std::fs::File::create(&log).unwrap().into());
+    stage.until("the neighbour's child", Duration::from_secs(30), |head| head.epoch == Epoch(1)).await;
+    let (neighbour, spared) = (stage.job.clone(), pod.children());
+    assert_eq!(spared.len(), 1, "{spared:?}");
+    let (stream, run) = (StreamRef { name: "geometry".into(), ..neighbour.stream.clone() }, "r2".into());
+    let (prefix, feed) = (RunPrefix::of(&stream, &run), shard::serve(frames).await.to_string());
+    stage.job = LiveJob { stream, run, prefix, feed, ..neighbour.clone() };
+    stage.queue.send(&stage.job.to_message()).await.unwrap();
     for epoch in 1..=5 {
         stage.until(&format!("child {epoch}"), Duration::from_secs(60), |head| head.epoch == Epoch(epoch)).await;
-        pod.kill_child();
+        pod.kill_child_beside(&spared);
     }
     let head = stage.until("the last child", Duration::from_secs(60), |head| head.epoch == Epoch(6)).await;
     let (address, next) = (head.address.unwrap(), head.next_segment.0);
     let slate_address = address.clone();
-    let heard = tokio::spawn(async move { names_pushed_by(&address).await });
+    let heard = tokio::spawn(async move { names_pushed_by(&address, "r2").await });
     stage.until("two segments of it", Duration::from_secs(60), |now| now.next_segment.0 >= next + 2).await;
     // The sound is quicker: its first segments may be counted before the slate has begun.
-    first_pushed(&slate_address, "180p/init-").await;
-    pod.kill_child();
+    first_pushed(&slate_address, "r2", "180p/init-").await;
+    pod.kill_child_beside(&spared);
     // Of the lecture only the sound is encoded, and the slate in the lowest rendition.
     let mut inits: Vec<_> = heard.await.unwrap().into_iter().filter(|name| name.contains("init-")).collect();
     inits.sort();
     assert!(inits.len() == 2 && inits[0].starts_with("180p/") && inits[1].starts_with("audio/"), "{inits:?}");
-    let since = Instant::now();
-    while !std::fs::read_to_string(&log).unwrap().contains("a job is given up") {
-        assert!(since.elapsed() < Duration::from_secs(60), "the job is not given up");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(pod.children().is_empty(), "a child of a job that was given up");
+    until_said(&log, "a job is given up").await;
+    assert!(pod.children().iter().all(|child| spared.contains(child)), "a child of a job that was given up");
     assert!(
         stage.queue.receive_within(Duration::from_secs(1), Duration::from_secs(1)).await.unwrap().is_none(),
         "the job is in the queue again"
     );
+    stage.job = neighbour;
+    let head = stage.until("the neighbour's end", Duration::from_secs(60), |head| head.ended).await;
+    assert_eq!(head.epoch, Epoch(1), "the neighbour's child died, too");
+    stage.has_all(0..21).await;
 }

@@ -3,7 +3,7 @@
 
 use crate::common::{folder, ladder, shard, tool};
 use lectern_cloud::testing::Backend;
-use lectern_cloud::{Objects, Queue};
+use lectern_cloud::{Etag, Objects, Queue};
 use lectern_contract::feed::FeedFrame;
 use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A pod's process; stopped the hard way when dropped.
 pub struct Pod(Child);
@@ -79,6 +81,57 @@ impl Pod {
     pub fn kill_child(&self) {
         Self::signal(&self.children()[0], "-KILL");
     }
+
+    /// The same of the one that is none of `spared`.
+    pub fn kill_child_beside(&self, spared: &[String]) {
+        let children = self.children();
+        let child = children.iter().find(|child| !spared.contains(child));
+        Self::signal(child.unwrap_or_else(|| panic!("no child beside {spared:?}")), "-KILL");
+    }
+
+    /// Where it serves health and metrics, once it does: it listens nowhere else, and children are other processes (`/proc/PID/net/tcp`, proc(5)).
+    fn health_port(&self) -> Option<u16> {
+        let process = format!("/proc/{}", self.0.id());
+        let files = std::fs::read_dir(format!("{process}/fd")).unwrap();
+        let sockets: Vec<String> = files
+            .filter_map(|file| {
+                let file = std::fs::read_link(file.ok()?.path()).ok()?;
+                Some(file.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+            })
+            .collect();
+        let table = std::fs::read_to_string(format!("{process}/net/tcp")).unwrap();
+        table.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let listens = fields[3] == "0A" && sockets.iter().any(|socket| socket == fields[9]);
+            let (_, port) = fields[1].split_once(':').filter(|_| listens)?;
+            u16::from_str_radix(port, 16).ok()
+        })
+    }
+
+    /// Waits until its metrics have all these lines.
+    pub async fn until_measured(&self, lines: &[&str]) {
+        let since = Instant::now();
+        loop {
+            let measured = match self.health_port() {
+                Some(port) => metrics(port).await,
+                None => String::new(),
+            };
+            if lines.iter().all(|line| measured.lines().any(|measured| measured == *line)) {
+                return;
+            }
+            assert!(since.elapsed() < Duration::from_secs(30), "not measured: {lines:?}\n{measured}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// What a process on this machine says of itself.
+async fn metrics(port: u16) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 /// A job that waits for a pod.
@@ -142,6 +195,29 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Waits until the queue holds so many messages, those included that are hidden while somebody works on them.
+    pub async fn until_left(&self, count: u64) {
+        let since = Instant::now();
+        loop {
+            let depth = self.queue.depth().await.unwrap();
+            if depth.all() == count {
+                return;
+            }
+            assert!(since.elapsed() < Duration::from_secs(60), "{count} should be left in the queue: {depth:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The run's objects: the version and the size of each, by its key.
+    pub async fn stored(&self) -> BTreeMap<String, (Etag, usize)> {
+        let mut stored = BTreeMap::new();
+        for key in self.objects.list(self.job.prefix.as_str()).await.unwrap() {
+            let object = self.objects.get(&key).await.unwrap().unwrap();
+            stored.insert(key, (object.etag, object.body.len()));
+        }
+        stored
     }
 
     pub async fn text(&self, name: ObjectName) -> String {

@@ -40,6 +40,11 @@ impl Way {
         tokio::time::sleep(span).await;
         self.cut.send_replace(false);
     }
+
+    /// The same for good.
+    pub fn is_gone(&self) {
+        self.cut.send_replace(true);
+    }
 }
 
 async fn pass_on(client: TcpStream, port: u16, word: &str, mut cut: watch::Receiver<bool>, told: watch::Sender<u32>) {
