@@ -1,4 +1,20 @@
 //! The head of a run: the one object that says who may write.
+//!
+//! What a run is by its head, and what moves it; each move is one conditional write (`If-None-Match: *` or `If-Match`), so that of two who try one does it:
+//!
+//! | from | to | who, and when |
+//! |---|---|---|
+//! | no head | owned, epoch 1, segment 0 | any transcoder with the job |
+//! | owned, epoch *e* | owned, *e*, a later `next_segment` | its owner, once S3 has all before it in every rendition |
+//! | owned, *e* | let go, *e* (`address: None`) | its owner: it was asked to stop, the source is idle, or a successor has asked for the run and all before its first segment is stored |
+//! | owned, *e* | owned, *e* + 1, the same `next_segment` | a transcoder with the job whom the owner does not answer: it is dead, or as good as that |
+//! | let go, *e* | owned, *e* + 1, the same `next_segment` | any transcoder with the job; who has asked for the run is there first |
+//! | owned, *e* | ended | its owner, after the last segment |
+//! | ended | | nobody; who comes finds nothing left to do |
+//!
+//! An owner whose move fails reads the head: its own owner and epoch there mean that the lost answer was a yes, any other that it has been replaced, and it stops.
+//! It does not learn of that while it reaches neither S3 nor who gives jobs, so it stops by its monotonic clock then. `transcoder-pod/src/head.rs` makes these moves,
+//! [`crate::document`] is the rule for what owners write besides, and `tests/ownership.rs` goes through every order of steps of several of them.
 
 use crate::{Epoch, Owner, RunId, SegmentNumber, Ticks};
 use serde::{Deserialize, Serialize};

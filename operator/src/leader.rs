@@ -24,8 +24,10 @@ pub const LEADER_LABEL: &str = "lectern.video/leader";
 
 const RENEW: Duration = Duration::from_secs(2);
 /// How often the Lease is looked at by who waits for it.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(250);
 const LEASE: Duration = Duration::from_secs(10);
+/// What was seen of the Lease earlier says nothing of now.
+const RECENTLY: Duration = Duration::from_millis(1_500);
 /// A leader that could not renew for this long stops: earlier than another may take over.
 const GIVE_UP: Duration = Duration::from_secs(8);
 /// One call; shorter than what is left between `RENEW` and `GIVE_UP`.
@@ -74,7 +76,7 @@ pub struct Sighting {
 impl Sighting {
     /// For how long it was seen to stand still; `None` where that was too long ago to say anything of now, since the API server is away or we are.
     pub fn stands_still_for(&self, now: Instant) -> Option<Duration> {
-        (now.duration_since(self.at) < 3 * LOOK).then(|| self.at.duration_since(self.since))
+        (now.duration_since(self.at) < RECENTLY).then(|| self.at.duration_since(self.since))
     }
 }
 

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often it is looked for jobs that nobody has: as often as for silent pods.
 const LOOK: Duration = Duration::from_millis(100);
-/// A leader that lives renews its Lease every two seconds, and we look twice a second: half a second is left for slow answers.
-const NOBODY_LEADS: Duration = Duration::from_secs(3);
+/// A leader that lives renews its Lease every two seconds, and we look four times a second: half a second is left for slow answers.
+const NOBODY_LEADS: Duration = Duration::from_millis(2_750);
 /// A job is shown once: from then on the queue has it again.
 const ONCE: Duration = Duration::from_secs(10);
 /// Where nobody has room for a job, that is looked for again after so long.

@@ -16,15 +16,19 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// How often a report is sent when nothing changes. The operator takes three missed ones for a dead pod.
 pub const EVERY: Duration = Duration::from_secs(1);
+
+/// The same to who stands by, while the leader takes none: a lecture may wait for a job in the answer.
+const OFTEN: Duration = Duration::from_millis(250);
 
 /// No report is sent sooner than this after the last one, however much changes.
 const AT_MOST_EVERY: Duration = Duration::from_millis(50);
@@ -85,7 +89,7 @@ pub fn run(
         };
         let (news, standbys) = (watch::Sender::new(()), watch::Sender::new(BTreeSet::new()));
         let jobs = answers.as_ref().map(|answers| answers.jobs.clone());
-        let reporter = Reporter { pod, began: wall_now(), collect, jobs, news: news.clone() };
+        let reporter = Reporter { pod, began: wall_now(), collect, jobs, news: news.clone(), leader_is_away: Arc::default() };
         let follow = reporter.clone().follow(standbys.subscribe(), leader.peers.clone());
         let pass_on = async {
             loop {
@@ -93,7 +97,9 @@ pub fn run(
                 news.send_replace(());
             }
         };
-        let told = |answer: &Answer, began| {
+        let told = |answer: Option<&Answer>, began| {
+            reporter.leader_is_away.store(answer.is_none(), Ordering::Relaxed);
+            let Some(answer) = answer else { return };
             if let Some(answers) = &answers {
                 answers.taken.send_replace(Some(began));
             }
@@ -103,7 +109,7 @@ pub fn run(
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = reporter.report(leader, told) => {}
+            () = reporter.clone().report(leader, || EVERY, told) => {}
             () = follow => {}
             () = pass_on => {}
         }
@@ -120,19 +126,18 @@ struct Reporter {
     jobs: Option<mpsc::UnboundedSender<LiveJob>>,
     /// Something changed.
     news: watch::Sender<()>,
+    leader_is_away: Arc<AtomicBool>,
 }
 
 impl Reporter {
-    /// Reports to `operator` for good; `told` gets each of its answers, and when the report was begun.
-    async fn report(self, mut operator: Operator, told: impl Fn(&Answer, Instant)) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Reports to `operator` for good, so often; `told` gets its answer to each, if there is one, and when the report was begun.
+    async fn report(self, mut operator: Operator, every: impl Fn() -> Duration, told: impl Fn(Option<&Answer>, Instant)) {
         let (mut news, mut wants) = (self.news.subscribe(), Vec::new());
         let mut reachable = true;
-        let mut last = Instant::now() - AT_MOST_EVERY;
+        let mut last = Instant::now() - EVERY;
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep_until(last + every()) => {}
                 _ = news.changed() => tokio::time::sleep_until(last + AT_MOST_EVERY).await, // its sender is ours
             }
             last = Instant::now();
@@ -146,9 +151,9 @@ impl Reporter {
                 _ => {}
             }
             reachable = sent.is_ok();
+            told(sent.as_ref().ok(), last);
             match sent {
                 Ok(answer) => {
-                    told(&answer, last);
                     wants = answer.wants;
                     for (job, jobs) in answer.jobs.into_iter().zip(self.jobs.iter().cycle()) {
                         let _ = jobs.send(job); // who takes them goes only when the pod does
@@ -174,8 +179,13 @@ impl Reporter {
                 stays
             });
             for address in now {
-                let operator = || Operator { address: address.to_string(), peers: peers.clone(), kept: None };
-                known.entry(address).or_insert_with(|| tasks.spawn(self.clone().report(operator(), |_, _| {})));
+                let begin = || {
+                    let operator = Operator { address: address.to_string(), peers: peers.clone(), kept: None };
+                    let leader_is_away = self.leader_is_away.clone();
+                    let every = move || if leader_is_away.load(Ordering::Relaxed) { OFTEN } else { EVERY };
+                    tasks.spawn(self.clone().report(operator, every, |_, _| {}))
+                };
+                known.entry(address).or_insert_with(begin);
             }
             tokio::select! {
                 _ = standbys.changed() => {} // its sender lives as long as this
