@@ -5,14 +5,15 @@
 //! | from | to | who, and when |
 //! |---|---|---|
 //! | no head | owned, epoch 1, segment 0 | any transcoder with the job |
-//! | owned, epoch *e* | owned, *e*, a later `next_segment` | its owner, once S3 has all before it in every rendition |
-//! | owned, *e* | let go, *e* (`address: None`) | its owner: it was asked to stop, the source is idle, or a successor has asked for the run and all before its first segment is stored |
-//! | owned, *e* | owned, *e* + 1, the same `next_segment` | a transcoder with the job whom the owner does not answer: it is dead, or as good as that |
+//! | owned, epoch *e* | owned, *e*, the `shift` | its owner, before it publishes anything |
+//! | owned, *e* | owned, *e*, a later `next_segment` | its owner, once S3 has all before it, or it was given up, in every rendition that is not five segments behind |
+//! | owned, *e* | let go, *e* (`address: None`) | its owner: it was asked to stop, the source is idle, its engine cannot go on, or a successor has asked for the run and what is before its first segment is stored, or has had ten seconds for that |
+//! | owned, *e* | owned, *e* + 1, the same `next_segment` | a transcoder with the job whom the owner does not answer: it is dead, or as good as that; or the owner itself, to which the claim's answer was lost |
 //! | let go, *e* | owned, *e* + 1, the same `next_segment` | any transcoder with the job; who has asked for the run is there first |
 //! | owned, *e* | ended | its owner, after the last segment |
 //! | ended | | nobody; who comes finds nothing left to do |
 //!
-//! An owner whose move fails reads the head: its own owner and epoch there mean that the lost answer was a yes, any other that it has been replaced, and it stops.
+//! An owner whose move within its epoch fails reads the head: its own owner and epoch there mean that the lost answer was a yes, any other that it has been replaced, and it stops.
 //! It does not learn of that while it reaches neither S3 nor who gives jobs, so it stops by its monotonic clock then. `transcoder-pod/src/head.rs` makes these moves,
 //! [`crate::document`] is the rule for what owners write besides, and `tests/ownership.rs` goes through every order of steps of several of them.
 

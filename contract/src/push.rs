@@ -37,7 +37,8 @@ pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// What a packager is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushRequest {
-    /// An origin wants the run's objects.
+    /// An origin wants the run's objects. A transcoder that asks the same would like to know whether the owner lives: it gets [`PushFrame::Serving`], or
+    /// [`PushFrame::Refused`], and no more. (Without TLS nobody can tell the two apart, and both are origins.)
     Objects(RunId),
     /// A successor wants the run.
     HandOver(RunId),

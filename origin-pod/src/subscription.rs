@@ -13,7 +13,7 @@ use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const CONNECT: Duration = Duration::from_secs(2);
 /// A packager says every second that it is there. After this silence the head is read again: it may be frozen, or its machine gone without a word, and
@@ -131,13 +131,17 @@ async fn listen(
 
 /// A connection to the packager, unless the run moves meanwhile: what is gone without a word refuses nobody.
 async fn connect(run: &Run, address: &str, store: &Store, peers: &PeerTls) -> Result<PeerStream, Lost> {
-    let connecting = timeout(CONNECT, peers.connect(address, PeerRole::Transcoder));
-    tokio::pin!(connecting);
-    loop {
-        match timeout(LOOK_AGAIN, &mut connecting).await {
-            Ok(connected) => return Ok(connected??),
-            Err(_) => stays(run, address, store).await?,
+    let moves = async {
+        loop {
+            sleep(LOOK_AGAIN).await;
+            if let Err(moved) = stays(run, address, store).await {
+                return moved;
+            }
         }
+    };
+    tokio::select! {
+        connected = timeout(CONNECT, peers.connect(address, PeerRole::Transcoder)) => Ok(connected??),
+        moved = moves => Err(moved),
     }
 }
 

@@ -274,6 +274,8 @@ async fn a_pod_that_reaches_nothing_stops_and_another_goes_on() {
     way.is_gone();
     until_said(&log, "no heartbeat reached the queue; the child was stopped").await;
     assert!(first.children().is_empty(), "a child that was stopped");
+    // As operators do when nobody speaks of a run: on a busy machine the message may have come again a moment too early, and found the child alive.
+    stage.queue.send(&stage.job.to_message()).await.unwrap();
     let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     assert!(head.owner.0.starts_with("pod-b/") && head.epoch == Epoch(2), "{head:?}");
     stage.has_all(0..10).await;
@@ -286,10 +288,8 @@ async fn a_pod_that_reaches_nothing_stops_and_another_goes_on() {
 async fn what_comes_twice_or_too_late_changes_nothing() {
     let stage = Stage::set(lecture("twice", 18, Ticks(90_000), &[])).await;
     let again = stage.job.to_message();
-    stage.queue.send(&again).await.unwrap();
     let _pods = ["pod-a", "pod-b"].map(|name| Pod::start(name, &stage.backend));
-    let owner = stage.until("an owner", Duration::from_secs(30), |head| head.address.is_some()).await.owner;
-    stage.until_left(1).await;
+    let owner = stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await.owner;
     // Who has the run has no slot left: the other pod takes it.
     stage.queue.send(&again).await.unwrap();
     stage.until_left(1).await;

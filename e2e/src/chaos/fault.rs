@@ -10,7 +10,6 @@ const PARTED: Duration = Duration::from_secs(8);
 /// How long a store or a queue gives trouble, and how long a store is away.
 const TROUBLE: Duration = Duration::from_secs(30);
 const STORE_AWAY: Duration = Duration::from_secs(60);
-const STORE_LONG_AWAY: Duration = Duration::from_secs(180);
 /// Less than the 5.5 s after its last heartbeat, which may be 2 s old, after which a transcoder that reaches neither S3 nor SQS stops.
 const BOTH_AWAY: Duration = Duration::from_secs(3);
 /// How long a node is without power.
@@ -151,8 +150,6 @@ pub enum Fault {
     PushLossy,
     /// S3 breaks all connections, for 60 s.
     S3Away,
-    /// The same, for three minutes.
-    S3LongAway,
     /// Each answer of S3 comes 2 s late, for 30 s.
     S3Slow,
     /// S3 refuses two of three requests with 503, for 30 s.
@@ -221,7 +218,6 @@ impl Fault {
             | Self::OperatorFromS3
             | Self::OperatorFromSqs => PARTED,
             Self::S3Away => STORE_AWAY,
-            Self::S3LongAway => STORE_LONG_AWAY,
             Self::S3Slow
             | Self::S3Errors
             | Self::S3AnswersLost

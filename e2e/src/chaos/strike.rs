@@ -104,7 +104,7 @@ impl Fault {
     /// The trouble that S3 and SQS give.
     pub(super) const fn troubles(self) -> Option<(Trouble, Trouble)> {
         match self {
-            Self::S3Away | Self::S3LongAway => Some((Trouble::Away, Trouble::None)),
+            Self::S3Away => Some((Trouble::Away, Trouble::None)),
             Self::S3Slow => Some((Trouble::Slow(SLOW), Trouble::None)),
             Self::S3Errors => Some((Trouble::Errors, Trouble::None)),
             Self::S3Full => Some((Trouble::Full, Trouble::None)),

@@ -115,9 +115,10 @@ async fn copy(client: &Client, wanted: &Wanted, folder: &Path) -> Result<(), Tru
     let secret = secret.ok_or_else(|| TrustError::NoCertificate(wanted.secret.clone()))?;
     tokio::fs::create_dir_all(folder).await?;
     for file in ["tls.key", "tls.crt", "ca.crt"] {
+        let held = text(&secret, file).ok_or_else(|| TrustError::NoCertificate(wanted.secret.clone()))?;
         // Each whole; a pair that does not fit for a moment is tried again by who reads it.
         let (new, path) = (folder.join(format!("{file}.new")), folder.join(file));
-        tokio::fs::write(&new, text(&secret, file).unwrap_or_default()).await?;
+        tokio::fs::write(&new, held).await?;
         tokio::fs::rename(&new, &path).await?;
     }
     Ok(())

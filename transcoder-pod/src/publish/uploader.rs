@@ -8,19 +8,17 @@ use crate::retry::Backoff;
 use crate::status::Status;
 use bytes::{Buf as _, Bytes};
 use lectern_cloud::{Objects, Precondition, PutIfError, StorageError};
+use lectern_contract::SegmentNumber;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::LedgerSegment;
-use lectern_contract::{SegmentNumber, Ticks};
 use lectern_media::hls::{self, LiveWindow};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc};
 
-/// What may wait for S3 of a rendition: five minutes of it being away. Then the oldest segment is given up and becomes a gap.
-const BACKLOG: Ticks = Ticks::from_millis(300_000);
-/// The same in bytes, which lie in the pod's memory: five minutes at 7 Mbit/s.
-const BACKLOG_BYTES: usize = 256 * 1024 * 1024;
+/// Segments that may wait for S3: a minute of it being away. Then the oldest is given up and becomes a gap.
+const BACKLOG: usize = 32;
 
 /// Something to upload.
 #[derive(Debug, Clone)]
@@ -31,15 +29,6 @@ pub enum Item {
     Segment(Segment),
     /// Nothing follows; `true`: the run has ended, so the playlist is closed.
     Last(bool),
-}
-
-impl Item {
-    fn segment(&self) -> Option<&Segment> {
-        match self {
-            Self::Segment(segment) => Some(segment),
-            Self::Init(..) | Self::Last(_) => None,
-        }
-    }
 }
 
 /// What waits for a rendition's uploader; all clones are one.
@@ -55,11 +44,8 @@ impl Backlog {
     pub fn push(&self, item: Item) -> Option<SegmentNumber> {
         let mut items = self.lock();
         items.push_back(item);
-        let waiting = items.iter().filter_map(Item::segment);
-        let (time, bytes) =
-            waiting.fold((Ticks(0), 0), |(time, bytes), segment| (time.plus(segment.duration), bytes + segment.body.remaining()));
-        let is_full = time > BACKLOG || bytes > BACKLOG_BYTES;
-        let dropped = is_full.then(|| items.iter().position(|item| item.segment().is_some())).flatten();
+        let segments = items.iter().filter(|item| matches!(item, Item::Segment(_))).count();
+        let dropped = (segments > BACKLOG).then(|| items.iter().position(|item| matches!(item, Item::Segment(_)))).flatten();
         let dropped = dropped.and_then(|at| items.remove(at));
         drop(items);
         self.0.1.notify_one();
@@ -71,7 +57,7 @@ impl Backlog {
 
     /// Segments that wait.
     pub fn waiting(&self) -> usize {
-        self.lock().iter().filter_map(Item::segment).count()
+        self.lock().iter().filter(|item| matches!(item, Item::Segment(_))).count()
     }
 
     async fn next(&self) -> Item {
@@ -229,30 +215,18 @@ impl Uploader {
 mod tests {
     use super::*;
     use crate::body::Body;
+    use lectern_contract::Ticks;
 
     #[test]
     fn a_full_backlog_gives_up_its_oldest_segment_and_no_init_section() {
         let backlog = Backlog::default();
         backlog.push(Item::Init(0, Bytes::new()));
-        for n in 0..150 {
-            assert_eq!(backlog.push(segment(n, Body::default())), None, "five minutes of two seconds each");
+        let segment = |n| Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body: Body::default(), parts: 0 });
+        for n in 0..BACKLOG as u64 {
+            assert_eq!(backlog.push(segment(n)), None);
         }
-        assert_eq!(backlog.push(segment(150, Body::default())), Some(SegmentNumber(0)));
-        assert_eq!(backlog.waiting(), 150);
+        assert_eq!(backlog.push(segment(99)), Some(SegmentNumber(0)));
+        assert_eq!(backlog.waiting(), BACKLOG);
         assert!(matches!(backlog.lock().front(), Some(Item::Init(0, _))));
-    }
-
-    #[test]
-    fn a_backlog_is_full_when_it_takes_too_much_memory_too() {
-        let backlog = Backlog::default();
-        let half = || Body::of(vec![Bytes::from(vec![0; BACKLOG_BYTES / 2])]);
-        assert_eq!(backlog.push(segment(0, half())), None);
-        assert_eq!(backlog.push(segment(1, half())), None);
-        assert_eq!(backlog.push(segment(2, half())), Some(SegmentNumber(0)));
-    }
-
-    /// Of two seconds.
-    fn segment(number: u64, body: Body) -> Item {
-        Item::Segment(Segment { number: SegmentNumber(number), duration: Ticks::from_millis(2_000), init: 0, body, parts: 0 })
     }
 }

@@ -18,15 +18,15 @@ pub enum Giver {
     Operator(watch::Receiver<Option<Instant>>),
 }
 
-/// Beats until it is dropped. Resolves when the job must be given up, should S3 not say that it is still this pod's: the giver has heard nothing for the
+/// Beats, where a queue is to hear it, until it is dropped. Resolves when the job must be given up, should S3 not say that it is still this pod's: the giver has heard nothing for the
 /// visibility less two seconds, by the monotonic clock.
 pub async fn beat(giver: Giver) {
     match giver {
         Giver::Queue(queue, receipt) => beat_to_queue(queue, receipt).await,
-        Giver::Operator(heard) => {
+        Giver::Operator(mut heard) => {
+            heard.mark_unchanged(); // what was heard before counts for nothing: the job was given just now, or S3 has just said whose it is
             let (told, last) = watch::channel(Instant::now());
             let hearing = async move {
-                let mut heard = heard;
                 while heard.changed().await.is_ok() {
                     if let Some(at) = *heard.borrow_and_update() {
                         told.send_replace(at);
@@ -87,5 +87,43 @@ pub async fn in_time(limit: Duration, call: impl Future<Output = Result<(), Queu
     match timeout(limit, call).await {
         Ok(answered) => answered.map_err(|error| error.to_string()),
         Err(_) => Err("no answer".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long `beat` beats while the operator hears as much as `hears` sends.
+    async fn lasts(hears: impl AsyncFn(&watch::Sender<Option<Instant>>)) -> Duration {
+        let heard = watch::Sender::new(None);
+        heard.send_replace(Some(Instant::now()));
+        tokio::time::sleep(Duration::from_secs(10)).await; // the leader has been gone for long when the job is given
+        let (giver, began) = (Giver::Operator(heard.subscribe()), Instant::now());
+        let giver = match giver {
+            // As the pod's, which nobody has looked at since it began.
+            Giver::Operator(mut heard) => {
+                heard.mark_changed();
+                Giver::Operator(heard)
+            }
+            queue => queue,
+        };
+        tokio::join!(beat(giver), hears(&heard));
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_past_the_queue_is_fenced_when_the_operator_has_heard_nothing_since_it_began() {
+        for _ in 0..20 {
+            // The order in which two futures are asked is thrown anew each time.
+            assert_eq!(lasts(async |_| {}).await.as_secs(), (VISIBILITY - MARGIN).as_secs());
+        }
+        let three_reports = async |heard: &watch::Sender<Option<Instant>>| {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                heard.send_replace(Some(Instant::now()));
+            }
+        };
+        assert_eq!(lasts(three_reports).await.as_secs(), (VISIBILITY - MARGIN).as_secs() + 3);
     }
 }

@@ -84,7 +84,7 @@ pub async fn run(
     Ok(())
 }
 
-/// What operators have repeated for the last time, for so long at most, is another matter when it comes again.
+/// Operators repeat a job for ten seconds; one that comes after so long is another matter.
 const REPEATED_FOR: Duration = Duration::from_secs(15);
 
 /// A job that came past the queue.

@@ -208,6 +208,9 @@ impl Slots {
         let mut backoff = Backoff::default();
         loop {
             let (number, outcome) = self.do_it(&job, None, backoff.failures(), stop.clone()).await;
+            if let Outcome::Fenced = outcome {
+                tracing::error!(stream = %job.stream, run = %job.run, "no report reached the leading operator; the child was stopped");
+            }
             let Outcome::Crashed(how) = outcome else {
                 self.board.end(number, matches!(outcome, Outcome::Done));
                 break;
