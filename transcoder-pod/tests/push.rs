@@ -123,25 +123,13 @@ async fn who_owns_a_run_and_has_nothing_to_push_says_that_it_is_there() {
 async fn a_transcoder_that_asks_whether_the_owner_lives_is_no_origin() {
     let Served { ca, live, address, stop, server } = Served::start().await;
     let (origin, transcoder) = (peer(&ca, PeerRole::Origin).await, peer(&ca, PeerRole::Transcoder).await);
-    let asks = tokio::spawn(async move {
-        let mut socket = transcoder.connect(&address, PeerRole::Transcoder).await.unwrap();
-        let (mut asked, mut input) = (BytesMut::new(), BytesMut::new());
-        PushRequest::Objects("r".into()).encode(&mut asked);
-        socket.write_all(&asked).await.unwrap();
-        socket.flush().await.unwrap();
-        loop {
-            if let Some(said) = PushFrame::decode(&mut input).unwrap() {
-                return (said, address);
-            }
-            assert_ne!(socket.read_buf(&mut input).await.unwrap(), 0, "the owner says nothing");
-        }
-    });
+    let asks = tokio::spawn(async move { (answers(&transcoder, &address, PushRequest::Objects("r".into())).await, address) });
     tokio::task::yield_now().await;
     live.own(Epoch(3)); // the head tells of it a little earlier
     live.put(ObjectName::Init("a".into(), 0), Bytes::from_static(b"moov"));
     live.put(ObjectName::Part("a".into(), SegmentNumber(7), 0), Bytes::from_static(b"mine"));
     let (said, address) = asks.await.unwrap();
-    assert_eq!(said, PushFrame::Serving { epoch: Epoch(3) });
+    assert_eq!(said, [PushFrame::Serving { epoch: Epoch(3) }]);
     tokio::select! {
         biased;
         () = tokio::time::sleep(Duration::from_secs(1)) => {}

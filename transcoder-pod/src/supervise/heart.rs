@@ -21,53 +21,48 @@ pub enum Giver {
 /// Beats, where a queue is to hear it, until it is dropped. Resolves when the job must be given up, should S3 not say that it is still this pod's: the giver has heard nothing for the
 /// visibility less two seconds, by the monotonic clock.
 pub async fn beat(giver: Giver) {
-    match giver {
-        Giver::Queue(queue, receipt) => beat_to_queue(queue, receipt).await,
-        Giver::Operator(mut heard) => {
-            heard.mark_unchanged(); // what was heard before counts for nothing: the job was given just now, or S3 has just said whose it is
-            let (told, last) = watch::channel(Instant::now());
-            let hearing = async move {
-                while heard.changed().await.is_ok() {
-                    if let Some(at) = *heard.borrow_and_update() {
-                        told.send_replace(at);
-                    }
-                }
-                std::future::pending().await // the pod stops
-            };
-            tokio::select! {
-                () = hearing => {}
-                () = silence_after(last) => {}
-            }
-        }
-    }
-}
-
-async fn beat_to_queue(queue: Queue, receipt: Receipt) {
     let (told, last) = watch::channel(Instant::now());
-    let beating = async move {
-        let mut complained = false;
-        loop {
-            let began = Instant::now();
-            match in_time(HEARTBEAT, queue.extend(&receipt, VISIBILITY)).await {
-                Ok(()) => {
-                    // The visibility counts from when the queue heard of it: not before the request was made.
-                    told.send_replace(began);
-                    complained = false;
-                    tokio::time::sleep(HEARTBEAT).await;
-                }
-                Err(error) => {
-                    if !complained {
-                        tracing::warn!(error, "a heartbeat failed; trying on");
-                        complained = true;
-                    }
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            }
+    let heard = async {
+        match giver {
+            Giver::Queue(queue, receipt) => beat_to_queue(queue, receipt, told).await,
+            Giver::Operator(heard) => follow_reports(heard, told).await,
         }
     };
     tokio::select! {
-        () = beating => {}
+        () = heard => {}
         () = silence_after(last) => {}
+    }
+}
+
+async fn follow_reports(mut heard: watch::Receiver<Option<Instant>>, told: watch::Sender<Instant>) {
+    heard.mark_unchanged(); // what was heard before counts for nothing: the job was given just now, or S3 has just said whose it is
+    while heard.changed().await.is_ok() {
+        if let Some(at) = *heard.borrow_and_update() {
+            told.send_replace(at);
+        }
+    }
+    std::future::pending().await // the pod stops
+}
+
+async fn beat_to_queue(queue: Queue, receipt: Receipt, told: watch::Sender<Instant>) {
+    let mut complained = false;
+    loop {
+        let began = Instant::now();
+        match in_time(HEARTBEAT, queue.extend(&receipt, VISIBILITY)).await {
+            Ok(()) => {
+                // The visibility counts from when the queue heard of it: not before the request was made.
+                told.send_replace(began);
+                complained = false;
+                tokio::time::sleep(HEARTBEAT).await;
+            }
+            Err(error) => {
+                if !complained {
+                    tracing::warn!(error, "a heartbeat failed; trying on");
+                    complained = true;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
     }
 }
 
@@ -99,16 +94,9 @@ mod tests {
         let heard = watch::Sender::new(None);
         heard.send_replace(Some(Instant::now()));
         tokio::time::sleep(Duration::from_secs(10)).await; // the leader has been gone for long when the job is given
-        let (giver, began) = (Giver::Operator(heard.subscribe()), Instant::now());
-        let giver = match giver {
-            // As the pod's, which nobody has looked at since it began.
-            Giver::Operator(mut heard) => {
-                heard.mark_changed();
-                Giver::Operator(heard)
-            }
-            queue => queue,
-        };
-        tokio::join!(beat(giver), hears(&heard));
+        let (mut of_the_pod, began) = (heard.subscribe(), Instant::now());
+        of_the_pod.mark_changed(); // nobody has looked at it since the pod began
+        tokio::join!(beat(Giver::Operator(of_the_pod)), hears(&heard));
         began.elapsed()
     }
 
