@@ -22,6 +22,11 @@ pub struct TranscoderSpec {
     /// B-frames) is passed on as that rendition. `Never`: students get nothing that a lecturer's program has coded.
     #[serde(default)]
     pub passthrough: Passthrough,
+    /// MiB of each lecture that may wait in its pod's memory while S3 is slow or away. Unless given: 256, three and a half minutes of the standard ladder. What is
+    /// more than that is given up, the best pictures first. A pod whose memory is limited needs room for it, once for each slot.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "backlogMiB")]
+    #[schemars(range(min = 16, max = 65_536))]
+    pub backlog_mib: Option<i32>,
     /// What students see while nothing comes from the lecturer. Unless given: a card with the lecture's title and its `reconnect.slate.text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slate_picture: Option<SlatePicture>,

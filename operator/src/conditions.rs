@@ -1,7 +1,10 @@
 //! Conditions as Kubernetes wants them: one of each type, and a transition time that moves only when the status flips.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// A time that lies farther ahead than this was not written by a clock like ours: clocks that are kept agree to a fraction of a second.
+const AHEAD: SignedDuration = SignedDuration::from_secs(2);
 
 /// The three values of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,16 @@ pub fn reason<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a str> {
     find(conditions, kind).map(|condition| condition.reason.as_str())
 }
 
+/// Whether `then`, which an operator on another machine may have written, is at least `long` ago.
+///
+/// One that is ahead of us says that the clocks disagree, and not how long ago it was. It counts as long ago: students would wait for as long as
+/// the clocks are apart, and what is done too early (a job sent again, a status written anew) does no harm. So nothing is done either about a clock of ours
+/// that is ahead of the other's: all seems long ago by it. That is so once each time, because what is written next has its time from our own clock.
+pub fn is_past(then: Timestamp, long: SignedDuration, now: Timestamp) -> bool {
+    let since = now.duration_since(then);
+    since >= long || since < -AHEAD
+}
+
 /// The API's times have whole seconds; one that had more would read back as another.
 pub fn whole_second(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
@@ -86,6 +99,13 @@ mod tests {
 
     fn claim(truth: Truth, reason: &'static str) -> Claim {
         Claim { kind: "Ready", truth, reason, message: String::new() }
+    }
+
+    #[test]
+    fn what_lies_ahead_by_another_clock_is_past() {
+        let (long, now) = (SignedDuration::from_secs(30), Timestamp::from_second(100_000).unwrap());
+        let answers = [-3_600, -30, -29, 0, 1, 2, 3, 3_600].map(|ahead| is_past(now + SignedDuration::from_secs(ahead), long, now));
+        assert_eq!(answers, [true, true, false, false, false, false, true, true]);
     }
 
     #[test]

@@ -104,6 +104,7 @@ mod tests {
             encoder: Backend::Nvenc,
             passthrough: true,
             slate_picture: None,
+            backlog_mib: 256,
             deaf_to_pictures: false,
             caution: None,
             owner: "pod-a/1".into(),

@@ -26,6 +26,8 @@ use tokio::sync::mpsc;
 const WAIT_FOR_TRACK: usize = 2;
 /// As many for a track that has parameters and sends nothing.
 const WAIT_FOR_MEDIA: usize = 5;
+/// Bytes of segments that may wait for S3 unless something else is said: three and a half minutes of the standard ladder.
+const BACKLOG: usize = 256 << 20;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Studio {
     named: usize,
     /// What the MPD names.
     listed: Vec<Stretch>,
+    /// Bytes of segments that may wait for S3.
+    backlog: usize,
     given_up: u64,
 }
 
@@ -139,6 +143,7 @@ impl Studio {
             keeper,
             named: 0,
             listed: Vec::new(),
+            backlog: BACKLOG,
             given_up: 0,
         }
     }
@@ -146,6 +151,11 @@ impl Studio {
     /// The parts of segments that begin before `until` may be put out as a predecessor has made them (`publish/inheritance.rs`), and those have fewer keyframes.
     pub const fn goes_on_within(&mut self, until: Ticks) {
         self.joints_until = until;
+    }
+
+    /// How many bytes of segments may wait for S3 while it is slow or away. What is more than that is given up.
+    pub const fn holds_for_s3(&mut self, bytes: usize) {
+        self.backlog = bytes;
     }
 
     /// Leaves all segments from some number on, not yet begun, to a successor: that number, or `None` while nothing is begun.
@@ -371,15 +381,27 @@ impl Studio {
         let parts = &rendition.parts;
         self.live.retain(&name, |held| held.0 + NEWEST as u64 > number.0, |number| parts.lists(number));
         self.status.segment(at, number, segment.end(self.job.segment_duration), duration, segment.body.remaining());
-        if let Some(number) = rendition.backlog.push(Item::Segment(segment)) {
+        let _ = self.keeper.send(Event::Made { rendition: at, number }); // as in configure; before it can be confirmed
+        rendition.backlog.push(Item::Segment(segment));
+        self.give_up();
+        true
+    }
+
+    /// Gives up segments where more wait than may: each time the oldest of the rendition that most of it is of. So it is the best pictures that a recording comes
+    /// to lack, and not its sound.
+    fn give_up(&mut self) {
+        while self.renditions.iter().map(|rendition| rendition.backlog.bytes()).sum::<usize>() > self.backlog {
+            let largest = self.renditions.iter_mut().enumerate().max_by_key(|(_, rendition)| rendition.backlog.bytes());
+            let Some((at, rendition)) = largest else { return };
+            let Some(number) = rendition.backlog.give_up() else { return };
             self.given_up += 1;
             // Origins have it for a while yet, and then nobody has.
             rendition.window.lose(number);
-            tracing::error!(rendition = name, %number, "S3 was away for too long: a segment is given up");
+            rendition.settled = None;
+            tracing::error!(rendition = rendition.named.name, %number, "S3 was away for too long: a segment is given up");
             self.status.trouble("given up", Some(format!("{} segments were given up because S3 was away", self.given_up)));
             let _ = self.keeper.send(Event::GivenUp { rendition: at, number });
         }
-        true
     }
 
     /// A rendition's playlist as it is now; from its first whole segment on, because a player that is told of a rendition

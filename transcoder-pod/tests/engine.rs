@@ -78,6 +78,21 @@ fn both_tracks_end_in_the_same_segment() {
     }
 }
 
+/// Wherever the boundary lies between the first of the one and the first of the other.
+#[test]
+fn both_tracks_begin_in_the_same_segment() {
+    for millis in [1_900, 1_950, 1_970, 1_980, 1_990, 1_999, 2_000, 2_001, 2_010, 2_030, 2_060, 2_100] {
+        let frames = lecture("head", 3, Ticks::from_millis(millis), &[]);
+        let first = frames.iter().position(|frame| matches!(frame, FeedFrame::AccessUnit(unit) if unit.track == Track::Video)).unwrap();
+        let (configs, from_keyframe): (Vec<_>, Vec<_>) =
+            frames.into_iter().enumerate().partition(|(at, frame)| *at < first && matches!(frame, FeedFrame::Config { .. }));
+        let feed = configs.into_iter().chain(from_keyframe.into_iter().filter(|(at, _)| *at >= first)).map(|(_, frame)| frame);
+        let made = transcode(feed.collect(), Ticks(0));
+        let begins: Vec<u64> = made.values().map(|made| numbers(made)[0]).collect();
+        assert!(begins.iter().all(|number| *number == begins[0]), "{begins:?}, where the lecture begins at {millis} ms");
+    }
+}
+
 fn decode_time(mut segment: &[u8]) -> u64 {
     use mp4_atom::{Any, Decode};
     loop {

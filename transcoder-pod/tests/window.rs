@@ -7,7 +7,7 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{Ledger, LedgerSegment};
 use lectern_contract::push::PushFrame;
-use lectern_contract::{Epoch, SegmentNumber};
+use lectern_contract::{AudioRendition, Epoch, SegmentNumber};
 use lectern_transcoder_pod::engine::{Encoded, Output};
 use lectern_transcoder_pod::publish::{Event, Listing, Live, NEWEST, Restored, list, restore};
 use lectern_transcoder_pod::status::Status;
@@ -63,6 +63,7 @@ fn a_long_window_is_held_only_at_its_end_and_what_is_given_up_is_named_no_more()
     let live = Live::new("r1".into());
     let (events, mut heard) = mpsc::unbounded_channel();
     let mut studio = Studio::new(job(120_000), &Restored::default(), SegmentNumber(0), live.clone(), Status::default(), events);
+    studio.holds_for_s3(40_000);
     studio.take(Output::Config { rendition: 0, of: 0, config: Bytes::from_static(STEREO) }).unwrap();
     for frame in 0..48_000 * 100 / FRAME {
         let start = u64::from(frame * FRAME);
@@ -80,6 +81,35 @@ fn a_long_window_is_held_only_at_its_end_and_what_is_given_up_is_named_no_more()
     let held: Vec<u64> = objects.keys().filter_map(|name| name.strip_prefix("audio/")?.strip_suffix(".m4s")?.parse().ok()).collect();
     assert_eq!(held.len(), NEWEST, "{held:?}");
     assert!(held.iter().all(|number| newest - number < NEWEST as u64), "{held:?}");
+}
+
+/// What is given up is of the best rendition, as long as that is most of what waits: students can be shown another, and a recording keeps its sound.
+#[test]
+fn what_is_given_up_is_of_the_rendition_that_most_waits_of() {
+    let mut job = job(120_000);
+    let best = AudioRendition { name: "best".into(), ..job.ladder.audio[0].clone() };
+    job.ladder.audio.push(best);
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let mut studio = Studio::new(job, &Restored::default(), SegmentNumber(0), Live::new("r1".into()), Status::default(), events);
+    studio.holds_for_s3(1 << 20);
+    for rendition in [0, 1] {
+        studio.take(Output::Config { rendition, of: rendition, config: Bytes::from_static(STEREO) }).unwrap();
+    }
+    for frame in 0..48_000 * 100 / FRAME {
+        for (rendition, data) in [&[7; 40][..], &[7; 400]].into_iter().enumerate() {
+            let sample = Encoded { start: u64::from(frame * FRAME), duration: FRAME, sync: true, data: Bytes::from_static(data) };
+            studio.take(Output::Sample { rendition, sample }).unwrap();
+        }
+    }
+    let given_up: Vec<(usize, u64)> = std::iter::from_fn(|| heard.try_recv().ok())
+        .filter_map(|event| if let Event::GivenUp { rendition, number } = event { Some((rendition, number.0)) } else { None })
+        .collect();
+    assert!((10..40).contains(&given_up.len()), "{given_up:?}");
+    assert!(given_up.iter().copied().eq((0..given_up.len() as u64).map(|number| (1, number))), "{given_up:?}");
+    let waiting: Vec<usize> = studio.backlogs().map(|(_, backlog)| backlog.waiting()).collect();
+    assert_eq!(waiting[..2], [49, 49 - given_up.len()]);
+    let bytes: usize = studio.backlogs().map(|(_, backlog)| backlog.bytes()).sum();
+    assert!(bytes <= 1 << 20, "{bytes}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ const PARTED: Duration = Duration::from_secs(8);
 /// How long a store or a queue gives trouble, and how long a store is away.
 const TROUBLE: Duration = Duration::from_secs(30);
 const STORE_AWAY: Duration = Duration::from_secs(60);
+const STORE_LONG_AWAY: Duration = Duration::from_secs(180);
 /// Less than the 5.5 s after its last heartbeat, which may be 2 s old, after which a transcoder that reaches neither S3 nor SQS stops.
 const BOTH_AWAY: Duration = Duration::from_secs(3);
 /// How long a node is without power.
@@ -150,6 +151,8 @@ pub enum Fault {
     PushLossy,
     /// S3 breaks all connections, for 60 s.
     S3Away,
+    /// The same for 180 s.
+    S3LongAway,
     /// Each answer of S3 comes 2 s late, for 30 s.
     S3Slow,
     /// S3 refuses two of three requests with 503, for 30 s.
@@ -170,6 +173,8 @@ pub enum Fault {
     SqsSlow,
     /// SQS refuses two of three requests with 503, for 30 s.
     SqsErrors,
+    /// SQS takes the credentials for expired, for 30 s.
+    SqsExpired,
     /// SQS does what it is told and breaks every second connection before the answer, for 30 s: messages are sent twice.
     SqsAnswersLost,
     /// S3 and SQS are away together, for 3 s.
@@ -218,6 +223,7 @@ impl Fault {
             | Self::OperatorFromS3
             | Self::OperatorFromSqs => PARTED,
             Self::S3Away => STORE_AWAY,
+            Self::S3LongAway => STORE_LONG_AWAY,
             Self::S3Slow
             | Self::S3Errors
             | Self::S3AnswersLost
@@ -228,6 +234,7 @@ impl Fault {
             | Self::SqsAway
             | Self::SqsSlow
             | Self::SqsErrors
+            | Self::SqsExpired
             | Self::SqsAnswersLost => TROUBLE,
             Self::S3AndSqsAway => BOTH_AWAY,
             Self::Nothing

@@ -104,7 +104,7 @@ impl Fault {
     /// The trouble that S3 and SQS give.
     pub(super) const fn troubles(self) -> Option<(Trouble, Trouble)> {
         match self {
-            Self::S3Away => Some((Trouble::Away, Trouble::None)),
+            Self::S3Away | Self::S3LongAway => Some((Trouble::Away, Trouble::None)),
             Self::S3Slow => Some((Trouble::Slow(SLOW), Trouble::None)),
             Self::S3Errors => Some((Trouble::Errors, Trouble::None)),
             Self::S3Full => Some((Trouble::Full, Trouble::None)),
@@ -113,6 +113,7 @@ impl Fault {
             Self::SqsAway => Some((Trouble::None, Trouble::Away)),
             Self::SqsSlow => Some((Trouble::None, Trouble::Slow(SLOW))),
             Self::SqsErrors => Some((Trouble::None, Trouble::Errors)),
+            Self::SqsExpired => Some((Trouble::None, Trouble::Expired)),
             Self::SqsAnswersLost => Some((Trouble::None, Trouble::AnswersLost)),
             Self::S3AndSqsAway => Some((Trouble::Away, Trouble::Away)),
             _ => None,

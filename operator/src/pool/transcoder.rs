@@ -74,6 +74,7 @@ fn transcoder(pool: &StreamPool, name: &str, class: &TranscoderClass, place: &Pl
     if pool.spec.transcoder.passthrough == Passthrough::Never {
         env.push(("LECTERN_PASSTHROUGH", "false".to_owned()));
     }
+    env.extend(pool.spec.transcoder.backlog_mib.map(|mib| ("LECTERN_BACKLOG_MIB", mib.to_string())));
     env.push(("LECTERN_PEER_TLS_DIR", PEER_FOLDER.to_owned()));
     let mut folders = vec![peer_folder(TRANSCODER, &pool.name_any())];
     if let Some(picture) = &pool.spec.transcoder.slate_picture {

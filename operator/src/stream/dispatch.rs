@@ -47,9 +47,6 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_secs(10);
 /// A job that no pod has taken for so long although one has room for it has got lost.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(30);
 
-/// A time that lies farther ahead than this was not written by a clock like ours: clocks that are kept agree to a fraction of a second.
-const AHEAD: SignedDuration = SignedDuration::from_secs(2);
-
 /// What becomes of a stream's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -87,10 +84,10 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: boo
     let silence = conditions::find(&old.conditions, TRANSCODING).filter(|condition| condition.reason == "TranscoderSilent");
     let is_forgotten = seen.settled
         && said.is_none_or(|said| said.run.state == TranscoderState::Lost)
-        && silence.is_some_and(|silence| is_past(silence.last_transition_time.0, FORGOTTEN, seen.now));
+        && silence.is_some_and(|silence| conditions::is_past(silence.last_transition_time.0, FORGOTTEN, seen.now));
     // Or it waits in a queue that has lost it: there is room for it, and nobody comes.
     let is_waiting = conditions::reason(&old.conditions, TRANSCODING) == Some("WaitingForTranscoder");
-    let is_overdue = dispatch.at.as_ref().is_some_and(|at| is_past(at.0, OVERDUE, seen.now));
+    let is_overdue = dispatch.at.as_ref().is_some_and(|at| conditions::is_past(at.0, OVERDUE, seen.now));
     let is_mislaid = said.is_none() && is_waiting && is_overdue && seen.has_room;
     if (is_lost || is_forgotten || is_mislaid) && (publishing || seen.ending) {
         return Decision::Send(attempt.saturating_add(1));
@@ -109,16 +106,6 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: boo
     };
     // One that ends needs a transcoder, too: somebody has to close the playlists.
     if idle && (publishing || seen.ending) { Decision::Send(attempt.saturating_add(1)) } else { Decision::Leave }
-}
-
-/// Whether `then`, which an operator on another machine may have written, is at least `long` ago.
-///
-/// One that is ahead of us says that the clocks disagree, and not how long ago it was. It counts as long ago: students would wait for as long as
-/// the clocks are apart, and a job that is sent too early does no harm. So nothing is done either about a clock of ours that is ahead of the other's:
-/// all seems long ago by it, and a job is sent again at once. That is so once each time, because the next attempt has its times from our own clock.
-fn is_past(then: Timestamp, long: SignedDuration, now: Timestamp) -> bool {
-    let since = now.duration_since(then);
-    since >= long || since < -AHEAD
 }
 
 /// The attempts that this process has sent, by the stream's uid: a reconcile that runs on a copy from before the time of

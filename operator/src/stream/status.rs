@@ -8,7 +8,7 @@ use crate::conditions::{self, Claim, Truth, find, holds};
 use crate::context::{Context, Error};
 use crate::events::Note;
 use crate::{apply, reports};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use lectern_contract::ShardName;
 use lectern_crds::{LiveStream, LiveStreamStatus};
@@ -79,17 +79,17 @@ pub fn replace(status: &mut LiveStreamStatus, claim: &Claim, generation: Option<
 /// a bitrate within a quarter.
 pub fn settle(old: &LiveStreamStatus, new: &LiveStreamStatus) -> LiveStreamStatus {
     let mut settled = new.clone();
+    // A second less than the refresh, so that a reconcile that comes a little early is not lost for another half minute.
+    let refreshed = SignedDuration::from_secs(REFRESH.as_secs().cast_signed() - 1);
     if let (Some(before), Some(now)) = (&old.live, &mut settled.live) {
-        // A second less than the refresh, so that a reconcile that comes a little early is not lost for another half minute.
-        let is_recent = now.at.0.duration_since(before.at.0).as_secs() < REFRESH.as_secs().cast_signed() - 1;
+        let is_recent = !conditions::is_past(before.at.0, refreshed, now.at.0);
         if is_recent && before.transcoder == now.transcoder {
             *now = before.clone();
         }
     }
     if let (Some(before), Some(now)) = (&old.recording, &mut settled.recording) {
         // It moves on with every piece; it is written with the live edge, or once in half a minute by itself.
-        let advance = now.stored_until.0.duration_since(before.stored_until.0).as_secs();
-        let is_recent = advance < REFRESH.as_secs().cast_signed() - 1;
+        let is_recent = !conditions::is_past(before.stored_until.0, refreshed, now.stored_until.0);
         if is_recent && before.gaps == now.gaps && settled.live == old.live {
             *now = before.clone();
         }

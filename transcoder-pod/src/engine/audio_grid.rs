@@ -23,6 +23,8 @@ pub struct AudioGrid {
     pending: [Vec<f32>; 2],
     /// Where `pending` starts; a multiple of [`FRAME`]. `None` before the first sample and after a hole.
     start: Option<u64>,
+    /// Where the first sound is to begin, as long as there is none.
+    lead: Option<u64>,
 }
 
 impl AudioGrid {
@@ -32,7 +34,7 @@ impl AudioGrid {
     pub fn push(&mut self, at: u64, channels: [&[f32]; 2]) -> Vec<SoundFrame> {
         let mut skip = 0;
         match self.start {
-            None => skip = self.begin(at),
+            None => skip = self.begin_led(at),
             Some(start) => {
                 let expected = start + self.pending[0].len() as u64;
                 let off = i64::try_from(i128::from(at) - i128::from(expected)).unwrap_or(i64::MAX);
@@ -54,6 +56,11 @@ impl AudioGrid {
             self.start = None; // too short to reach the grid: begin again with the next
         }
         self.whole()
+    }
+
+    /// Lets the first sound begin at `line`, a multiple of [`FRAME`], with silence where it comes up to a second later.
+    pub fn lead(&mut self, line: u64) {
+        self.lead = Some(line);
     }
 
     /// Begins with the grid line at or after `at`, if nothing has begun yet.
@@ -79,12 +86,29 @@ impl AudioGrid {
         (start - at) as usize // below FRAME
     }
 
+    /// The same with the first sound, which may have to begin somewhere else.
+    fn begin_led(&mut self, at: u64) -> usize {
+        match self.lead {
+            Some(lead) if at <= lead => {
+                self.start = Some(lead);
+                usize::try_from(lead - at).unwrap_or(usize::MAX)
+            }
+            Some(lead) if at - lead <= LONGEST_SILENCE as u64 => {
+                self.start = Some(lead);
+                self.pending.iter_mut().for_each(|pending| pending.resize((at - lead) as usize, 0.0)); // a second at most
+                0
+            }
+            _ => self.begin(at),
+        }
+    }
+
     fn whole(&mut self) -> Vec<SoundFrame> {
         let mut frames = Vec::new();
         while let Some(start) = self.start.filter(|_| self.pending[0].len() >= FRAME) {
             let channels = self.pending.each_mut().map(|pending| pending.drain(..FRAME).collect());
             frames.push(SoundFrame { start, channels });
             self.start = Some(start + FRAME as u64);
+            self.lead = None;
         }
         frames
     }
@@ -123,6 +147,27 @@ mod tests {
         let mut grid = AudioGrid::default();
         assert_eq!(starts(&grid.push(1500, [&sound, &sound])), [2048, 3072, 4096, 5120]);
         assert_eq!(grid.expected(), Some(6500));
+    }
+
+    #[test]
+    fn the_first_sound_begins_where_it_is_told_to_and_stays_where_it_belongs() {
+        let sound = vec![1.0; 1024];
+        let mut early = AudioGrid::default();
+        early.lead(4096);
+        assert_eq!((early.push(1500, [&sound, &sound]), early.expected()), (vec![], None), "all of it is too early");
+        assert_eq!(early.push(3600, [&sound, &sound]), []);
+        let frames = early.push(4624, [&sound, &sound]);
+        assert_eq!((starts(&frames), frames[0].channels[0].iter().sum::<f32>(), early.expected()), (vec![4096], 1024.0, Some(5648)));
+
+        let mut late = AudioGrid::default();
+        late.lead(4096);
+        let frames = late.push(4200, [&sound, &sound]);
+        assert_eq!((starts(&frames), frames[0].channels[0].iter().sum::<f32>()), (vec![4096], 920.0), "104 samples of silence");
+        assert_eq!(starts(&late.push(100 * 1024, [&sound, &sound])), [100 * 1024], "and a hole after it is a hole");
+
+        let mut much_later = AudioGrid::default();
+        much_later.lead(4096);
+        assert_eq!(starts(&much_later.push(60 * 1024, [&sound, &sound])), [60 * 1024]);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use super::audio::{AudioEncoder, FORMAT};
 use super::audio_grid::{AudioGrid, FRAME, SoundFrame};
+use super::lead::lead;
 use super::outlet::Follower;
 use super::pass::Pass;
 use super::rung::{Picture, Told};
 use super::shed::{Rungs, StandIn};
 use super::tail::tail;
 use super::video::VideoEncoder;
-use super::video_grid::VideoGrid;
+use super::video_grid::{Place, VideoGrid};
 use super::{By, Engine, EngineError, Input, Order, Output, decode, ff, put};
 use bytes::Bytes;
 use ffmpeg_next::codec::decoder;
@@ -40,6 +41,8 @@ pub struct Libav {
     shown: Vec<VideoGrid>,
     sounds: Vec<AudioEncoder>,
     grid: AudioGrid,
+    /// An access unit has come.
+    begun: bool,
     skipped: u64,
 }
 
@@ -81,6 +84,7 @@ impl Libav {
             shown: rates.into_iter().map(VideoGrid::new).collect(),
             sounds: Vec::new(),
             grid: AudioGrid::default(),
+            begun: false,
             skipped: 0,
         })
     }
@@ -164,6 +168,9 @@ impl Libav {
         if unit.track == Track::Video {
             self.pass_on(unit)?;
         }
+        if !std::mem::replace(&mut self.begun, true) {
+            self.lead_in(unit);
+        }
         let mut packet = Packet::copy(&unit.payload);
         packet.set_pts(i64::try_from(unit.pts.0).ok());
         packet.set_dts(i64::try_from(unit.dts.0).ok());
@@ -184,6 +191,15 @@ impl Libav {
         match unit.track {
             Track::Video => self.pictures(),
             Track::Audio => self.sound(),
+        }
+    }
+
+    /// Where a new run begins with `unit` and that is a picture, as the feed has it of a source with pictures, its sound begins beside that.
+    fn lead_in(&mut self, unit: &AccessUnit) {
+        let is_new = self.order.from == Ticks(0) && unit.track == Track::Video && self.video.is_some();
+        let Some(mut shown) = self.shown.first().filter(|_| is_new).cloned() else { return };
+        if let Place::At { slot, .. } = shown.place(unit.pts) {
+            self.grid.lead(lead(shown.start(slot), self.order.segment_duration));
         }
     }
 

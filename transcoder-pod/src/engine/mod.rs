@@ -6,6 +6,7 @@ mod coded;
 mod decode;
 mod ff;
 mod fit;
+mod lead;
 mod libav;
 mod nvenc;
 mod outlet;

@@ -20,8 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// A rendition that is this many segments behind the others no longer holds the head back: its track has gone.
+/// A rendition of which nothing waits for S3 and that is this many segments behind the others no longer holds the head back: its track has gone.
 const STALLED: u64 = 5;
+/// The newest ledgers, which are not read again before they are written.
+const HELD_LEDGERS: usize = 4;
 /// S3 may be away for as long as the uploaders' backlog lasts, and longer; a keeper has nothing better to do.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// On the way out it has: the pod is being stopped.
@@ -36,6 +38,13 @@ pub enum Event {
         rendition: usize,
         /// As the multivariant playlist names it.
         named: EndedRendition,
+    },
+    /// A segment waits for S3.
+    Made {
+        /// As the engine counts them.
+        rendition: usize,
+        /// Its number.
+        number: SegmentNumber,
     },
     /// S3 has a segment, and a playlist that names it.
     Confirmed {
@@ -104,6 +113,8 @@ pub struct Keeper {
     init_taken: Option<(usize, u32)>,
     dirty: BTreeSet<u64>,
     renditions: BTreeMap<usize, EndedRendition>,
+    /// The newest segment that was made, and the newest that S3 has or that was given up.
+    made: BTreeMap<usize, SegmentNumber>,
     progress: BTreeMap<usize, SegmentNumber>,
     /// The first number that this keeper heard of.
     began: Option<SegmentNumber>,
@@ -134,6 +145,7 @@ impl Keeper {
             restored,
             dirty: BTreeSet::new(),
             renditions: BTreeMap::new(),
+            made: BTreeMap::new(),
             progress: BTreeMap::new(),
             began: None,
             confirmed: BTreeSet::new(),
@@ -160,6 +172,7 @@ impl Keeper {
     fn note(&mut self, event: Event) {
         match event {
             Event::Rendition { rendition, named } => drop(self.renditions.insert(rendition, named)),
+            Event::Made { rendition, number } => drop(self.made.insert(rendition, number)),
             Event::Confirmed { rendition, segment } => {
                 self.confirmed.insert(rendition);
                 self.passed(rendition, segment.number);
@@ -197,21 +210,23 @@ impl Keeper {
         self.dirty.insert(minute);
     }
 
-    /// Whether a rendition that has parameters may still get its first segment; later its track is taken for absent.
+    /// Whether a rendition that has parameters may still get its first segment; later its track is taken for absent, unless that waits for S3.
     fn waits_for_first(&self) -> bool {
         let newest = self.progress.values().max().copied().unwrap_or_default();
         let early = self.began.is_none_or(|began| newest.0 < began.0.saturating_add(STALLED));
-        early && self.renditions.keys().any(|rendition| !self.progress.contains_key(rendition))
+        let lacking = |rendition| !self.progress.contains_key(rendition) && (early || self.made.contains_key(rendition));
+        self.renditions.keys().any(lacking)
     }
 
-    /// The first segment that is not done in every rendition that still runs.
+    /// The first segment that is not done in every rendition that still runs, or of which something still waits: after S3 was away the sound is there long before
+    /// the pictures, and a successor makes anew only what the head has not passed.
     fn next_segment(&self) -> Option<SegmentNumber> {
         if self.waits_for_first() {
             return None;
         }
         let newest = self.progress.values().max()?;
-        let running = self.progress.values().filter(|number| number.0.saturating_add(STALLED) >= newest.0);
-        running.min().map(|number| number.next())
+        let runs = |rendition, done: SegmentNumber| done.0.saturating_add(STALLED) >= newest.0 || self.made.get(rendition) > Some(&done);
+        self.progress.iter().filter(|(rendition, done)| runs(rendition, **done)).map(|(_, done)| done.next()).min()
     }
 
     async fn write(&mut self, patience: Duration) -> Result<(), KeeperError> {
@@ -221,8 +236,11 @@ impl Keeper {
         for minute in std::mem::take(&mut self.dirty) {
             self.put_ledger(minute, patience).await;
         }
-        while self.restored.ledgers.len() > 4 {
-            self.restored.ledgers.pop_first(); // long closed
+        while self.restored.ledgers.len() > HELD_LEDGERS {
+            // Closed, as a rule. Where a rendition is later than that, its minute is begun anew, and takes in what is there by then.
+            if let Some((minute, _)) = self.restored.ledgers.pop_first() {
+                self.ledgers.remove(&minute);
+            }
         }
         if self.confirmed.len() > self.named && !self.waits_for_first() {
             let renditions: Vec<EndedRendition> = self.confirmed_renditions().cloned().collect();

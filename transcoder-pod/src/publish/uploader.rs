@@ -17,9 +17,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc};
 
-/// Segments that may wait for S3: a minute of it being away. Then the oldest is given up and becomes a gap.
-const BACKLOG: usize = 32;
-
 /// Something to upload.
 #[derive(Debug, Clone)]
 pub enum Item {
@@ -31,6 +28,13 @@ pub enum Item {
     Last(bool),
 }
 
+impl Item {
+    /// Of segments alone: init sections are small, and few.
+    fn bytes(&self) -> usize {
+        if let Self::Segment(segment) = self { segment.body.remaining() } else { 0 }
+    }
+}
+
 /// What waits for a rendition's uploader; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Backlog(Arc<(Mutex<VecDeque<Item>>, Notify)>);
@@ -40,19 +44,25 @@ impl Backlog {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an item; the number of a segment that was given up for it, if the backlog was full.
-    pub fn push(&self, item: Item) -> Option<SegmentNumber> {
-        let mut items = self.lock();
-        items.push_back(item);
-        let segments = items.iter().filter(|item| matches!(item, Item::Segment(_))).count();
-        let dropped = (segments > BACKLOG).then(|| items.iter().position(|item| matches!(item, Item::Segment(_)))).flatten();
-        let dropped = dropped.and_then(|at| items.remove(at));
-        drop(items);
+    /// Adds an item.
+    pub fn push(&self, item: Item) {
+        self.lock().push_back(item);
         self.0.1.notify_one();
-        match dropped {
+    }
+
+    /// Gives up the oldest segment that waits: its number. Init sections stay, because what was made after needs them.
+    pub fn give_up(&self) -> Option<SegmentNumber> {
+        let mut items = self.lock();
+        let oldest = items.iter().position(|item| matches!(item, Item::Segment(_)))?;
+        match items.remove(oldest) {
             Some(Item::Segment(segment)) => Some(segment.number),
             _ => None,
         }
+    }
+
+    /// Bytes of the segments that wait.
+    pub fn bytes(&self) -> usize {
+        self.lock().iter().map(Item::bytes).sum()
     }
 
     /// Segments that wait.
@@ -218,15 +228,16 @@ mod tests {
     use lectern_contract::Ticks;
 
     #[test]
-    fn a_full_backlog_gives_up_its_oldest_segment_and_no_init_section() {
+    fn what_is_given_up_is_the_oldest_segment_and_no_init_section() {
         let backlog = Backlog::default();
-        backlog.push(Item::Init(0, Bytes::new()));
-        let segment = |n| Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body: Body::default(), parts: 0 });
-        for n in 0..BACKLOG as u64 {
-            assert_eq!(backlog.push(segment(n)), None);
+        backlog.push(Item::Init(0, Bytes::from_static(b"init")));
+        for n in [7, 8] {
+            let body = Body::from(Bytes::from_static(b"media"));
+            backlog.push(Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body, parts: 0 }));
         }
-        assert_eq!(backlog.push(segment(99)), Some(SegmentNumber(0)));
-        assert_eq!(backlog.waiting(), BACKLOG);
+        assert_eq!((backlog.waiting(), backlog.bytes()), (2, 10));
+        assert_eq!([backlog.give_up(), backlog.give_up(), backlog.give_up()], [Some(SegmentNumber(7)), Some(SegmentNumber(8)), None]);
+        assert_eq!((backlog.waiting(), backlog.bytes()), (0, 0));
         assert!(matches!(backlog.lock().front(), Some(Item::Init(0, _))));
     }
 }

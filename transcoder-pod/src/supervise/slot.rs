@@ -83,6 +83,8 @@ pub struct Slots {
     pub encoder: Backend,
     /// Whether a source may be passed on as a rendition that it agrees with.
     pub passthrough: bool,
+    /// MiB of segments of each that may wait for S3.
+    pub backlog_mib: u32,
     /// How old a job's message may get before the run moves, with a message of its own.
     pub renew_after: Duration,
     /// What is shown while nothing comes from the lecturer; `None`: a card with the title.
@@ -268,6 +270,7 @@ impl Slots {
             encoder: self.encoder,
             passthrough: self.passthrough,
             slate_picture: self.slate_picture.clone(),
+            backlog_mib: self.backlog_mib,
             job: job.clone(),
             owner: Owner(format!("{}/{number}", self.pod.pod_name)),
             pod_ip: self.pod.pod_ip,

@@ -185,6 +185,7 @@ fn transcode(
     let (keeper, mut events) = mpsc::unbounded_channel();
     let live = Live::new(job.run.clone());
     let mut studio = Studio::new(job.clone(), &Restored::default(), SegmentNumber(0), live, Status::default(), keeper);
+    studio.holds_for_s3(4 << 20); // nobody takes them
     let (put, mut outputs) = mpsc::channel::<Output>(256);
     let order = Order {
         ladder: job.ladder,
