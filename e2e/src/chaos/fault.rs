@@ -19,7 +19,7 @@ const DARK: Duration = Duration::from_secs(30);
 const POOR: Duration = Duration::from_secs(15);
 /// What it takes to replace a small pool's pods, about.
 const REPLACED: Duration = Duration::from_secs(90);
-/// What it takes a shard that is new to own a stream, about.
+/// What it takes a shard or an origin that is new to take part, about.
 const RETURNED: Duration = Duration::from_secs(20);
 /// How long a publisher stays away.
 const DROPPED: Duration = Duration::from_secs(3);
@@ -87,8 +87,8 @@ pub enum Fault {
     ShardLost,
     /// The origins are killed.
     OriginKilled,
-    /// One of two origins is killed.
-    OneOriginKilled,
+    /// Of two origins each is killed, the second once the first is replaced: the player is at one of them.
+    EachOriginKilled,
     /// SIGSTOP for the origins, and SIGCONT 15 s later.
     OriginFrozen,
     /// The operators are killed.
@@ -195,7 +195,7 @@ impl Fault {
             Self::NodePaused => AWAY,
             Self::NodeKilled | Self::LeadersNodeKilled => DARK,
             Self::KeysChanged => REPLACED,
-            Self::ShardsReplaced => RETURNED,
+            Self::ShardsReplaced | Self::EachOriginKilled => RETURNED,
             Self::PublisherJumps
             | Self::PublisherLate
             | Self::PublisherThin
@@ -245,7 +245,6 @@ impl Fault {
             | Self::SupervisorKilled
             | Self::TranscoderLost
             | Self::OriginKilled
-            | Self::OneOriginKilled
             | Self::PublisherDoubled
             | Self::OperatorKilled => Duration::ZERO,
         }
@@ -258,7 +257,7 @@ impl Fault {
             || matches!(self.link(), Some((Way::Store, _)))
             || matches!(
                 self,
-                Self::OneOriginKilled
+                Self::EachOriginKilled
                     | Self::KeysChanged
                     | Self::ShardFromS3
                     | Self::TranscoderFromS3

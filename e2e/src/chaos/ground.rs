@@ -81,7 +81,7 @@ impl Ground {
         spec.origin.public_url = format!("http://{node}:{}", port + 1);
         let (beside, struck) = nodes(lab).await?;
         let with_node = faults.iter().any(|fault| fault.needs_node());
-        if faults.contains(&Fault::OneOriginKilled) {
+        if faults.contains(&Fault::EachOriginKilled) {
             spec.origin.replicas = 2;
         }
         if with_node {

@@ -5,7 +5,8 @@ use crate::condition;
 use crate::http_proxy::Trouble;
 use crate::lab::{Lab, STEP};
 use crate::network::address_of;
-use crate::shards::{on_node, placement};
+use crate::shards::{is_ready, on_node, placement};
+use crate::wait::{Look, eventually};
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -178,7 +179,7 @@ impl Fault {
             }
             Self::PublisherDropped => stage.publisher_goes(),
             Self::OriginKilled => killed(lab, &target.origins).await,
-            Self::OneOriginKilled => killed(lab, target.origins.get(..1).context("an origin")?).await,
+            Self::EachOriginKilled => each_killed(lab, &target.origins, &stage.ground.pool).await,
             Self::OperatorKilled => killed(lab, &target.operators).await,
             _ => Ok(()),
         }
@@ -273,6 +274,20 @@ pub(super) async fn drained(lab: &Lab, name: &str) -> Result<()> {
 async fn killed(lab: &Lab, names: &[String]) -> Result<()> {
     for name in names {
         lab.pods().delete(name, &DeleteParams::default().grace_period(0)).await?;
+    }
+    Ok(())
+}
+
+/// The same with a pool's origins, each once there are as many as before: the player is at one of them, and nobody knows at which.
+async fn each_killed(lab: &Lab, names: &[String], pool: &str) -> Result<()> {
+    let labels = format!("app.kubernetes.io/component=origin,{POOL_LABEL}={pool}");
+    for name in names {
+        killed(lab, std::slice::from_ref(name)).await?;
+        eventually("the origins are complete again", STEP, async || {
+            let ready = lab.pods().list(&ListParams::default().labels(&labels)).await?.iter().filter(|pod| is_ready(pod)).count();
+            Ok(if ready == names.len() { Look::Found(()) } else { Look::NotYet(format!("{ready} of {} are ready", names.len())) })
+        })
+        .await?;
     }
     Ok(())
 }
