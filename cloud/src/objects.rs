@@ -1,7 +1,7 @@
 //! Objects in a bucket.
 
 use crate::Pending;
-use crate::client::{settings, timeouts};
+use crate::client::{retries, settings, timeouts};
 use crate::failure::{FailureKind, PutIfError, StorageError, status_of};
 use crate::place::{BucketAt, Keys};
 use crate::testing::Calls;
@@ -24,7 +24,9 @@ const OPERATION: Duration = Duration::from_secs(9);
 const SLOWEST: u64 = 2 * 1024 * 1024;
 /// A body that stops arriving for this long is given up.
 const BODY: Duration = Duration::from_secs(10);
-const ATTEMPTS_OF_PUT_IF: u32 = 3;
+/// A successor has some ten things to ask of S3 before it goes on, and where one of them fails begins again: of a store that loses every second answer three attempts
+/// get an eighth wrong.
+const ATTEMPTS: u32 = 5;
 const BACKOFF_OF_PUT_IF: Duration = Duration::from_millis(75);
 /// DeleteObjects takes no more (S3 API reference).
 const DELETE_AT_ONCE: usize = 1000;
@@ -79,7 +81,11 @@ impl Objects {
 
     async fn build(at: &BucketAt, keys: Option<&Keys>) -> Self {
         let shared = settings(&at.region, at.endpoint.as_deref(), keys).await;
-        let config = Builder::from(&shared).force_path_style(at.endpoint.is_some()).timeout_config(timeouts(ATTEMPT, OPERATION)).build();
+        let config = Builder::from(&shared)
+            .force_path_style(at.endpoint.is_some())
+            .timeout_config(timeouts(ATTEMPT, OPERATION))
+            .retry_config(retries(ATTEMPTS))
+            .build();
         Self { client: Client::from_conf(config), at: at.clone() }
     }
 
@@ -154,7 +160,7 @@ impl Objects {
                 };
                 match error {
                     PutIfError::Conflict { .. } if lost_answer => return self.claim_own(key, &body, error).await,
-                    PutIfError::Storage(ref failure) if failure.is_transient() && attempt < ATTEMPTS_OF_PUT_IF => {
+                    PutIfError::Storage(ref failure) if failure.is_transient() && attempt < ATTEMPTS => {
                         lost_answer |= failure.kind == FailureKind::Unreachable;
                         tokio::time::sleep(BACKOFF_OF_PUT_IF * 2u32.pow(attempt - 1)).await;
                         attempt += 1;
