@@ -24,7 +24,7 @@ pub(crate) async fn settings(region: &str, endpoint: Option<&str>, keys: Option<
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(HTTP.clone())
         .region(Region::new(region.to_owned()))
-        .retry_config(retries(3));
+        .retry_config(RetryConfig::standard().with_max_attempts(3).with_initial_backoff(FIRST_BACKOFF).with_max_backoff(LONGEST_BACKOFF));
     if let Some(endpoint) = endpoint {
         loader = loader.endpoint_url(endpoint);
     }
@@ -32,11 +32,6 @@ pub(crate) async fn settings(region: &str, endpoint: Option<&str>, keys: Option<
         loader = loader.credentials_provider(Credentials::new(&keys.id, &keys.secret, None, None, "given"));
     }
     loader.load().await
-}
-
-/// What is tried again by the SDK, `attempts` times in all.
-pub(crate) fn retries(attempts: u32) -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(FIRST_BACKOFF).with_max_backoff(LONGEST_BACKOFF)
 }
 
 /// Timeouts for one attempt and for all attempts together; the SDK sets none of them.

@@ -1,7 +1,7 @@
 //! Objects in a bucket.
 
 use crate::Pending;
-use crate::client::{retries, settings, timeouts};
+use crate::client::{settings, timeouts};
 use crate::failure::{FailureKind, PutIfError, StorageError, status_of};
 use crate::place::{BucketAt, Keys};
 use crate::testing::Calls;
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use lectern_contract::keys;
 use std::fmt;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What an attempt may take besides the time for its bytes. The facts say 1 s on a machine with nothing else to do. A timeout that fires on a server that is
 /// merely slow adds to its load and gets nothing done, however often it is tried: one that takes two seconds for each answer is still of use to a successor.
@@ -24,10 +25,11 @@ const OPERATION: Duration = Duration::from_secs(9);
 const SLOWEST: u64 = 2 * 1024 * 1024;
 /// A body that stops arriving for this long is given up.
 const BODY: Duration = Duration::from_secs(10);
-/// A successor has some ten things to ask of S3 before it goes on, and where one of them fails begins again: of a store that loses every second answer three attempts
-/// get an eighth wrong.
-const ATTEMPTS: u32 = 5;
-const BACKOFF_OF_PUT_IF: Duration = Duration::from_millis(75);
+/// A successor has a dozen things to ask of S3 before it goes on, and begins again where one of them fails. Of a store that refuses two of three requests three
+/// attempts get a third wrong, and the SDK makes none any more once it has seen some hundred refusals.
+const ATTEMPTS: u32 = 8;
+const BACKOFF: Duration = Duration::from_millis(75);
+const LONGEST_BACKOFF: Duration = Duration::from_millis(600);
 /// DeleteObjects takes no more (S3 API reference).
 const DELETE_AT_ONCE: usize = 1000;
 
@@ -65,6 +67,8 @@ pub enum Precondition {
 #[derive(Debug, Clone)]
 pub struct Objects {
     pub(crate) client: Client,
+    /// Without the SDK's own repetitions.
+    once: Client,
     pub(crate) at: BucketAt,
 }
 
@@ -81,18 +85,18 @@ impl Objects {
 
     async fn build(at: &BucketAt, keys: Option<&Keys>) -> Self {
         let shared = settings(&at.region, at.endpoint.as_deref(), keys).await;
-        let config = Builder::from(&shared)
-            .force_path_style(at.endpoint.is_some())
-            .timeout_config(timeouts(ATTEMPT, OPERATION))
-            .retry_config(retries(ATTEMPTS))
-            .build();
-        Self { client: Client::from_conf(config), at: at.clone() }
+        let config = Builder::from(&shared).force_path_style(at.endpoint.is_some()).timeout_config(timeouts(ATTEMPT, OPERATION)).build();
+        Self::of(config, at.clone())
+    }
+
+    fn of(config: Config, at: BucketAt) -> Self {
+        let once = Client::from_conf(config.to_builder().retry_config(RetryConfig::disabled()).build());
+        Self { client: Client::from_conf(config), once, at }
     }
 
     /// The same bucket; what is asked of it is written down in `calls`. For tests.
     pub fn watched_by(&self, calls: &Calls) -> Self {
-        let config = self.client.config().to_builder().interceptor(calls.clone()).build();
-        Self { client: Client::from_conf(config), at: self.at.clone() }
+        Self::of(self.client.config().to_builder().interceptor(calls.clone()).build(), self.at.clone())
     }
 
     /// Where the objects are.
@@ -107,21 +111,31 @@ impl Objects {
     /// the credentials may not list the bucket.
     pub fn get<'a>(&'a self, key: &'a str) -> Pending<'a, Result<Option<Object>, StorageError>> {
         Box::pin(async move {
-            let what = || self.what("get", key);
-            let answer = match self.client.get_object().bucket(&self.at.name).key(key).send().await {
-                Ok(answer) => answer,
-                Err(error) if error.code() != Some("NoSuchBucket") && status_of(&error) == Some(404) => return Ok(None),
-                Err(error) => return Err(StorageError::of(what(), error)),
-            };
-            let etag = answer.e_tag.ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag"))?;
-            let body = tokio::time::timeout(BODY, answer.body.collect())
-                .await
-                .map_err(|late| StorageError::new(FailureKind::Unreachable, what(), late))?
-                .map_err(|broken| StorageError::new(FailureKind::Unreachable, what(), broken))?
-                .into_bytes();
-            let content_type = answer.content_type.unwrap_or_else(|| keys::content_type(key).to_owned());
-            Ok(Some(Object { body, etag: Etag(etag), content_type }))
+            let mut tries = Tries::new();
+            loop {
+                match self.get_once(key).await {
+                    Err(error) if tries.another(&error).await => {}
+                    answered => return answered,
+                }
+            }
         })
+    }
+
+    async fn get_once(&self, key: &str) -> Result<Option<Object>, StorageError> {
+        let what = || self.what("get", key);
+        let answer = match self.once.get_object().bucket(&self.at.name).key(key).send().await {
+            Ok(answer) => answer,
+            Err(error) if error.code() != Some("NoSuchBucket") && status_of(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(StorageError::of(what(), error)),
+        };
+        let etag = answer.e_tag.ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag"))?;
+        let body = tokio::time::timeout(BODY, answer.body.collect())
+            .await
+            .map_err(|late| StorageError::new(FailureKind::Unreachable, what(), late))?
+            .map_err(|broken| StorageError::new(FailureKind::Unreachable, what(), broken))?
+            .into_bytes();
+        let content_type = answer.content_type.unwrap_or_else(|| keys::content_type(key).to_owned());
+        Ok(Some(Object { body, etag: Etag(etag), content_type }))
     }
 
     /// Writes `body` to `key`, whatever is there, with the media type and cache rule of [`keys`].
@@ -151,8 +165,7 @@ impl Objects {
     /// [`PutIfError::Conflict`] is final. After a transient `Storage` error the write may or may not have happened.
     pub fn put_if<'a>(&'a self, key: &'a str, body: Bytes, precondition: Precondition) -> Pending<'a, Result<Etag, PutIfError>> {
         Box::pin(async move {
-            let mut lost_answer = false;
-            let mut attempt = 1;
+            let (mut lost_answer, mut tries) = (false, Tries::new());
             loop {
                 let error = match self.put_if_once(key, body.clone(), &precondition).await {
                     Ok(etag) => return Ok(etag),
@@ -160,10 +173,8 @@ impl Objects {
                 };
                 match error {
                     PutIfError::Conflict { .. } if lost_answer => return self.claim_own(key, &body, error).await,
-                    PutIfError::Storage(ref failure) if failure.is_transient() && attempt < ATTEMPTS => {
-                        lost_answer |= failure.kind == FailureKind::Unreachable;
-                        tokio::time::sleep(BACKOFF_OF_PUT_IF * 2u32.pow(attempt - 1)).await;
-                        attempt += 1;
+                    PutIfError::Storage(ref failure) if tries.another(failure).await => {
+                        lost_answer |= failure.kind == FailureKind::Unreachable
                     }
                     _ => return Err(error),
                 }
@@ -205,14 +216,24 @@ impl Objects {
     /// All keys that begin with `prefix`, in the server's order (S3: by bytes).
     pub fn list<'a>(&'a self, prefix: &'a str) -> Pending<'a, Result<Vec<String>, StorageError>> {
         Box::pin(async move {
-            let mut pages = self.client.list_objects_v2().bucket(&self.at.name).prefix(prefix).into_paginator().send();
-            let mut found = Vec::new();
-            while let Some(page) = pages.next().await {
-                let page = page.map_err(|error| StorageError::of(self.what("list", prefix), error))?;
-                found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
+            let mut tries = Tries::new();
+            loop {
+                match self.list_once(prefix).await {
+                    Err(error) if tries.another(&error).await => {}
+                    answered => return answered,
+                }
             }
-            Ok(found)
         })
+    }
+
+    async fn list_once(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        let mut pages = self.once.list_objects_v2().bucket(&self.at.name).prefix(prefix).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| StorageError::of(self.what("list", prefix), error))?;
+            found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
+        }
+        Ok(found)
     }
 
     /// Deletes every object whose key begins with `prefix`; how many were deleted.
@@ -263,6 +284,28 @@ impl Objects {
             .content_type(keys::content_type(key))
             .cache_control(keys::cache_control(key))
             .body(ByteStream::from(body))
+    }
+}
+
+/// The attempts at one thing.
+struct Tries {
+    began: Instant,
+    made: u32,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { began: Instant::now(), made: 0 }
+    }
+
+    /// Whether there is to be another after one that failed so, once its time has come.
+    async fn another(&mut self, failure: &StorageError) -> bool {
+        self.made += 1;
+        let goes_on = failure.is_transient() && self.made < ATTEMPTS && self.began.elapsed() < OPERATION;
+        if goes_on {
+            tokio::time::sleep((BACKOFF * 2u32.pow(self.made - 1)).min(LONGEST_BACKOFF)).await;
+        }
+        goes_on
     }
 }
 

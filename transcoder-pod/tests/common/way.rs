@@ -1,6 +1,8 @@
-//! A way to a server on this machine that can be cut, and tells when a word passes.
+//! A way to a server on this machine that can be cut or lose answers, and tells when a word passes.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +13,7 @@ pub struct Way {
     pub endpoint: String,
     cut: watch::Sender<bool>,
     passed: watch::Receiver<u32>,
+    to_lose: Arc<AtomicU32>,
 }
 
 impl Way {
@@ -20,12 +23,24 @@ impl Way {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (cut, seen) = watch::channel(false);
         let (told, passed) = watch::channel(0);
+        let to_lose = Arc::new(AtomicU32::new(0));
+        let loses = to_lose.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass_on(client, port, word, seen.clone(), told.clone()));
+                tokio::spawn(pass_on(client, port, word, (seen.clone(), loses.clone()), told.clone()));
             }
         });
-        Self { endpoint, cut, passed }
+        Self { endpoint, cut, passed, to_lose }
+    }
+
+    /// Breaks the connections of the next so many answers, before anything of them is heard.
+    pub fn loses_answers(&self, count: u32) {
+        self.to_lose.store(count, Ordering::Relaxed);
+    }
+
+    /// How many of them there are still to come.
+    pub fn answers_to_lose(&self) -> u32 {
+        self.to_lose.load(Ordering::Relaxed)
     }
 
     /// Waits until the word passes once more.
@@ -47,7 +62,13 @@ impl Way {
     }
 }
 
-async fn pass_on(client: TcpStream, port: u16, word: &str, mut cut: watch::Receiver<bool>, told: watch::Sender<u32>) {
+async fn pass_on(
+    client: TcpStream,
+    port: u16,
+    word: &str,
+    (mut cut, to_lose): (watch::Receiver<bool>, Arc<AtomicU32>),
+    told: watch::Sender<u32>,
+) {
     if *cut.borrow_and_update() {
         return;
     }
@@ -64,9 +85,20 @@ async fn pass_on(client: TcpStream, port: u16, word: &str, mut cut: watch::Recei
             }
         }
     };
+    let answers = async {
+        let mut bytes = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = answers.read(&mut bytes).await {
+            if to_lose.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                break;
+            }
+            if back.write_all(&bytes[..count]).await.is_err() {
+                break;
+            }
+        }
+    };
     tokio::select! {
         _ = cut.changed() => {}
         () = asks => {}
-        _ = tokio::io::copy(&mut answers, &mut back) => {}
+        () = answers => {}
     }
 }
