@@ -12,12 +12,13 @@ use lectern_e2e::judge::{self, Expected};
 use lectern_e2e::lab::STEP;
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, PortForward, Share};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const MAY_GO: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
 /// One pod of one slot stands ready. The second lecture gets a pod, a third that has only announced itself another; all are replaced when the pool's template changes,
-/// and the lectures lose nothing; when two have ended, one by its timetable, idle pods go, and no other. The nodes' autoscaler is told which pods may go.
+/// and the lectures lose nothing; when two have ended, one by its timetable, idle pods go, and no other. The nodes' autoscaler is told which pods may go. The last lecture
+/// moves to a class beside, and back when that is taken away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
     Lab::run("transcoders_come_and_go_with_the_lectures", Share::Half, async |lab| {
@@ -35,8 +36,11 @@ async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
         let old = pods_are(lab, &pool, 2, 1).await?;
 
         // Another template: each pod is replaced, idle ones first, and the lectures move to the new ones.
-        let never = Patch::Merge(json!({"spec": {"transcoder": {"passthrough": "Never"}}}));
-        Api::<StreamPool>::all(lab.client.clone()).patch(&pool, &PatchParams::default(), &never).await?;
+        let patch = async |transcoder: Value| {
+            let patch = Patch::Merge(json!({"spec": {"transcoder": transcoder}}));
+            Api::<StreamPool>::all(lab.client.clone()).patch(&pool, &PatchParams::default(), &patch).await
+        };
+        patch(json!({"passthrough": "Never"})).await?;
         let busy = eventually("other pods work", 2 * STEP, async || {
             let now = pods_are(lab, &pool, 2, 1).await?;
             Ok(if now.iter().any(|name| old.contains(name)) { Look::NotYet(format!("{now:?}")) } else { Look::Found(now) })
@@ -52,6 +56,21 @@ async fn transcoders_come_and_go_with_the_lectures() -> Result<()> {
         second.until("Ended", "True").await?;
         let left = pods_are(lab, &pool, 1, 0).await?;
         ensure!(busy.contains(&left[0]), "{left:?} worked before, with {busy:?}");
+        first.segments_go_on(&prefix, first.newest_segment(&prefix).await?, 2).await?;
+
+        patch(json!({"classes": [{"name": "beside", "pods": 1, "slots": 1}]})).await?;
+        pods_are(lab, &pool, 1, 1).await?;
+        first.annotate("lectern.video/move", "now").await?;
+        let is_at = async |wanted: bool| {
+            eventually("the lecture has moved", 2 * STEP, async || {
+                let now = pods_are(lab, &pool, 1, usize::from(!wanted)).await?;
+                Ok(if (now == left) == wanted { Look::Found(()) } else { Look::NotYet(format!("it is at {now:?}")) })
+            })
+            .await
+        };
+        is_at(false).await?;
+        patch(json!({"classes": []})).await?;
+        is_at(true).await?;
         first.segments_go_on(&prefix, first.newest_segment(&prefix).await?, 2).await?;
         let published = vec![publisher.leave()?];
         first.end().await?;

@@ -38,6 +38,8 @@ use transcoder::PlannedClass;
 
 /// How often a pool is looked at although nothing changed.
 const REFRESH: Duration = Duration::from_secs(30);
+/// Jobs that a pod can have whose class, and so its slots, nobody knows any more: the schema's bound.
+const MOST_SLOTS: usize = 64;
 
 /// Brings one StreamPool closer to what its spec says.
 pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -67,11 +69,11 @@ pub async fn reconcile(pool: Arc<StreamPool>, ctx: Arc<Context>) -> Result<Actio
     Ok(Action::requeue(soon.min(fewer).min(ctx.checks.next_look(&pool)).max(Duration::from_millis(500))))
 }
 
-/// What becomes of each class's pods; of those whose class the pool does not know any more, too: they go when they are idle.
+/// What becomes of each class's pods; of those whose class the pool does not know any more, too: they go when they are idle, or when others have room for their jobs.
 fn changes<'a>(pool: &StreamPool, plan: &'a Planned, seen: &Seen, ctx: &Context) -> Vec<(Option<&'a PlannedClass>, pods::Change)> {
     let (name, now) = (pool.name_any(), Instant::now());
     let of_class = |class: &str| seen.pods.iter().filter(|pod| pod.class == class).collect::<Vec<_>>();
-    let mut changes = Vec::new();
+    let (mut changes, mut elsewhere) = (Vec::new(), 0);
     let mut waiting: Vec<&Ladder> = seen.waiting.iter().collect();
     for class in &plan.classes {
         let pods = of_class(&class.name);
@@ -86,11 +88,16 @@ fn changes<'a>(pool: &StreamPool, plan: &'a Planned, seen: &Seen, ctx: &Context)
         let held = ctx.peaks.hold((&name, &class.name), (wanted, alive.count()), class.idle(), now);
         // A class whose bounds have changed is not held to what it needed under the old ones.
         let most = class.spec.max_pods.unwrap_or(class.spec.pods);
-        let held = held.min(usize::try_from(most).unwrap_or(0).max(wanted));
-        changes.push((Some(class), pods::change(&pods, held, class.slots(), &class.hash)));
+        let most = usize::try_from(most).unwrap_or(0);
+        // More than it may have: the surplus is busy, and moves.
+        let held = if working.len() > most { most } else { held.min(most.max(wanted)) };
+        let change = pods::change(&pods, held, class.slots(), &class.hash, 0);
+        let stays = |pod: &&pods::Seen| pod.is_alive() && pod.hash == class.hash && change.delete.iter().all(|gone| gone.name != pod.name);
+        elsewhere += pods::free(&pods.iter().copied().filter(stays).collect::<Vec<_>>(), class.slots());
+        changes.push((Some(class), change));
     }
     let strangers: Vec<_> = seen.pods.iter().filter(|pod| plan.classes.iter().all(|class| class.name != pod.class)).collect();
-    changes.push((None, pods::change(&strangers, 0, 1, "")));
+    changes.push((None, pods::change(&strangers, 0, MOST_SLOTS, "", elsewhere)));
     changes
 }
 

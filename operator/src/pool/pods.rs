@@ -73,10 +73,11 @@ impl Change {
     }
 }
 
-/// Brings `pods` closer to `wanted` pods of spec `hash` with `slots` each: what is over is cleared away, what is surplus goes when idle. What is
-/// outdated goes one at a time and only while all newer ones are ready: idle ones first; then busy ones, whose jobs move to the newer ones'
-/// free slots. Where all that are outdated are busy there is one pod more meanwhile, for the first jobs to move to.
-pub fn change(pods: &[&Seen], wanted: usize, slots: usize, hash: &str) -> Change {
+/// Brings `pods` closer to `wanted` pods of spec `hash` with `slots` each: what is over is cleared away, and of what is surplus the idle ones go; where all are busy,
+/// one after the other, as soon as the rest have free slots for its jobs. What is outdated goes one at a time and only while all newer ones are ready: idle ones first;
+/// then busy ones, whose jobs move to the newer ones' free slots, or to the `elsewhere` that other classes have. Where all that are outdated are busy there is one pod
+/// more meanwhile, for the first jobs to move to.
+pub fn change(pods: &[&Seen], wanted: usize, slots: usize, hash: &str, elsewhere: usize) -> Change {
     let victim = |pod: &Seen, why| Victim { name: pod.name.clone(), uid: pod.uid.clone(), why };
     let mut delete: Vec<Victim> =
         pods.iter().filter(|pod| pod.is_over && !pod.is_going).map(|pod| victim(pod, "its process has ended")).collect();
@@ -91,15 +92,26 @@ pub fn change(pods: &[&Seen], wanted: usize, slots: usize, hash: &str) -> Change
     alive.retain(|pod| !gone.contains(pod));
 
     if gone.is_empty() && newer.iter().all(|pod| pod.is_ready) && alive.len() >= wanted {
-        let room: usize = newer.iter().map(|pod| pod.jobs.map_or(0, |jobs| slots.saturating_sub(jobs))).sum();
+        let room = free(&newer, slots) + elsewhere;
         // One that is silent may be full; its jobs hear of it from itself, and move all the same.
         let nobody_is_going = pods.iter().all(|pod| !pod.is_going);
         let movable = |pod: &&Seen| nobody_is_going && pod.jobs.unwrap_or(slots) <= room;
         let idle = outdated.iter().find(|pod| pod.is_idle()).map(|pod| victim(pod, "its spec is outdated"));
         let busy = || outdated.iter().copied().find(movable).map(|pod| victim(pod, "its spec is outdated, and its jobs have where to go"));
-        delete.extend(idle.or_else(busy));
+        // Its own free slots are none of its jobs'.
+        let fits_beside = |pod: &Seen| pod.jobs.is_some_and(|jobs| nobody_is_going && jobs + slots.saturating_sub(jobs) <= room);
+        let surplus = || {
+            let least = newer.iter().copied().filter(|pod| outdated.is_empty() && alive.len() > wanted && fits_beside(pod));
+            least.min_by_key(|pod| pod.jobs).map(|pod| victim(pod, "the pool needs fewer, and its jobs have where to go"))
+        };
+        delete.extend(idle.or_else(busy).or_else(surplus));
     }
     Change { create: wanted_now.saturating_sub(alive.len()), delete }
+}
+
+/// The slots that ready `pods` of so many each have left; none of one that has not reported.
+pub fn free(pods: &[&Seen], slots: usize) -> usize {
+    pods.iter().filter(|pod| pod.is_ready).map(|pod| pod.jobs.map_or(0, |jobs| slots.saturating_sub(jobs))).sum()
 }
 
 #[cfg(test)]
@@ -130,7 +142,7 @@ mod tests {
     use super::*;
 
     fn change(pods: &[Seen], wanted: usize, slots: usize, hash: &str) -> Change {
-        super::change(&pods.iter().collect::<Vec<_>>(), wanted, slots, hash)
+        super::change(&pods.iter().collect::<Vec<_>>(), wanted, slots, hash, 0)
     }
 
     fn deleted(change: &Change) -> Vec<&str> {
@@ -154,6 +166,29 @@ mod tests {
     fn surplus_pods_go_only_when_they_are_idle() {
         let pods = [pod("a", "new", true, Some(1)), pod("b", "new", true, Some(0)), pod("c", "new", true, None)];
         assert_eq!(deleted(&change(&pods, 1, 2, "new")), ["b"], "a works, and c is silent, so that nobody knows");
+    }
+
+    #[test]
+    fn busy_surplus_pods_go_once_the_others_have_room_for_their_jobs() {
+        let pods = |a, b, c| [("a", a), ("b", b), ("c", c)].map(|(name, jobs)| pod(name, "new", true, jobs));
+        assert!(change(&pods(Some(2), Some(2), Some(1)), 2, 2, "new").is_steady(), "the one free slot is of the pod that would go");
+        assert_eq!(deleted(&change(&pods(Some(2), Some(1), Some(1)), 2, 2, "new")), ["b"], "one for one");
+        assert_eq!(deleted(&change(&pods(Some(1), Some(1), Some(1)), 1, 2, "new")), ["a"], "one after the other");
+        assert!(change(&pods(Some(2), Some(1), Some(1)), 3, 2, "new").is_steady(), "none is surplus");
+        let mut going = pods(Some(1), Some(1), Some(1));
+        going[2].is_going = true;
+        assert!(change(&going, 1, 2, "new").is_steady(), "one is on its way already");
+    }
+
+    #[test]
+    fn pods_of_a_class_that_is_gone_go_once_another_class_has_room_for_their_jobs() {
+        let pods = [pod("a", "gone", true, Some(2)), pod("b", "gone", true, Some(1))];
+        let of_class = |elsewhere| super::change(&pods.iter().collect::<Vec<_>>(), 0, 1, "", elsewhere);
+        assert!(of_class(0).is_steady());
+        assert_eq!(deleted(&of_class(1)), ["b"]);
+        assert_eq!(deleted(&of_class(2)), ["a"]);
+        let silent = [pod("a", "gone", true, None)];
+        assert!(super::change(&silent.iter().collect::<Vec<_>>(), 0, 8, "", 7).is_steady(), "it may have eight");
     }
 
     #[test]
