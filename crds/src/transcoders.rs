@@ -22,8 +22,8 @@ pub struct TranscoderSpec {
     /// B-frames) is passed on as that rendition. `Never`: students get nothing that a lecturer's program has coded.
     #[serde(default)]
     pub passthrough: Passthrough,
-    /// MiB of each lecture that may wait in its pod's memory while S3 is slow or away. Unless given: 256, three and a half minutes of the standard ladder. What is
-    /// more than that is given up, the best pictures first. A pod whose memory is limited needs room for it, once for each slot.
+    /// MiB of each lecture that may wait in its pod's memory while S3 is slow or away. Unless given: 256, or three and a half minutes of the
+    /// lecture's ladder where that is more. What is more than that is given up, the oldest first. A pod whose memory is limited needs room for it, once for each slot.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "backlogMiB")]
     #[schemars(range(min = 16, max = 65_536))]
     pub backlog_mib: Option<i32>,

@@ -81,7 +81,7 @@ pub fn reason<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a str> {
 /// Whether `then`, which an operator on another machine may have written, is at least `long` ago.
 ///
 /// One that is ahead of us says that the clocks disagree, and not how long ago it was. It counts as long ago: students would wait for as long as
-/// the clocks are apart, and what is done too early (a job sent again, a status written anew) does no harm. So nothing is done either about a clock of ours
+/// the clocks are apart, and what is done too early (a job sent again, a live edge written anew) does no harm. So nothing is done either about a clock of ours
 /// that is ahead of the other's: all seems long ago by it. That is so once each time, because what is written next has its time from our own clock.
 pub fn is_past(then: Timestamp, long: SignedDuration, now: Timestamp) -> bool {
     let since = now.duration_since(then);

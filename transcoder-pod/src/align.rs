@@ -19,8 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const WITHIN: Duration = Duration::from_secs(3);
 /// Keyframes are put on multiples of this; segments begin there, and so do the keyframes of a source that has one every second, or two.
 const GRID: Ticks = Ticks::from_millis(2_000);
-/// And so much later, within what a picture may be moved by (`engine/passing.rs`): a publisher's first sound is up to a frame of AAC (23 ms) before its
-/// first picture, and would else be in the segment before.
+/// And so much later, within what a picture may be moved by (`engine/passing.rs`): stamps waver, and a keyframe must not come to lie before its boundary.
 const LATER: Ticks = Ticks::from_millis(25);
 
 /// By how much to move the run of `job`, which nobody has worked for yet; zero where its source is none to be passed on, or cannot be seen.

@@ -1,7 +1,7 @@
 //! What is done with less, for a source whose child dies again and again: each child is given less of what may have killed the one before it.
 //!
-//! Crashes are counted by the deliveries of the job's message, so that they are counted across pods; a node that was lost counts, too. A job that is
-//! handed over or moved has a new message, and a clean slate.
+//! Crashes are counted by the deliveries of the job's message, so that they are counted across pods; with the first delivery come two children, one after the other
+//! in one slot. A node that was lost counts, too. A job that is handed over or moved has a new message, and a clean slate.
 
 use crate::child::ChildJob;
 use crate::engine::Backend;
@@ -104,7 +104,7 @@ mod tests {
             encoder: Backend::Nvenc,
             passthrough: true,
             slate_picture: None,
-            backlog_mib: 256,
+            backlog_mib: None,
             deaf_to_pictures: false,
             caution: None,
             owner: "pod-a/1".into(),

@@ -41,8 +41,8 @@ pub struct ChildJob {
     pub passthrough: bool,
     /// A picture to be shown while nothing comes from the lecturer, instead of a card with the title.
     pub slate_picture: Option<PathBuf>,
-    /// MiB of segments that may wait for S3.
-    pub backlog_mib: u32,
+    /// MiB of segments that may wait for S3; `None`: by the ladder.
+    pub backlog_mib: Option<u32>,
     /// The source's pictures are not looked at: they may be what kills children.
     pub deaf_to_pictures: bool,
     /// What is left out because of former children's deaths, for people.

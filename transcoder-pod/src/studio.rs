@@ -14,7 +14,7 @@ use lectern_contract::feed::TimedMetadata;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::EndedRendition;
-use lectern_contract::{SegmentNumber, TICKS_PER_SECOND, Ticks};
+use lectern_contract::{Ladder, SegmentNumber, TICKS_PER_SECOND, Ticks};
 use lectern_media::aac;
 use lectern_media::captions::{Captions, webvtt};
 use lectern_media::cmaf::{self, CmafError};
@@ -26,8 +26,9 @@ use tokio::sync::mpsc;
 const WAIT_FOR_TRACK: usize = 2;
 /// As many for a track that has parameters and sends nothing.
 const WAIT_FOR_MEDIA: usize = 5;
-/// Bytes of segments that may wait for S3 unless something else is said: three and a half minutes of the standard ladder.
-const BACKLOG: usize = 256 << 20;
+/// Bytes of segments that may wait for S3 unless something else is said, and so much of a ladder that makes more.
+const BACKLOG: u64 = 256 << 20;
+const BACKLOG_SECONDS: u64 = 210;
 
 /// See the module.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ impl Studio {
         });
         let captions = Captions::default();
         let renditions = renditions.collect();
-        let (until, newest, joints_until) = (None, None, Ticks(0));
+        let (until, newest, joints_until, backlog) = (None, None, Ticks(0), backlog_of(&job.ladder));
         Self {
             renditions,
             captions,
@@ -143,7 +144,7 @@ impl Studio {
             keeper,
             named: 0,
             listed: Vec::new(),
-            backlog: BACKLOG,
+            backlog,
             given_up: 0,
         }
     }
@@ -387,20 +388,20 @@ impl Studio {
         true
     }
 
-    /// Gives up segments where more wait than may: each time the oldest of the rendition that most of it is of. So it is the best pictures that a recording comes
-    /// to lack, and not its sound.
+    /// Gives up segments where more wait than may: the oldest number in all renditions, because a recording names no number that one of them lacks. What is the newest
+    /// of a rendition stays.
     fn give_up(&mut self) {
         while self.renditions.iter().map(|rendition| rendition.backlog.bytes()).sum::<usize>() > self.backlog {
-            let largest = self.renditions.iter_mut().enumerate().max_by_key(|(_, rendition)| rendition.backlog.bytes());
-            let Some((at, rendition)) = largest else { return };
-            let Some(number) = rendition.backlog.give_up() else { return };
-            self.given_up += 1;
-            // Origins have it for a while yet, and then nobody has.
-            rendition.window.lose(number);
-            rendition.settled = None;
-            tracing::error!(rendition = rendition.named.name, %number, "S3 was away for too long: a segment is given up");
+            let Some(oldest) = self.renditions.iter().filter_map(|rendition| rendition.backlog.dispensable()).min() else { return };
+            for rendition in self.renditions.iter_mut().filter(|rendition| rendition.backlog.dispensable() == Some(oldest)) {
+                rendition.backlog.give_up(oldest);
+                self.given_up += 1;
+                // Origins have it for a while yet, and then nobody has.
+                rendition.window.lose(oldest);
+                rendition.settled = None;
+                tracing::error!(rendition = rendition.named.name, number = %oldest, "S3 was away for too long: a segment is given up");
+            }
             self.status.trouble("given up", Some(format!("{} segments were given up because S3 was away", self.given_up)));
-            let _ = self.keeper.send(Event::GivenUp { rendition: at, number });
         }
     }
 
@@ -484,6 +485,12 @@ impl Studio {
             self.put_mpd(true);
         }
     }
+}
+
+/// Bytes of segments of `ladder` that may wait for S3.
+fn backlog_of(ladder: &Ladder) -> usize {
+    let bits = ladder.video.iter().map(|it| it.bitrate).chain(ladder.audio.iter().map(|it| it.bitrate)).fold(0, u64::saturating_add);
+    usize::try_from(BACKLOG.max(bits.saturating_mul(BACKLOG_SECONDS) / 8)).unwrap_or(usize::MAX)
 }
 
 /// The longest that a part of `nominal` length can be: parts end with a whole picture or sound frame.

@@ -203,9 +203,10 @@ async fn a_killed_child_is_replaced_and_no_segment_is_lost() {
     let stage = Stage::set(frames).await;
     let pod = Pod::start("pod-a", &stage.backend);
     stage.until("two segments", Duration::from_secs(30), |head| head.next_segment.0 >= 2).await;
+    let _idle = Pod::start("pod-b", &stage.backend); // it has a free slot, and waits at the queue
     pod.kill_child();
     let head = stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
-    assert_eq!(head.epoch, Epoch(2));
+    assert!(head.owner.0.starts_with("pod-a/") && head.epoch == Epoch(2), "in the same pod, {head:?}");
     stage.has_all(0..8).await;
     assert!(stage.numbers().await.contains_key("captions"));
     let mut told = Vec::new();
@@ -296,6 +297,15 @@ async fn what_comes_twice_or_too_late_changes_nothing() {
     let head = stage.head().await.unwrap();
     assert!(head.owner == owner && head.epoch == Epoch(1), "{head:?}");
     assert!(!head.ended, "the run was over before a message could come in between, and shows nothing");
+    // What was sent before that, and a call for a successor of an owner that nobody is any more: in whichever order they come.
+    let older = LiveJob { attempt: 0, ..stage.job.clone() };
+    let outdated = LiveJob { replaces: Some(Epoch(0)), ..stage.job.clone() };
+    for late in [outdated, older] {
+        stage.queue.send(&late.to_message()).await.unwrap();
+        stage.until_left(1).await;
+        let head = stage.head().await.unwrap();
+        assert!(head.owner == owner && head.epoch == Epoch(1), "{head:?}");
+    }
 
     stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
     stage.until_left(0).await;

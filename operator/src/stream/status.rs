@@ -89,7 +89,7 @@ pub fn settle(old: &LiveStreamStatus, new: &LiveStreamStatus) -> LiveStreamStatu
     }
     if let (Some(before), Some(now)) = (&old.recording, &mut settled.recording) {
         // It moves on with every piece; it is written with the live edge, or once in half a minute by itself.
-        let is_recent = !conditions::is_past(before.stored_until.0, refreshed, now.stored_until.0);
+        let is_recent = now.stored_until.0.duration_since(before.stored_until.0) < refreshed;
         if is_recent && before.gaps == now.gaps && settled.live == old.live {
             *now = before.clone();
         }

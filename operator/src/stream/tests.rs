@@ -337,6 +337,28 @@ fn a_transcoder_that_misses_three_reports_is_replaced_once() {
 }
 
 #[test]
+fn what_a_transcoder_leaves_out_is_said_while_it_does() {
+    let mut lecture = Lecture::live();
+    let careful = |trouble: Option<&str>| match running(Some(9)) {
+        TranscoderState::Running { confirmed, live_edge, lag, bitrate, remark, .. } => {
+            said(1, TranscoderState::Running { confirmed, live_edge, lag, bitrate, trouble: trouble.map(str::to_owned), remark })
+        }
+        other => said(1, other),
+    };
+    let told = |status: &LiveStreamStatus| {
+        let transcoding = conditions::find(&status.conditions, TRANSCODING).unwrap();
+        (transcoding.status.clone(), transcoding.message.clone())
+    };
+    const LEFT_OUT: &str = "its process crashed several times: only the lowest picture is encoded";
+    let status = lecture.look(Seen { shard: publishing(), transcoder: careful(Some(LEFT_OUT)), ..seen(20) });
+    let (truth, message) = told(status);
+    assert!(truth == "True" && message.contains(LEFT_OUT), "{truth}: {message}");
+    assert_eq!(status.last_error.as_deref(), Some(LEFT_OUT));
+    let (_, message) = told(lecture.look(Seen { shard: publishing(), transcoder: careful(None), ..seen(21) }));
+    assert!(!message.contains(LEFT_OUT), "{message}");
+}
+
+#[test]
 fn a_run_that_no_transcoder_knows_of_any_more_is_sent_again() {
     let mut lecture = Lecture::live();
     for second in [20, 29] {

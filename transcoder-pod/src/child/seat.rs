@@ -190,7 +190,9 @@ impl Seat {
         let mut successors = live.successors();
         let mut studio = Studio::new(job.clone(), &restored, next, live.clone(), status.clone(), events.clone());
         studio.goes_on_within(line.joints_until);
-        studio.holds_for_s3((given.backlog_mib as usize) << 20);
+        if let Some(mib) = given.backlog_mib {
+            studio.holds_for_s3((mib as usize) << 20);
+        }
         let mut uploads = uploads(&studio, &job, (&objects, epoch), &restored, (&live, after_death), (&status, &events));
         drop(events);
         let mut keeper = tokio::spawn(Keeper::new(objects, job.clone(), status.clone(), ownership, restored).run(heard));

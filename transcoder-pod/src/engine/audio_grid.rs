@@ -58,7 +58,7 @@ impl AudioGrid {
         self.whole()
     }
 
-    /// Lets the first sound begin at `line`, a multiple of [`FRAME`], with silence where it comes up to a second later.
+    /// Lets the first sound begin at `line`, a multiple of [`FRAME`], with silence where it comes up to a second later, and without what comes up to a second earlier.
     pub fn lead(&mut self, line: u64) {
         self.lead = Some(line);
     }
@@ -89,11 +89,11 @@ impl AudioGrid {
     /// The same with the first sound, which may have to begin somewhere else.
     fn begin_led(&mut self, at: u64) -> usize {
         match self.lead {
-            Some(lead) if at <= lead => {
+            Some(lead) if at <= lead && lead - at <= LONGEST_SILENCE as u64 => {
                 self.start = Some(lead);
                 usize::try_from(lead - at).unwrap_or(usize::MAX)
             }
-            Some(lead) if at - lead <= LONGEST_SILENCE as u64 => {
+            Some(lead) if at > lead && at - lead <= LONGEST_SILENCE as u64 => {
                 self.start = Some(lead);
                 self.pending.iter_mut().for_each(|pending| pending.resize((at - lead) as usize, 0.0)); // a second at most
                 0
@@ -164,6 +164,10 @@ mod tests {
         let frames = late.push(4200, [&sound, &sound]);
         assert_eq!((starts(&frames), frames[0].channels[0].iter().sum::<f32>()), (vec![4096], 920.0), "104 samples of silence");
         assert_eq!(starts(&late.push(100 * 1024, [&sound, &sound])), [100 * 1024], "and a hole after it is a hole");
+
+        let mut much_earlier = AudioGrid::default();
+        much_earlier.lead(100 * 1024);
+        assert_eq!(starts(&much_earlier.push(1024, [&sound, &sound])), [1024], "a publisher's first stamp silences nobody");
 
         let mut much_later = AudioGrid::default();
         much_later.lead(4096);

@@ -12,7 +12,7 @@ use lectern_cloud::Objects;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{CAPTIONS, ObjectName};
 use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
-use lectern_contract::{Ladder, SegmentNumber};
+use lectern_contract::{Ladder, SegmentNumber, Ticks};
 use lectern_media::cmaf;
 use lectern_media::dash::{Representation, Stretch};
 use lectern_media::hls::{self, Kind, LiveWindow, Multivariant, multivariant};
@@ -22,6 +22,9 @@ use tokio::sync::mpsc;
 
 /// A rendition of which nothing waits for S3 and that is this many segments behind the others no longer holds the head back: its track has gone.
 const STALLED: u64 = 5;
+/// And one of which something waits holds it back by so much: a successor makes anew what the head has not passed, from what shards keep (60 s), and students wait
+/// until it is through. What is older can be had from this child alone.
+const HELD: Ticks = Ticks::from_millis(30_000);
 /// The newest ledgers, which are not read again before they are written.
 const HELD_LEDGERS: usize = 4;
 /// S3 may be away for as long as the uploaders' backlog lasts, and longer; a keeper has nothing better to do.
@@ -214,19 +217,33 @@ impl Keeper {
     fn waits_for_first(&self) -> bool {
         let newest = self.progress.values().max().copied().unwrap_or_default();
         let early = self.began.is_none_or(|began| newest.0 < began.0.saturating_add(STALLED));
-        let lacking = |rendition| !self.progress.contains_key(rendition) && (early || self.made.contains_key(rendition));
+        let held = self.began.is_none_or(|began| self.held_from(newest) <= began);
+        let lacking = |rendition| !self.progress.contains_key(rendition) && (early || held && self.made.contains_key(rendition));
         self.renditions.keys().any(lacking)
     }
 
+    /// The oldest segment that the head waits for, where the `newest` is there in some rendition.
+    fn held_from(&self, newest: SegmentNumber) -> SegmentNumber {
+        SegmentNumber(newest.0.saturating_sub(HELD.0 / self.job.segment_duration.ticks().0))
+    }
+
     /// The first segment that is not done in every rendition that still runs, or of which something still waits: after S3 was away the sound is there long before
-    /// the pictures, and a successor makes anew only what the head has not passed.
+    /// the pictures.
     fn next_segment(&self) -> Option<SegmentNumber> {
         if self.waits_for_first() {
             return None;
         }
-        let newest = self.progress.values().max()?;
-        let runs = |rendition, done: SegmentNumber| done.0.saturating_add(STALLED) >= newest.0 || self.made.get(rendition) > Some(&done);
-        self.progress.iter().filter(|(rendition, done)| runs(rendition, **done)).map(|(_, done)| done.next()).min()
+        let newest = *self.progress.values().max()?;
+        let of = |rendition| {
+            let (done, made) = (self.progress.get(rendition), self.made.get(rendition));
+            let runs = done.is_some_and(|done| done.0.saturating_add(STALLED) >= newest.0);
+            match (done.map_or(SegmentNumber(0), |done| done.next()), made > done) {
+                (next, _) if runs => Some(next),
+                (next, true) => Some(next.max(self.held_from(newest))),
+                (_, false) => None,
+            }
+        };
+        self.renditions.keys().filter_map(of).min()
     }
 
     async fn write(&mut self, patience: Duration) -> Result<(), KeeperError> {

@@ -24,6 +24,8 @@ pub enum Item {
     Init(u32, Bytes),
     /// A segment.
     Segment(Segment),
+    /// One that was given up.
+    GivenUp(SegmentNumber),
     /// Nothing follows; `true`: the run has ended, so the playlist is closed.
     Last(bool),
 }
@@ -50,13 +52,17 @@ impl Backlog {
         self.0.1.notify_one();
     }
 
-    /// Gives up the oldest segment that waits: its number. Init sections stay, because what was made after needs them.
-    pub fn give_up(&self) -> Option<SegmentNumber> {
-        let mut items = self.lock();
-        let oldest = items.iter().position(|item| matches!(item, Item::Segment(_)))?;
-        match items.remove(oldest) {
-            Some(Item::Segment(segment)) => Some(segment.number),
-            _ => None,
+    /// The oldest segment that waits, where a newer one does, too.
+    pub fn dispensable(&self) -> Option<SegmentNumber> {
+        let items = self.lock();
+        let mut waiting = items.iter().filter_map(|item| if let Item::Segment(segment) = item { Some(segment.number) } else { None });
+        waiting.next().filter(|_| waiting.next().is_some())
+    }
+
+    /// Gives up a segment that waits. Its place stays: what came before it is still to be stored.
+    pub fn give_up(&self, number: SegmentNumber) {
+        for item in self.lock().iter_mut().filter(|item| matches!(item, Item::Segment(segment) if segment.number == number)) {
+            *item = Item::GivenUp(number);
         }
     }
 
@@ -121,6 +127,10 @@ impl Uploader {
             let done = match self.backlog.next().await {
                 Item::Init(number, body) => self.init(number, body).await,
                 Item::Segment(segment) => self.segment(segment).await,
+                Item::GivenUp(number) => {
+                    let _ = self.keeper.send(Event::GivenUp { rendition: self.at, number }); // as in segment
+                    Ok(())
+                }
                 Item::Last(ended) => {
                     if ended && self.window.last().is_some() {
                         let _ = self.name_all(true).await; // nothing follows in any case
@@ -228,7 +238,7 @@ mod tests {
     use lectern_contract::Ticks;
 
     #[test]
-    fn what_is_given_up_is_the_oldest_segment_and_no_init_section() {
+    fn what_is_given_up_is_a_segment_that_a_newer_one_waits_behind() {
         let backlog = Backlog::default();
         backlog.push(Item::Init(0, Bytes::from_static(b"init")));
         for n in [7, 8] {
@@ -236,8 +246,10 @@ mod tests {
             backlog.push(Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body, parts: 0 }));
         }
         assert_eq!((backlog.waiting(), backlog.bytes()), (2, 10));
-        assert_eq!([backlog.give_up(), backlog.give_up(), backlog.give_up()], [Some(SegmentNumber(7)), Some(SegmentNumber(8)), None]);
-        assert_eq!((backlog.waiting(), backlog.bytes()), (0, 0));
-        assert!(matches!(backlog.lock().front(), Some(Item::Init(0, _))));
+        assert_eq!(backlog.dispensable(), Some(SegmentNumber(7)));
+        backlog.give_up(SegmentNumber(7));
+        assert_eq!((backlog.dispensable(), backlog.waiting(), backlog.bytes()), (None, 1, 5));
+        let left: Vec<Item> = backlog.lock().iter().cloned().collect();
+        assert!(matches!(&left[..], [Item::Init(0, _), Item::GivenUp(SegmentNumber(7)), Item::Segment(_)]), "{left:?}");
     }
 }

@@ -86,8 +86,11 @@ pub async fn in_time(limit: Duration, call: impl Future<Output = Result<(), Queu
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use lectern_cloud::testing::Backend;
+    use tokio_util::task::AbortOnDropHandle;
 
     /// How long `beat` beats while the operator hears as much as `hears` sends.
     async fn lasts(hears: impl AsyncFn(&watch::Sender<Option<Instant>>)) -> Duration {
@@ -98,6 +101,20 @@ mod tests {
         of_the_pod.mark_changed(); // nobody has looked at it since the pod began
         tokio::join!(beat(Giver::Operator(of_the_pod)), hears(&heard));
         began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_message_stays_hidden_for_as_long_as_the_heart_beats_and_comes_again_once_it_is_dropped() {
+        let backend = Backend::ministack().await.unwrap();
+        let queue = backend.queue("jobs").await.unwrap();
+        queue.send("a job").await.unwrap();
+        let receive = async |within: Duration| queue.receive_within(within, VISIBILITY).await.unwrap();
+        let delivery = receive(Duration::from_secs(5)).await.unwrap();
+        let heart = AbortOnDropHandle::new(tokio::spawn(beat(Giver::Queue(queue.clone(), delivery.receipt))));
+        assert!(receive(VISIBILITY + HEARTBEAT).await.is_none(), "it is kept");
+        drop(heart);
+        let again = receive(VISIBILITY + HEARTBEAT).await.expect("nobody keeps it");
+        assert_eq!((again.body.as_str(), again.received), ("a job", 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,9 +61,10 @@ pub struct SuperviseArgs {
     /// Whether a source that is what a rendition is to be (H.264, size, rate, keyframes, bit rate) is passed on as that rendition.
     #[arg(long, env = "LECTERN_PASSTHROUGH", action = clap::ArgAction::Set, default_value_t = true)]
     passthrough: bool,
-    /// MiB of segments of each lecture that may wait for S3 while it is slow or away; what is more than that is given up, the best pictures first.
-    #[arg(long, env = "LECTERN_BACKLOG_MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65_536))]
-    backlog_mib: u32,
+    /// MiB of segments of each lecture that may wait for S3 while it is slow or away; what is more than that is given up, the oldest first. Unless given: 256, or three
+    /// and a half minutes of its ladder where that is more.
+    #[arg(long, env = "LECTERN_BACKLOG_MIB", value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    backlog_mib: Option<u32>,
     /// A PNG or JPEG to be shown while nothing comes from the lecturer, instead of a card with the title.
     #[arg(long, env = "LECTERN_SLATE_PICTURE")]
     slate_picture: Option<PathBuf>,

@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How soon a successor is called again for a job whose message is old.
 const RENEWED_AGAIN: Duration = Duration::from_secs(600);
@@ -83,8 +84,8 @@ pub struct Slots {
     pub encoder: Backend,
     /// Whether a source may be passed on as a rendition that it agrees with.
     pub passthrough: bool,
-    /// MiB of segments of each that may wait for S3.
-    pub backlog_mib: u32,
+    /// MiB of segments of each that may wait for S3; `None`: by its ladder.
+    pub backlog_mib: Option<u32>,
     /// How old a job's message may get before the run moves, with a message of its own.
     pub renew_after: Duration,
     /// What is shown while nothing comes from the lecturer; `None`: a card with the title.
@@ -163,21 +164,34 @@ impl Slots {
     }
 
     /// Does `job` to its end here. Its message was delivered for the `received`th time.
+    ///
+    /// The first child that dies is followed by another at once, in the same slot. From then on the pod may be the cause, and the job goes to the next slot that is free
+    /// anywhere.
     pub async fn work(&self, job: LiveJob, share: Share, (receipt, received): (Receipt, u32), stop: CancellationToken) {
-        let (number, outcome) = self.do_it(&job, Some(&receipt), received.saturating_sub(1), stop).await;
+        let mut crashes = if received > 1 { received } else { 0 };
+        let (number, outcome) = loop {
+            let (number, outcome) = self.do_it(&job, Some(&receipt), crashes, stop.clone()).await;
+            let Outcome::Crashed(how) = &outcome else { break (number, outcome) };
+            crashes = crashes.saturating_add(1);
+            if crashes > 1 || stop.is_cancelled() {
+                break (number, outcome);
+            }
+            tracing::error!(stream = %job.stream, run = %job.run, how, "a child died; another follows in its slot");
+            self.board.end(number, false);
+        };
         match outcome {
             Outcome::Done => {
                 self.delete(&receipt).await;
                 self.board.end(number, true);
             }
             Outcome::HandedOver => self.give_back(&receipt, number, Duration::ZERO).await,
-            Outcome::Crashed(how) if Caution::after(received).is_none() => {
+            Outcome::Crashed(how) if Caution::after(crashes).is_none() => {
                 self.delete(&receipt).await;
-                self.give_up(&job, number, &how, received);
+                self.give_up(&job, number, &how, crashes);
             }
             Outcome::Crashed(how) => {
                 tracing::error!(stream = %job.stream, run = %job.run, how, "a child died; its job goes to the next free slot");
-                // At once for the first time; what crashes again and again must not spin.
+                // What crashes again and again must not spin.
                 self.give_back(&receipt, number, Duration::from_secs(received.saturating_sub(1).into())).await;
             }
             Outcome::Fenced => {
@@ -287,8 +301,9 @@ impl Slots {
             Some(receipt) => Giver::Queue(self.queue.clone(), receipt.clone()),
             None => Giver::Operator(self.reports.clone()),
         };
-        let fence = heart::beat(giver.clone());
-        tokio::pin!(fence);
+        // A task of its own: it beats while this one waits for an answer.
+        let beat = || AbortOnDropHandle::new(tokio::spawn(heart::beat(giver.clone())));
+        let mut fence = beat();
         let mut input = Some(input); // its end asks the child to let go
         let mut patience = None;
         let mut renewal = Instant::now() + self.renew_after;
@@ -309,12 +324,12 @@ impl Slots {
                     },
                     None => break,
                 },
-                () = &mut fence => {
+                _ = &mut fence => {
                     if !self.is_ours(job, &given.owner).await {
                         child.kill().await?;
                         return Ok(Outcome::Fenced);
                     }
-                    fence.set(heart::beat(giver.clone()));
+                    fence = beat();
                 }
                 // Who wakes up late has stood still together with the child.
                 () = sleep_until(hangs) => {
