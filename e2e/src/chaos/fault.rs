@@ -20,7 +20,7 @@ const POOR: Duration = Duration::from_secs(15);
 /// What it takes to replace a small pool's pods, about.
 const REPLACED: Duration = Duration::from_secs(90);
 /// What it takes a shard or an origin that is new to take part, about.
-const RETURNED: Duration = Duration::from_secs(20);
+const RETURNED: Duration = Duration::from_secs(30);
 /// How long a publisher stays away.
 const DROPPED: Duration = Duration::from_secs(3);
 
@@ -85,13 +85,13 @@ pub enum Fault {
     ShardKilled,
     /// The owning shard's machine is gone without a word; the publisher comes back.
     ShardLost,
-    /// The origins are killed.
+    /// SIGKILL for the origins, whose pods are gone then.
     OriginKilled,
-    /// Of two origins each is killed, the second once the first is replaced: the player is at one of them.
+    /// Of two origins each is killed so, the second once the first is replaced: the player is at one of them.
     EachOriginKilled,
     /// SIGSTOP for the origins, and SIGCONT 15 s later.
     OriginFrozen,
-    /// The operators are killed.
+    /// SIGKILL for the operators, whose pods are gone then.
     OperatorKilled,
     /// SIGSTOP for the operators, and SIGCONT 15 s later.
     OperatorFrozen,

@@ -16,7 +16,7 @@ use crate::shards::placement;
 use crate::toxiproxy::Toxiproxy;
 use crate::wait::{Look, eventually};
 use crate::{PortForward, Publisher, Share, Shot, Storage};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum as _;
 use ground::Ground;
 use kube::ResourceExt as _;
@@ -42,6 +42,8 @@ const ACCEPTED: Duration = Duration::from_secs(2);
 const MOVE: &str = "lectern.video/move";
 /// How long the player is watched once the fault has passed.
 const AFTER: Duration = Duration::from_secs(20);
+/// And for how many seconds at least, where it took longer than expected.
+const SEEN: f64 = 10.0;
 
 /// What a fault cost.
 #[derive(Debug, Clone)]
@@ -125,7 +127,9 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     let lasting = faults.iter().map(|fault| fault.lasts()).max().unwrap_or_default();
     let seconds = u32::try_from((QUIET + lasting + AFTER).as_secs())?;
     let (sample, struck) = tokio::join!(browser.sample(seconds), happen(faults, &mut stage, &target));
-    let (struck, sample) = (struck.with_context(|| format!("{faults:?}"))?, sample?);
+    let ((struck, over), sample) = (struck.with_context(|| format!("{faults:?}"))?, sample?);
+    let over = (over - struck + QUIET).as_secs_f64();
+    ensure!(over + SEEN < sample.seconds, "it was over after {over:.0} s, and the player was watched for {:.0}", sample.seconds);
     for fault in faults {
         fault.is_mended(&stage, &target).await?;
     }
@@ -163,8 +167,8 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     })
 }
 
-/// Lets the faults strike and pass, each in its time; when the first one struck.
-async fn happen(faults: &[Fault], stage: &mut Stage<'_>, target: &Target) -> Result<Instant> {
+/// Lets the faults strike and pass, each in its time; when the first one struck, and when all of it was over.
+async fn happen(faults: &[Fault], stage: &mut Stage<'_>, target: &Target) -> Result<(Instant, Instant)> {
     tokio::time::sleep(QUIET).await;
     let struck = Instant::now();
     for fault in faults {
@@ -176,7 +180,7 @@ async fn happen(faults: &[Fault], stage: &mut Stage<'_>, target: &Target) -> Res
         tokio::time::sleep_until((struck + fault.lasts()).into()).await;
         fault.passes(stage, target).await?;
     }
-    Ok(struck)
+    Ok((struck, Instant::now()))
 }
 
 /// What faults are called, joined by `+`.
