@@ -110,15 +110,7 @@ impl Objects {
     /// [`FailureKind::NotFound`] means that the bucket itself is missing. AWS answers `Denied` for a missing key where
     /// the credentials may not list the bucket.
     pub fn get<'a>(&'a self, key: &'a str) -> Pending<'a, Result<Option<Object>, StorageError>> {
-        Box::pin(async move {
-            let mut tries = Tries::new();
-            loop {
-                match self.get_once(key).await {
-                    Err(error) if tries.another(&error).await => {}
-                    answered => return answered,
-                }
-            }
-        })
+        Box::pin(again(|| self.get_once(key)))
     }
 
     async fn get_once(&self, key: &str) -> Result<Option<Object>, StorageError> {
@@ -145,7 +137,7 @@ impl Objects {
     pub fn put<'a>(&'a self, key: &'a str, body: Bytes) -> Pending<'a, Result<(), StorageError>> {
         Box::pin(async move {
             let size = body.len();
-            self.put_request(key, body)
+            self.put_request(&self.client, key, body)
                 .customize()
                 .config_override(for_upload(size))
                 .send()
@@ -186,12 +178,11 @@ impl Objects {
         let what = || self.what("conditional put", key);
         let size = body.len();
         let request = match precondition {
-            Precondition::Absent => self.put_request(key, body).if_none_match("*"),
-            Precondition::Matches(etag) => self.put_request(key, body).if_match(&etag.0),
+            // The SDK must not repeat it unseen: whether an answer was lost decides what a conflict means.
+            Precondition::Absent => self.put_request(&self.once, key, body).if_none_match("*"),
+            Precondition::Matches(etag) => self.put_request(&self.once, key, body).if_match(&etag.0),
         };
-        // The SDK must not repeat it unseen: whether an answer was lost decides what a conflict means.
-        let once = for_upload(size).retry_config(RetryConfig::disabled());
-        match request.customize().config_override(once).send().await {
+        match request.customize().config_override(for_upload(size)).send().await {
             Ok(answer) => {
                 answer.e_tag.map(Etag).ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag").into())
             }
@@ -215,15 +206,7 @@ impl Objects {
 
     /// All keys that begin with `prefix`, in the server's order (S3: by bytes).
     pub fn list<'a>(&'a self, prefix: &'a str) -> Pending<'a, Result<Vec<String>, StorageError>> {
-        Box::pin(async move {
-            let mut tries = Tries::new();
-            loop {
-                match self.list_once(prefix).await {
-                    Err(error) if tries.another(&error).await => {}
-                    answered => return answered,
-                }
-            }
-        })
+        Box::pin(again(|| self.list_once(prefix)))
     }
 
     async fn list_once(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
@@ -276,8 +259,8 @@ impl Objects {
         format!("{operation} of {key} in {}", self.at)
     }
 
-    fn put_request(&self, key: &str, body: Bytes) -> aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder {
-        self.client
+    fn put_request(&self, client: &Client, key: &str, body: Bytes) -> aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder {
+        client
             .put_object()
             .bucket(&self.at.name)
             .key(key)
@@ -306,6 +289,17 @@ impl Tries {
             tokio::time::sleep((BACKOFF * 2u32.pow(self.made - 1)).min(LONGEST_BACKOFF)).await;
         }
         goes_on
+    }
+}
+
+/// Does it `once`, and again while that is worth it.
+async fn again<T, Doing: Future<Output = Result<T, StorageError>>>(once: impl Fn() -> Doing) -> Result<T, StorageError> {
+    let mut tries = Tries::new();
+    loop {
+        match once().await {
+            Err(error) if tries.another(&error).await => {}
+            answered => return answered,
+        }
     }
 }
 

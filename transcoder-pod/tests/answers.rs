@@ -4,13 +4,13 @@
 mod common;
 
 use bytes::Bytes;
+use common::claim::{claim, job};
 use common::way::Way;
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{BucketAt, Objects, Precondition, PutIfError};
-use lectern_contract::job::LiveJob;
 use lectern_contract::{Epoch, SegmentNumber};
-use lectern_podkit::tls::PeerTls;
-use lectern_transcoder_pod::head::{Claim, HeadError, Ownership};
+use lectern_transcoder_pod::head::HeadError;
+use serde_json::json;
 
 /// A bucket, and the same by a way that can lose answers.
 async fn bucket() -> (Backend, Objects, Objects, Way) {
@@ -41,28 +41,11 @@ async fn a_write_that_was_carried_out_unheard_is_ones_own_and_one_before_it_is_n
     assert_eq!(way.answers_to_lose(), 0);
 }
 
-async fn claim(objects: &Objects, owner: &str) -> Ownership {
-    // Nobody answers at this address, so that whoever comes finds the owner dead.
-    let (owner, address) = (owner.into(), "127.0.0.1:1");
-    let (list, get_ready) = (async || Ok(()), async |(), _| Ok(()));
-    match Ownership::claim(objects, &PeerTls::plain(), &job(), (&owner, address), list, get_ready).await.unwrap() {
-        Claim::Owned { ownership, .. } => *ownership,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn job() -> LiveJob {
-    let fields = serde_json::json!({
-        "stream": { "namespace": "school", "name": "algebra" }, "title": "", "run": "r1", "attempt": 1, "anchor": 0, "feed": "",
-        "ladder": { "video": [], "audio": [] }, "segmentDuration": 2000, "prefix": "0a/school/algebra/r1", "idleAfterMs": 1,
-    });
-    serde_json::from_value(fields).unwrap()
-}
-
 #[tokio::test]
 async fn a_head_that_was_moved_unheard_is_moved_on_and_one_that_another_has_taken_is_lost() {
     let (_backend, objects, through, way) = bucket().await;
-    let mut ours = claim(&through, "pod-a/1").await;
+    let job = job(&json!({ "video": [], "audio": [] }));
+    let mut ours = claim(&through, &job, "pod-a/1").await;
     way.loses_answers(100);
     let unheard = ours.change(|head| head.next_segment = SegmentNumber(7)).await.unwrap_err();
     assert!(matches!(unheard, HeadError::Storage(_)), "{unheard}");
@@ -71,7 +54,7 @@ async fn a_head_that_was_moved_unheard_is_moved_on_and_one_that_another_has_take
     ours.change(|head| head.next_segment = SegmentNumber(8)).await.unwrap();
     assert_eq!((ours.head().next_segment, ours.head().epoch), (SegmentNumber(8), Epoch(1)));
 
-    let theirs = claim(&objects, "pod-b/1").await;
+    let theirs = claim(&objects, &job, "pod-b/1").await;
     assert_eq!((theirs.head().epoch, theirs.head().next_segment), (Epoch(2), SegmentNumber(8)));
     way.loses_answers(1);
     let lost = ours.change(|head| head.next_segment = SegmentNumber(9)).await.unwrap_err();

@@ -1,6 +1,9 @@
 //! What S3 gets long after it was made, one rendition later than the other: the head waits for half a minute of it, and ledgers keep what they have.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::claim;
 use lectern_cloud::Objects;
 use lectern_cloud::testing::Backend;
 use lectern_contract::SegmentNumber;
@@ -8,11 +11,10 @@ use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{EndedRendition, Ledger, LedgerSegment};
-use lectern_podkit::tls::PeerTls;
-use lectern_transcoder_pod::head::{Claim, Ownership};
 use lectern_transcoder_pod::publish::{Event, Keeper, KeeperError, Restored};
 use lectern_transcoder_pod::status::Status;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -23,12 +25,8 @@ const SOUND: usize = 1;
 const PICTURES: usize = 0;
 
 fn job() -> LiveJob {
-    let fields = serde_json::json!({
-        "stream": { "namespace": "school", "name": "algebra" }, "title": "", "run": "r1", "attempt": 1, "anchor": 0, "feed": "",
-        "ladder": { "video": [], "audio": [{ "name": "sound", "bitrate": 96_000 }, { "name": "pictures", "bitrate": 96_000 }] },
-        "segmentDuration": 2000, "prefix": "0a/school/algebra/r1", "idleAfterMs": 1,
-    });
-    serde_json::from_value(fields).unwrap()
+    let audio = json!([{ "name": "sound", "bitrate": 96_000 }, { "name": "pictures", "bitrate": 96_000 }]);
+    claim::job(&json!({ "video": [], "audio": audio }))
 }
 
 async fn read<T: DeserializeOwned>(objects: &Objects, name: ObjectName) -> Option<T> {
@@ -59,11 +57,8 @@ impl Books {
     async fn open() -> Self {
         let backend = Backend::ministack().await.unwrap();
         let objects = backend.objects("lectures").await.unwrap();
-        let (owner, address) = ("pod-a/1".into(), "10.0.0.1:1");
-        let (list, get_ready) = (async || Ok(()), async |(), _| Ok(()));
-        let claimed = Ownership::claim(&objects, &PeerTls::plain(), &job(), (&owner, address), list, get_ready).await.unwrap();
-        let Claim::Owned { ownership, .. } = claimed else { panic!("a new run is owned") };
-        let keeper = Keeper::new(objects.clone(), job(), Status::default(), *ownership, Restored::default());
+        let ownership = claim::claim(&objects, &job(), "pod-a/1").await;
+        let keeper = Keeper::new(objects.clone(), job(), Status::default(), ownership, Restored::default());
         let (events, heard) = unbounded_channel();
         Self { _backend: backend, objects, events, kept: tokio::spawn(keeper.run(heard)) }
     }

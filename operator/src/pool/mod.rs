@@ -86,11 +86,9 @@ fn changes<'a>(pool: &StreamPool, plan: &'a Planned, seen: &Seen, ctx: &Context)
         let (wanted, left) = demand::wanted(&class.spec, &working, &waiting);
         waiting = left;
         let held = ctx.peaks.hold((&name, &class.name), (wanted, alive.count()), class.idle(), now);
-        // A class whose bounds have changed is not held to what it needed under the old ones.
+        // A class whose bounds have changed is not held to what it needed under the old ones, nor to all that work: the surplus moves.
         let most = class.spec.max_pods.unwrap_or(class.spec.pods);
-        let most = usize::try_from(most).unwrap_or(0);
-        // More than it may have: the surplus is busy, and moves.
-        let held = if working.len() > most { most } else { held.min(most.max(wanted)) };
+        let held = held.min(usize::try_from(most).unwrap_or(0));
         let change = pods::change(&pods, held, class.slots(), &class.hash, 0);
         let stays = |pod: &&pods::Seen| pod.is_alive() && pod.hash == class.hash && change.delete.iter().all(|gone| gone.name != pod.name);
         elsewhere += pods::free(&pods.iter().copied().filter(stays).collect::<Vec<_>>(), class.slots());

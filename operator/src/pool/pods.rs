@@ -99,7 +99,7 @@ pub fn change(pods: &[&Seen], wanted: usize, slots: usize, hash: &str, elsewhere
         let idle = outdated.iter().find(|pod| pod.is_idle()).map(|pod| victim(pod, "its spec is outdated"));
         let busy = || outdated.iter().copied().find(movable).map(|pod| victim(pod, "its spec is outdated, and its jobs have where to go"));
         // Its own free slots are none of its jobs'.
-        let fits_beside = |pod: &Seen| pod.jobs.is_some_and(|jobs| nobody_is_going && jobs + slots.saturating_sub(jobs) <= room);
+        let fits_beside = |pod: &Seen| nobody_is_going && pod.jobs.is_some_and(|jobs| jobs <= room - free(&[pod], slots));
         let surplus = || {
             let least = newer.iter().copied().filter(|pod| outdated.is_empty() && alive.len() > wanted && fits_beside(pod));
             least.min_by_key(|pod| pod.jobs).map(|pod| victim(pod, "the pool needs fewer, and its jobs have where to go"))

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 pub mod captions;
+pub mod claim;
 pub mod engine;
 pub mod lift;
 pub mod shard;
