@@ -199,8 +199,8 @@ window.probe = (() => {
     sample: async ({ seconds, trouble }) => {
       const { video } = player();
       const frames = [];
-      let stalls = 0;
-      const stall = () => { stalls += 1; };
+      const waits = [];
+      const stall = () => waits.push({ at: now(), ...state() });
       video.addEventListener('waiting', stall);
       if (trouble) setTimeout(troubles[trouble], 1000, video);
       const from = { at: now(), time: video.currentTime, dropped: dropped(video) };
@@ -215,7 +215,7 @@ window.probe = (() => {
       const to = { at: now(), time: video.currentTime, dropped: dropped(video) };
       return {
         rate: (to.time - from.time) / ((to.at - from.at) / 1000), seconds: (to.at - from.at) / 1000,
-        dropped: to.dropped - from.dropped, stalls, frames, level: player().hls?.currentLevel ?? null,
+        dropped: to.dropped - from.dropped, waits, frames, level: player().hls?.currentLevel ?? null,
       };
     },
 

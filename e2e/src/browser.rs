@@ -44,8 +44,8 @@ pub struct Sample {
     pub seconds: f64,
     /// Frames that the browser dropped.
     pub dropped: u32,
-    /// How often it had to wait for data.
-    pub stalls: u32,
+    /// Each time that it had to wait for data: the player's state then, with its place and what it had.
+    pub waits: Vec<serde_json::Value>,
     /// All frames shown.
     #[serde(deserialize_with = "frames")]
     pub frames: Vec<Frame>,
@@ -67,6 +67,11 @@ fn frames<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Frame>, D::Er
 }
 
 impl Sample {
+    /// How often it had to wait for data.
+    pub fn stalls(&self) -> usize {
+        self.waits.len()
+    }
+
     /// The counters that could be read, in the order shown.
     pub fn counters(&self) -> Vec<u32> {
         self.frames.iter().filter_map(|frame| frame.counter).collect()

@@ -188,6 +188,7 @@ impl Lab {
 
     /// Removes the namespace and waits until it is gone: finalizers are part of what is tested.
     async fn remove(&self) -> Result<()> {
+        self.agents_go().await?;
         let namespaces = Api::<Namespace>::all(self.client.clone());
         namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
         let gone = eventually("the test's namespace goes", STEP, async || match namespaces.get_opt(&self.namespace).await? {

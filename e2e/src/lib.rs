@@ -1,5 +1,6 @@
 //! The harness of the end-to-end tests and the benchmarks: a real cluster, a real publisher, a real browser, and judges.
 
+mod agent;
 pub mod boxes;
 pub mod browser;
 pub mod by_hand;
@@ -19,6 +20,7 @@ pub mod gateway;
 pub mod http_proxy;
 pub mod judge;
 pub mod lab;
+pub mod mpd;
 pub mod network;
 pub mod nodes;
 pub mod onlooker;

@@ -1,7 +1,6 @@
 //! The pods' network, taken away and given back by iptables in their namespaces: nothing is closed by that, packets are only lost.
 
 use crate::lab::{Elsewhere, Lab};
-use crate::shards::on_node;
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
@@ -69,7 +68,7 @@ impl Lab {
     async fn inside(&self, pod: &str, script: &str, arguments: &[&str]) -> Result<()> {
         let found = self.pods().get(pod).await?;
         let address = address_of(&found)?.to_string();
-        on_node(&found, &[&["sh", "-c", INSIDE, "inside", &address, "sh", "-c", script, "rules"], arguments].concat()).await
+        self.on_node(&found, &[&["sh", "-c", INSIDE, "inside", &address, "sh", "-c", script, "rules"], arguments].concat()).await
     }
 }
 

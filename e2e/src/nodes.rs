@@ -63,16 +63,27 @@ impl Lab {
     }
 }
 
+/// Whether the cluster's nodes are containers of this machine, which alone can be struck.
+pub async fn can_be_struck(client: kube::Client) -> Result<bool> {
+    for node in Api::<Node>::all(client).list(&ListParams::default()).await? {
+        if docker(&["container", "inspect", node.metadata.name.as_deref().unwrap_or_default()]).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The pod's node.
 pub fn node_of(pod: &Pod) -> Result<String> {
     pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("the pod's node")
 }
 
-pub(crate) async fn docker(arguments: &[&str]) -> Result<()> {
+async fn docker(arguments: &[&str]) -> Result<()> {
     ran(Command::new("docker").args(arguments), &format!("docker {arguments:?}")).await
 }
 
-async fn ran(command: &mut Command, what: &str) -> Result<()> {
+/// Runs a command to its end; what it says is told where it fails.
+pub(crate) async fn ran(command: &mut Command, what: &str) -> Result<()> {
     let done = command.output().await.with_context(|| what.to_owned())?;
     ensure!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(())

@@ -21,21 +21,24 @@ const PATIENCE: &str = "--timeout=3m";
 
 /// Runs a test that changes the release, and brings it back.
 pub async fn with_the_release(test: &str, body: impl AsyncFnOnce(&Lab, &Release) -> Result<()>) -> Result<()> {
-    Lab::run(test, Share::Whole, async |lab| {
-        let release = Release::found(&lab.settings.kubeconfig, &lab.out).await?;
-        let before = templates(lab).await?;
-        let outcome = body(lab, &release).await;
-        // As it was, whatever has happened: without an operator not even the test's namespace goes.
-        let restored = release.upgrade(&[]).await;
-        outcome.and(restored)?;
-        // The operator replaces the pool's pods when helm has long ended, and the next test wants them to stay.
-        eventually("the pool's pods are of their templates again", 2 * STEP, async || {
-            let now = templates(lab).await?;
-            Ok(if now == before { Look::Found(()) } else { Look::NotYet(format!("{now:?}, and not {before:?}")) })
-        })
-        .await
+    Lab::run(test, Share::Whole, async |lab| restored_after(lab, async |release| body(lab, release).await).await).await
+}
+
+/// Runs what changes the release, and brings it back.
+pub async fn restored_after<T>(lab: &Lab, body: impl AsyncFnOnce(&Release) -> Result<T>) -> Result<T> {
+    let release = Release::found(&lab.settings.kubeconfig, &lab.out).await?;
+    let before = templates(lab).await?;
+    let outcome = body(&release).await;
+    // As it was, whatever has happened: without an operator not even the test's namespace goes.
+    let restored = release.upgrade(&[]).await;
+    let outcome = outcome.and_then(|done| restored.map(|()| done))?;
+    // The operator replaces the pool's pods when helm has long ended, and the next test wants them to stay.
+    eventually("the pool's pods are of their templates again", 2 * STEP, async || {
+        let now = templates(lab).await?;
+        Ok(if now == before { Look::Found(()) } else { Look::NotYet(format!("{now:?}, and not {before:?}")) })
     })
-    .await
+    .await?;
+    Ok(outcome)
 }
 
 /// Of which templates the pool's pods are, by StatefulSet, Deployment and operator, once none is coming or going any more.

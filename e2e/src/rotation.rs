@@ -136,7 +136,7 @@ pub async fn watched_while(
             let sample = browser.sample(each).await?;
             let complaints = sample.complaints(&publisher.published());
             ensure!(complaints.is_empty(), "{complaints:?}");
-            (seconds, stalls) = (seconds + sample.seconds, stalls + sample.stalls);
+            (seconds, stalls) = (seconds + sample.seconds, stalls + sample.stalls());
         }
         eprintln!("{}: watched for {seconds:.0} s, {stalls} stalls", lab.test);
         ensure!(stalls == 0, "the player stood still {stalls} times");

@@ -1,7 +1,6 @@
 //! The ingest shards of the default pool as pods: what they count, how they go, how they come back.
 
 use crate::lab::{Elsewhere, Lab, STEP};
-use crate::nodes::docker;
 use crate::settings::PLATFORM;
 use crate::wait::{self, Look, eventually};
 use anyhow::{Context as _, Result, ensure};
@@ -136,7 +135,7 @@ impl Lab {
         self.goes_with_the_test(Elsewhere::HeldPod(pod.to_owned()));
         self.patch(pod, json!([HELD])).await?;
         for container in containers {
-            on_node(&found, &["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", container]).await?;
+            self.on_node(&found, &["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", container]).await?;
         }
         self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await?;
         Ok(())
@@ -165,10 +164,4 @@ impl Lab {
     pub(crate) async fn let_go(&self, pod: &str) -> kube::Result<()> {
         self.patch(pod, json!(null)).await
     }
-}
-
-/// Runs a command on a pod's node: kind's nodes are containers of their names.
-pub(crate) async fn on_node(pod: &Pod, command: &[&str]) -> Result<()> {
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).context("the pod's node")?;
-    docker(&[&["exec", node], command].concat()).await
 }

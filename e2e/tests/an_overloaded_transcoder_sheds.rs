@@ -17,7 +17,8 @@ const BEHIND: u32 = 16;
 /// again; nobody who watches it stalls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_overloaded_transcoder_sheds() -> Result<()> {
-    Lab::run("an_overloaded_transcoder_sheds", Share::Most, async |lab| {
+    // Two browsers decode the first rendition beside: what else ran would make the third of a core less than that.
+    Lab::run("an_overloaded_transcoder_sheds", Share::Whole, async |lab| {
         // A third of any core is too little for the first, which a browser decodes easily, and enough for the second.
         let pool = slow_pool(lab).await?;
         let video = json!([
@@ -75,7 +76,7 @@ async fn an_overloaded_transcoder_sheds() -> Result<()> {
 /// A pool whose only transcoder gets a third of a core.
 async fn slow_pool(lab: &Lab) -> Result<String> {
     let (name, mut spec) = lab.small_pool("slow").await?;
-    spec.transcoder.class.resources = Some(serde_json::from_value(json!({"limits": {"cpu": "330m"}, "requests": {"cpu": "100m"}}))?);
+    spec.transcoder.class.resources = Some(serde_json::from_value(json!({"limits": {"cpu": "330m"}, "requests": {"cpu": "330m"}}))?);
     lab.apply_pool(&name, &spec).await?;
     lab.pool_is_ready(&name, STEP).await?;
     Ok(name)
@@ -109,8 +110,8 @@ async fn watch(browser: &mut Browser, publisher: &Publisher, over: &AtomicBool) 
         let sample = browser.sample(LOOK).await?;
         // On a machine whose cores are all taken a decoder that starts anew may be ten frames late, or time may go slowly with no wait for data. A
         // segment that is not there is a wait of seconds.
-        let goes_on = sample.rate > 0.9 || (sample.stalls == 0 && sample.rate > 0.8);
-        ensure!(goes_on, "media time advanced at {} for {} s, with {} stalls", sample.rate, sample.seconds, sample.stalls);
+        let goes_on = sample.rate > 0.9 || (sample.stalls() == 0 && sample.rate > 0.8);
+        ensure!(goes_on, "media time advanced at {} for {} s, and it waited: {:#?}", sample.rate, sample.seconds, sample.waits);
         let complaints = sample.complaints(&publisher.published());
         ensure!(complaints.is_empty(), "{complaints:?}");
         ensure!(browser.media_error().await?.is_none(), "{:?}", browser.media_error().await?);

@@ -123,7 +123,7 @@ async fn a_lecture_moves_to_another_transcoder() -> Result<()> {
         let (second, sample) = tokio::join!(goes_on(first), browser.sample(25));
         let (second, sample) = (second?, sample?);
         assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
-        ensure!(sample.stalls == 0, "the player stood still {} times while the stream moved", sample.stalls);
+        ensure!(sample.stalls() == 0, "the player stood still {} times while the stream moved", sample.stalls());
         let left = lecture.api().get(&lecture.name).await?;
         ensure!(!left.annotations().contains_key("lectern.video/move"), "the wish is granted, and still there");
 
@@ -131,7 +131,7 @@ async fn a_lecture_moves_to_another_transcoder() -> Result<()> {
         let (third, sample) = tokio::join!(goes_on(second.clone()), browser.sample(25));
         let (third, sample) = (third?, sample?);
         assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
-        ensure!(sample.stalls == 0, "the player stood still {} times while a pod was drained", sample.stalls);
+        ensure!(sample.stalls() == 0, "the player stood still {} times while a pod was drained", sample.stalls());
         eprintln!("a_lecture_moves_to_another_transcoder: {second}, then {third}");
         browser.close().await?;
 

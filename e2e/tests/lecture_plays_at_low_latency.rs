@@ -32,7 +32,7 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         let failed: Vec<_> = waited.iter().chain(&parts).filter(|(_, status)| *status != 200).collect();
         ensure!(failed.is_empty(), "not every request was answered: {failed:?}");
         let behind = spread(sample.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
-        eprintln!("hls.js shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls);
+        eprintln!("hls.js shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls());
         remarks_come("hls.js", &mut browser).await?;
         goes_on_from_part_to_part(&mut browser, &publisher).await?;
         // Parts of a rendition that were loaded before another's are no ground to go on from: their decoder was reset between.
@@ -52,7 +52,7 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
         let sample = browser.sample(5).await?;
         assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
         let behind = spread(sample.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
-        eprintln!("shaka-player shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls);
+        eprintln!("shaka-player shows pictures {:.2} s after they were due, {} stalls", behind.median, sample.stalls());
         sound_fits_the_picture("shaka-player", &mut browser).await?;
         every_rendition_of_shaka(&mut browser, &playback.hls).await?;
         browser.screenshot("low-latency").await?;
@@ -115,7 +115,7 @@ async fn plays_the_mpd(player: &str, browser: &mut Browser, publisher: &Publishe
     assert_eq!(sample.complaints(&publisher.published()), Vec::<String>::new());
     ensure!(browser.media_error().await?.is_none(), "{player}: {:?}", browser.media_error().await?);
     let behind = spread(sample.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
-    eprintln!("{player} shows pictures of the MPD {:.2} s after they were due, {} stalls", behind.median, sample.stalls);
+    eprintln!("{player} shows pictures of the MPD {:.2} s after they were due, {} stalls", behind.median, sample.stalls());
     ensure!(behind.median < WITHOUT_PARTS, "{player} is {:.2} s behind", behind.median);
     Ok(())
 }

@@ -132,7 +132,7 @@ pub async fn steady(browser: &mut Browser, seconds: u32) -> Result<Sample> {
         if (0.95..=1.05).contains(&sample.rate) {
             return Ok(sample);
         }
-        eprintln!("media time advanced at {} over {} s, with {} stalls", sample.rate, sample.seconds, sample.stalls);
+        eprintln!("media time advanced at {} over {} s, with {} stalls", sample.rate, sample.seconds, sample.stalls());
     }
     bail!("media time did not advance steadily in three times {seconds} s")
 }

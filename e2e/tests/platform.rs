@@ -11,5 +11,6 @@ mod lecture_plays_over_dash;
 mod operators;
 mod places;
 mod pools;
+mod resilience;
 mod who_may_watch;
 mod wrong_things_are_refused;

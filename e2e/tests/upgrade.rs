@@ -1,7 +1,6 @@
 //! The chart is changed under a lecture. A binary of its own, because cargo runs one after the other: all other tests need the release.
 
-use anyhow::{Context as _, Result, ensure};
-use futures::future::try_join_all;
+use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::LocalSubjectAccessReview;
 use k8s_openapi::api::batch::v1::Job;
@@ -9,18 +8,14 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
-use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_crds::{DEFAULT_POOL, LiveStream, POOL_LABEL};
-use lectern_e2e::judge::{self, Expected};
-use lectern_e2e::lab::{Lecture, STEP, prefix_of, small};
+use lectern_e2e::chaos::{self, Fault, Store};
+use lectern_e2e::lab::{STEP, prefix_of, small};
 use lectern_e2e::release::{Release, with_the_release};
-use lectern_e2e::rotation::watched_while;
 use lectern_e2e::settings::PLATFORM;
-use lectern_e2e::shards::placement;
 use lectern_e2e::wait::{Look, eventually};
-use lectern_e2e::{Lab, Onlooker, PortForward, Publisher, Shot};
+use lectern_e2e::{Lab, Onlooker, Shot};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Values that the chart before this one does not know.
@@ -87,102 +82,16 @@ async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
     Ok(())
 }
 
-/// What the default pool's shards are called, before their number.
-const SHARD: &str = "lectern-ingest-default-";
-
-/// Lectures at once, each of a small picture.
-const SIX: [&str; 6] = ["grammar", "logic", "rhetoric", "arithmetic", "geometry", WATCHED];
-/// The one that a browser plays.
-const WATCHED: &str = "music";
-
 /// An upgrade gives every pod of the pool another template, under six lectures: transcoders are replaced one by one, the origin too, and the shards hand their streams over.
-/// Every picture of all six is there, once, and who watches one of them never waits.
+/// Every picture of all six is there, once, and who watches one of them never waits (a player that has a buffer: at low latency six encoders and a browser on two cores are
+/// themselves what it would wait for).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn six_lectures_go_on_while_every_pod_of_their_pool_is_replaced() -> Result<()> {
-    with_the_release("pool_replaced_under_six_lectures", under_six_lectures).await
-}
-
-async fn under_six_lectures(lab: &Lab, release: &Release) -> Result<()> {
-    const ROOM: &str = "pool.transcoder.slots=6";
-    release.upgrade(&[ROOM]).await?;
-    lab.pool_is_ready(DEFAULT_POOL, STEP).await?;
-    // All come by the first shard. So nobody holds up the second one, which is replaced at once and takes all streams over as soon as it is back: the first one goes then.
-    let door = PortForward::to(&lab.settings, &format!("{SHARD}0"), 1935).await?;
-    let (mut lectures, mut player) = (Vec::new(), None);
-    for name in SIX {
-        // A player that has a buffer: at low latency six encoders and a browser on two cores are themselves what it would wait for.
-        let more = if name == WATCHED { json!({"latency": "Standard"}) } else { json!({}) };
-        let lecture = lab.apply(name, small(more)).await?;
-        let publisher = lab.publish(&door.rtmp(), &lecture.credentials().await?.1, Shot::small())?;
-        let playable = lecture.until("Playable", "True").await?;
-        lectures.push((prefix_of(&playable)?, lecture, publisher));
-        player = playable.status.and_then(|status| status.playback).map(|playback| playback.player);
-    }
-    let mut browser = lab.browser().await?;
-    browser.open(&player.context("status.playback")?, None, STEP).await?;
-    browser.playing_about(STEP).await?;
-    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
-    let before = lab.steady(&media).await?;
-    let (_, _, watched) = lectures.last().context("six lectures")?;
-    watched_while(lab, (&mut browser, 10), watched, is_replaced(lab, release, ROOM, &before, &lectures)).await?;
-    browser.close().await?;
-
-    for (prefix, lecture, publisher) in lectures {
-        let published = vec![publisher.leave()?];
-        lecture.end().await?;
-        lecture.until("Ended", "True").await?;
-        eventually("the recording's playlist", STEP, async || Ok(Look::Found(lab.storage.text(&prefix, &ObjectName::Vod).await?))).await?;
-        let verdict =
-            judge::ended_run(&lab.storage, &prefix, &Expected { published, interrupted: false }, &lab.out.join(&lecture.name)).await?;
-        verdict.sound().with_context(|| lecture.name.clone())?;
-    }
-    // The first one stays for its publishers.
-    eventually("the shards are others", 2 * STEP, async || {
-        let now = lab.lives(&media).await?;
-        let left: Vec<_> = before.iter().filter(|(name, life)| now.get(*name) == Some(*life)).map(|(name, _)| name).collect();
-        Ok(if left.is_empty() { Look::Found(()) } else { Look::NotYet(format!("{left:?} are still there")) })
-    })
-    .await
-}
-
-/// Has every pod of the default pool replaced, which has `room` for the lectures, and waits until they go on without any but the first shard.
-async fn is_replaced(
-    lab: &Lab,
-    release: &Release,
-    room: &str,
-    before: &BTreeMap<String, (String, i32)>,
-    lectures: &[(RunPrefix, Lecture<'_>, Publisher)],
-) -> Result<()> {
-    let media = format!("{POOL_LABEL}={DEFAULT_POOL}");
-    let starts = try_join_all(lectures.iter().map(async |(prefix, lecture, _)| lecture.newest_segment(prefix).await)).await?;
-
-    // True of every node that the pods run on: nothing but the template changes.
-    let elsewhere = ["ingest", "transcoder", "origin"].map(|part| format!("pool.{part}.nodeSelector.kubernetes\\.io/os=linux"));
-    let values: Vec<&str> = [room].into_iter().chain(elsewhere.iter().map(String::as_str)).collect();
-    release.upgrade(&values).await?;
-    let is_shard = |name: &str| name.starts_with(SHARD);
-    let replaced = eventually("all but the shards are others", 2 * STEP, async || {
-        let now = lab.lives(&media).await?;
-        let left: Vec<_> = before.keys().filter(|name| !is_shard(name) && now.contains_key(*name)).collect();
-        Ok(if left.is_empty() { Look::Found(()) } else { Look::NotYet(format!("{left:?} are still there")) })
-    });
-    replaced.await?;
-    let handed_over = eventually("the second shard is another, and all streams are its", 2 * STEP, async || {
-        let second = format!("{SHARD}1");
-        let now = lab.lives(&media).await?;
-        let (is_new, mut elsewhere) = (now.contains_key(&second) && now.get(&second) != before.get(&second), Vec::new());
-        for (_, lecture, _) in lectures {
-            let at = placement(&lecture.api().get(&lecture.name).await?)?;
-            if at.shard != second {
-                elsewhere.push(lecture.name.clone());
-            }
-        }
-        Ok(if is_new && elsewhere.is_empty() { Look::Found(()) } else { Look::NotYet(format!("new: {is_new}; elsewhere: {elsewhere:?}")) })
-    });
-    handed_over.await?;
-    try_join_all(lectures.iter().zip(starts).map(async |((prefix, lecture, _), start)| lecture.segments_go_on(prefix, start, 12).await))
-        .await
-        .map(drop)
+    let cost = chaos::trial(&[Fault::ChartUpgraded], "Standard", Store::Ministack).await?;
+    eprintln!("six lectures under an upgrade: {cost:?}");
+    ensure!(cost.is_sound() && cost.complaints.is_empty() && cost.frames == 0 && cost.sound == 0, "{cost:?}");
+    ensure!(cost.waits == 0, "the player stood still: {cost:?}");
+    Ok(())
 }
 
 fn is_held(stream: &LiveStream) -> bool {

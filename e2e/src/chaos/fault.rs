@@ -38,6 +38,8 @@ pub enum Way {
 /// The shard that a publisher comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
+    /// The default pool's first.
+    First,
     /// The one that owns the stream.
     Owner,
     /// One that does not, and sends on what comes to it.
@@ -59,6 +61,8 @@ pub enum Fault {
     ShardsReplaced,
     /// The pool's AWS keys are changed: all of its pods are replaced, one after the other.
     KeysChanged,
+    /// `helm upgrade` with values that give every pod of the pool another template, under six lectures: all of their pods are replaced.
+    ChartUpgraded,
     /// SIGKILL for the process that encodes.
     ChildKilled,
     /// SIGSTOP for the process that encodes, and SIGCONT 15 s later.
@@ -194,7 +198,7 @@ impl Fault {
             | Self::OperatorFrozen => AWAY,
             Self::NodePaused => AWAY,
             Self::NodeKilled | Self::LeadersNodeKilled => DARK,
-            Self::KeysChanged => REPLACED,
+            Self::KeysChanged | Self::ChartUpgraded => REPLACED,
             Self::ShardsReplaced | Self::EachOriginKilled => RETURNED,
             Self::PublisherJumps
             | Self::PublisherLate
@@ -271,6 +275,7 @@ impl Fault {
     /// By which shard the publisher has to come, where it may not be any.
     pub const fn needs_a_door(self) -> Option<Door> {
         match self {
+            Self::ChartUpgraded => Some(Door::First),
             Self::ShardsReplaced => Some(Door::Owner),
             Self::ShardFromShard => Some(Door::Another),
             _ => None,

@@ -152,11 +152,12 @@ fn keys() -> Keys {
     Keys { id: KEY.to_owned(), secret: KEY.to_owned() }
 }
 
-/// Where the pods of the suite's own S3 and SQS are, and another node.
+/// Where MiniStack is, if it is in the cluster, or any other node; and another one.
 async fn nodes(lab: &Lab) -> Result<(String, String)> {
-    let ministack = Api::<Pod>::namespaced(lab.client.clone(), "ministack").get("ministack-0").await?;
-    let beside = node_of(&ministack)?;
-    let other = lab.workers().await?.into_iter().find(|node| *node != beside).context("a second node")?;
+    let (ministack, workers) =
+        (Api::<Pod>::namespaced(lab.client.clone(), "ministack").get_opt("ministack-0").await?, lab.workers().await?);
+    let beside = ministack.as_ref().map(node_of).transpose()?.or_else(|| workers.first().cloned()).context("a node")?;
+    let other = workers.into_iter().find(|node| *node != beside).context("a second node")?;
     Ok((beside, other))
 }
 

@@ -2,16 +2,19 @@
 
 mod fault;
 mod ground;
+mod stored;
 mod strike;
+mod upgrade;
 mod watch;
 
 pub use fault::{Door, Fault, PAIRS, Pair, Way};
 pub use ground::{Store, seaweedfs};
 
 use crate::judge::{self, Expected};
-use crate::lab::{Lab, Lecture, STEP, condition, prefix_of};
-use crate::nodes::node_of;
+use crate::lab::{Lab, Lecture, STEP, condition, prefix_of, small};
+use crate::nodes::{can_be_struck, node_of};
 use crate::pattern::FRAME_RATE;
+use crate::release::{Release, restored_after};
 use crate::shards::placement;
 use crate::toxiproxy::Toxiproxy;
 use crate::wait::{Look, eventually};
@@ -28,7 +31,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
+use stored::Stored;
 use strike::Target;
+use upgrade::Upgrade;
 use watch::Watch;
 
 /// When the fault comes: not a wait for anything, but its place in what is watched.
@@ -50,9 +55,9 @@ const SEEN: f64 = 10.0;
 pub struct Cost {
     /// Segments that are missing in the recording.
     pub lost: usize,
-    /// Times that a playlist went back, or named a number twice.
+    /// Times that a playlist or an MPD, at the origin or in S3, or the head went back, or gave a number again.
     pub renumbered: usize,
-    /// Segments of which the origin served a part, or the whole, with other bytes than S3 holds.
+    /// Segments and init sections of which the origin served a part, or the whole, with other bytes than S3 holds, or with others than before.
     pub twice: usize,
     /// Pictures of the publisher's that the recording does not show, in the rendition that lacks most.
     pub frames: u32,
@@ -61,7 +66,7 @@ pub struct Cost {
     /// The longest time for which the player showed no new picture, in milliseconds.
     pub stall: f64,
     /// How often the player had nothing left to play.
-    pub waits: u32,
+    pub waits: usize,
     /// The longest time for which a live playlist did not grow, beyond a segment's or a part's length, in milliseconds.
     pub late: f64,
     /// From when the fault struck until all live playlists grew at their pace again, in milliseconds; 0 where they never did not.
@@ -75,6 +80,13 @@ impl Cost {
     pub fn is_sound(&self) -> bool {
         self.lost + self.renumbered + self.twice == 0
     }
+}
+
+/// What this cluster lacks for these faults, if anything.
+pub async fn lacks(faults: &[Fault]) -> Result<Option<&'static str>> {
+    let strikes_nodes = faults.iter().any(|fault| fault.needs_node());
+    let lacking = strikes_nodes && !can_be_struck(crate::Settings::from_env()?.cluster().await?).await?;
+    Ok(lacking.then_some("the cluster's nodes are no containers of this machine, which could be paused and killed"))
 }
 
 /// One lecture with these faults, one after the other without a pause.
@@ -91,30 +103,49 @@ pub async fn trial(faults: &[Fault], latency: &str, store: Store) -> Result<Cost
     Lab::run_at(storage, "chaos", Share::Whole, async |lab| {
         let own = seaweedfs.is_some() || faults.iter().any(|fault| fault.needs_a_pool());
         let ground = if own { Ground::of_its_own(lab, seaweedfs.as_ref(), faults).await? } else { Ground::default() };
-        cost = Some(suffer(lab, &ground, faults, latency, seaweedfs.as_ref()).await?);
+        // Boxed: the compiler does not go into the depths of it.
+        let suffered = async |release: Option<&Release>| Box::pin(suffer(lab, &ground, release, faults, latency, seaweedfs.as_ref())).await;
+        cost = Some(match faults.contains(&Fault::ChartUpgraded) {
+            true => restored_after(lab, async |release| suffered(Some(release)).await).await?,
+            false => suffered(None).await?,
+        });
         Ok(())
     })
     .await?;
     cost.context("a cost")
 }
 
-async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, seaweedfs: Option<&Backend>) -> Result<Cost> {
+async fn suffer(
+    lab: &Lab,
+    ground: &Ground,
+    release: Option<&Release>,
+    faults: &[Fault],
+    latency: &str,
+    seaweedfs: Option<&Backend>,
+) -> Result<Cost> {
     let original = faults.contains(&Fault::ShardFromS3);
     let fields = json!({"title": "Chaos", "latency": latency, "poolName": ground.pool, "record": {"original": original}});
+    let (fields, shot) = if release.is_some() { (small(fields), Shot::small()) } else { (fields, Shot::default()) };
+    if let Some(release) = release {
+        Upgrade::makes_room(lab, release).await?;
+    }
     let lecture = lab.apply("chaos", fields).await?;
-    let mut stage = Stage { lab, ground, publisher: None, published: Vec::new(), lecture, door: None, links: Vec::new() };
+    let mut stage = Stage { lab, ground, publisher: None, published: Vec::new(), lecture, door: None, links: Vec::new(), upgrade: None };
     if let Some(door) = faults.iter().find_map(|fault| fault.needs_a_door()) {
         stage.door = Some(stage.opened(door).await?);
     }
     let (server, _) = stage.lecture.credentials().await?;
     stage.may_suffer(faults, Way::Publisher, &server).await?;
     let jumps = faults.contains(&Fault::PublisherJumps).then_some(JUMPS);
-    stage.publisher = Some(stage.publishes(Shot { jumps, ..Shot::default() }).await?);
+    stage.publisher = Some(stage.publishes(Shot { jumps, ..shot }).await?);
     let playing = |stream: &LiveStream| condition(stream, "Playable").is_some_and(|it| it.status == "True") && transcoder(stream).is_some();
     let stream = stage.lecture.wait_for("Playable=True with a transcoder", STEP, playing).await?;
     let prefix = prefix_of(&stream)?;
     stage.leader_is_there(faults.contains(&Fault::LeadersNodeKilled)).await?;
     stage.is_on_its_node(&prefix).await?;
+    if let (Some(release), Some(door)) = (release, &stage.door) {
+        stage.upgrade = Some(Box::pin(Upgrade::begins(lab, release, &door.rtmp())).await?);
+    }
     let playback = stream.status.and_then(|status| status.playback).context("status.playback")?;
     let mut browser = lab.browser().await?;
     stage.may_suffer(faults, Way::Player, &playback.player).await?;
@@ -122,11 +153,12 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
     browser.open(&format!("{}?debug", stage.by_its_link(Way::Player, playback.player)?), None, STEP).await?;
     browser.playing(STEP).await?;
 
-    let watch = Watch::begin(&playback.hls)?;
+    let watch = Watch::begin(&playback.hls, Stored::new(lab.storage.clone(), prefix.clone()))?;
     let target = Target::of(&stage).await?;
+    lab.nodes_are_reached(&target.pods()).await?;
     let lasting = faults.iter().map(|fault| fault.lasts()).max().unwrap_or_default();
     let seconds = u32::try_from((QUIET + lasting + AFTER).as_secs())?;
-    let (sample, struck) = tokio::join!(browser.sample(seconds), happen(faults, &mut stage, &target));
+    let (sample, struck) = tokio::join!(browser.sample(seconds), happen(faults, &mut stage, &target, &prefix));
     let ((struck, over), sample) = (struck.with_context(|| format!("{faults:?}"))?, sample?);
     let over = (over - struck + QUIET).as_secs_f64();
     ensure!(over + SEEN < sample.seconds, "it was over after {over:.0} s, and the player was watched for {:.0}", sample.seconds);
@@ -146,7 +178,11 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
         ground::write_vod(seaweedfs, &lab.settings.bucket, &prefix).await?;
     }
     lab.storage.has_recording(&prefix).await?;
-    let expected = Expected { published: stage.published.clone(), interrupted: true };
+    let beside = match stage.upgrade.take() {
+        Some(upgrade) => Box::pin(upgrade.ends()).await?,
+        None => Vec::new(),
+    };
+    let expected = Expected { published: stage.published.clone(), interrupted: release.is_none() };
     let verdict = judge::ended_run(&lab.storage, &prefix, &expected, &lab.out.join("judge")).await?;
     let head: Head = serde_json::from_str(&lab.storage.text(&prefix, &ObjectName::Head).await?)?;
     eprintln!("  {} transcoders had the run, one after the other", head.epoch);
@@ -154,25 +190,25 @@ async fn suffer(lab: &Lab, ground: &Ground, faults: &[Fault], latency: &str, sea
         eprintln!("  {} requests and connections came to harm", ground.spoilt());
     }
     Ok(Cost {
-        lost: verdict.missing.len(),
+        lost: verdict.missing.len() + beside.iter().map(|other| other.missing.len()).sum::<usize>(),
         renumbered: seen.back.len(),
-        twice: seen.differs_from(&lab.storage, &prefix).await?,
+        twice: seen.changed.len() + seen.differs_from(&lab.storage, &prefix).await?,
         frames: missing(&verdict.pictures, &stage.published, |pictures| pictures.iter().flatten().copied().collect()),
         sound: missing(&verdict.sounds, &stage.published.iter().map(judge::sounds_of).collect::<Vec<_>>(), Clone::clone),
         stall: sample.longest_stall(),
-        waits: sample.stalls,
+        waits: sample.stalls(),
         late: seen.late().as_secs_f64() * 1e3,
         recovery: seen.recovery(struck).as_secs_f64() * 1e3,
-        complaints: verdict.complaints.into_iter().chain(seen.complaints()).collect(),
+        complaints: beside.into_iter().flat_map(|other| other.complaints).chain(verdict.complaints).chain(seen.complaints()).collect(),
     })
 }
 
 /// Lets the faults strike and pass, each in its time; when the first one struck, and when all of it was over.
-async fn happen(faults: &[Fault], stage: &mut Stage<'_>, target: &Target) -> Result<(Instant, Instant)> {
+async fn happen(faults: &[Fault], stage: &mut Stage<'_>, target: &Target, prefix: &RunPrefix) -> Result<(Instant, Instant)> {
     tokio::time::sleep(QUIET).await;
     let struck = Instant::now();
     for fault in faults {
-        fault.strikes(stage, target).await?;
+        fault.strikes(stage, target, prefix).await?;
     }
     let mut passing = faults.to_vec();
     passing.sort_by_key(|fault| fault.lasts());
@@ -202,6 +238,8 @@ struct Stage<'a> {
     door: Option<PortForward>,
     /// Those that are to suffer.
     links: Vec<(Way, Toxiproxy)>,
+    /// What is to come, where it is an upgrade.
+    upgrade: Option<Upgrade<'a>>,
 }
 
 impl Stage<'_> {
@@ -220,6 +258,7 @@ impl Stage<'_> {
         let owner = placement(&self.lecture.wait_for("a placement", STEP, placed).await?)?.shard;
         let shard = match door {
             Door::Owner => owner,
+            Door::First => Upgrade::door(),
             Door::Another => {
                 strike::others(self.lab, "ingest", &self.ground.pool, &owner).await?.into_iter().next().context("a second shard")?
             }

@@ -5,12 +5,13 @@ use crate::condition;
 use crate::http_proxy::Trouble;
 use crate::lab::{Lab, STEP};
 use crate::network::address_of;
-use crate::shards::{is_ready, on_node, placement};
+use crate::shards::{is_ready, placement};
 use crate::wait::{Look, eventually};
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
+use lectern_contract::keys::RunPrefix;
 use lectern_crds::{LiveStream, POOL_LABEL};
 use std::time::Duration;
 
@@ -52,6 +53,13 @@ impl Target {
             operators: pods(stage.lab, "operator", None).await?,
             gateways: pods(stage.lab, "gateway", None).await?,
         })
+    }
+
+    /// All of them.
+    pub fn pods(&self) -> Vec<String> {
+        let owners = [&self.transcoder, &self.shard].into_iter();
+        let others = [&self.transcoders, &self.shards, &self.origins, &self.operators, &self.gateways].into_iter().flatten();
+        owners.chain(others).cloned().collect()
     }
 
     /// Those between whom no packet passes: all of the first, from the second.
@@ -121,7 +129,7 @@ impl Fault {
         }
     }
 
-    pub(super) async fn strikes(self, stage: &mut Stage<'_>, target: &Target) -> Result<()> {
+    pub(super) async fn strikes(self, stage: &mut Stage<'_>, target: &Target, prefix: &RunPrefix) -> Result<()> {
         let lab = stage.lab;
         if let Some((s3, sqs)) = self.troubles() {
             let ways = stage.ground.ways()?;
@@ -153,6 +161,7 @@ impl Fault {
             Self::NodeKilled | Self::LeadersNodeKilled => lab.node_dies(stage.ground.node()?).await,
             Self::PublisherDoubled => stage.publisher_is_doubled().await,
             Self::KeysChanged => stage.ground.has_keys(lab, NEXT_KEY).await,
+            Self::ChartUpgraded => Box::pin(stage.upgrade.as_ref().context("an upgrade")?.happens((prefix, &stage.lecture))).await,
             Self::Nothing => Ok(()),
             Self::Move => stage.lecture.annotate(MOVE, "now").await,
             Self::Drain => drained(lab, &target.transcoder).await,
@@ -301,5 +310,5 @@ async fn signal(lab: &Lab, pod: &str, word: &str, signal: &str) -> Result<()> {
         kill -s "$3" "${p#/proc/}" && found=0
     done; exit $found"#;
     let found = lab.pods().get(pod).await?;
-    on_node(&found, &["sh", "-c", SCRIPT, "signal", pod, word, signal]).await
+    lab.on_node(&found, &["sh", "-c", SCRIPT, "signal", pod, word, signal]).await
 }

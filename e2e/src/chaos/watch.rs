@@ -1,5 +1,7 @@
-//! Looks at what the origin serves, several times a second, while things happen to it.
+//! Looks at what the origin serves, several times a second, and at what S3 has, while things happen to them.
 
+use super::stored::Stored;
+use crate::mpd::{self, Mpd, Representation};
 use crate::playlist::{self, Segment};
 use crate::storage::Storage;
 use anyhow::{Context as _, Result};
@@ -7,7 +9,6 @@ use lectern_contract::keys::RunPrefix;
 use lectern_media::fragments;
 use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -15,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two looks. A sample's rate, not a wait.
 const EVERY: Duration = Duration::from_millis(100);
+/// So many looks at the origin's playlists for one at its MPD and at S3.
+const SELDOM: usize = 10;
+/// A segment is read again once so many are newer.
+const LATER: usize = 2;
 /// What does not answer by then is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -39,23 +44,41 @@ pub(super) struct Seen {
     pace: Duration,
     /// The digests of segments and parts, by path below the run's prefix, as they were when they were first named.
     bodies: BTreeMap<String, [u8; 32]>,
-    /// Times that a playlist went back, or left a number out, for people.
+    /// Those that were read again.
+    again: BTreeSet<String>,
+    /// What was other bytes when it was read again, for people.
+    pub changed: Vec<String>,
+    /// `@availabilityStartTime`, which players count all times from.
+    begins: Option<String>,
+    /// When each segment starts by the MPD, by rendition and number.
+    times: BTreeMap<(String, u64), u64>,
+    /// The newest segment that the MPD names, by rendition.
+    mpd: BTreeMap<String, u64>,
+    /// Times that a playlist or the MPD went back, left a number out or gave it again, for people.
     pub back: Vec<String>,
     /// What was named by a playlist and not there when it was asked for then; what came later is taken out.
     absent: BTreeSet<String>,
 }
 
 impl Watch {
-    pub fn begin(hls: &str) -> Result<Self> {
+    pub fn begin(hls: &str, mut stored: Stored) -> Result<Self> {
         let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
         let (stop, hls) = (CancellationToken::new(), reqwest::Url::parse(hls)?);
         let stopped = stop.clone();
         let looking = tokio::spawn(async move {
             let (mut seen, mut ticks) = (Seen::default(), tokio::time::interval(EVERY));
-            while stopped.run_until_cancelled(ticks.tick()).await.is_some() {
+            for look in 0.. {
+                if stopped.run_until_cancelled(ticks.tick()).await.is_none() {
+                    break;
+                }
                 // An origin that is away is no news: the next look tells.
                 let _ = seen.look(&client, &hls).await;
+                if look % SELDOM == 0 {
+                    let _ = seen.look_at_mpd(&client, &hls).await;
+                    stored.look(seen.renditions()).await;
+                }
             }
+            seen.back.extend(stored.back);
             seen
         });
         Ok(Self { stop, looking })
@@ -92,19 +115,76 @@ impl Seen {
             self.pace = pace(&text);
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             let segments = media.segments.iter().filter(|segment| !segment.gap).map(|segment| &segment.uri);
-            for uri in media.parts.iter().chain(segments) {
-                if let Entry::Vacant(unknown) = self.bodies.entry(format!("{folder}/{uri}")) {
-                    let answer = client.get(url.join(uri)?).send().await?;
-                    if answer.status() == StatusCode::NOT_FOUND {
-                        self.absent.insert(unknown.key().clone());
-                        continue;
-                    }
-                    self.absent.remove(unknown.key());
-                    unknown.insert(Sha256::digest(answer.error_for_status()?.bytes().await?).into());
-                }
+            for uri in media.maps.iter().chain(&media.parts).chain(segments) {
+                self.read(client, url.join(uri)?, format!("{folder}/{uri}")).await?;
+            }
+            if let Some(uri) = media.segments.iter().rev().filter(|segment| !segment.gap).map(|segment| &segment.uri).nth(LATER) {
+                self.read_again(client, &url.join(uri)?, &format!("{folder}/{uri}")).await?;
             }
         }
         Ok(())
+    }
+
+    /// Reads what is named, unless that has been done.
+    async fn read(&mut self, client: &reqwest::Client, url: reqwest::Url, path: String) -> Result<()> {
+        if self.bodies.contains_key(&path) {
+            return Ok(());
+        }
+        let answer = client.get(url).send().await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            self.absent.insert(path);
+            return Ok(());
+        }
+        self.absent.remove(&path);
+        self.bodies.insert(path, Sha256::digest(answer.error_for_status()?.bytes().await?).into());
+        Ok(())
+    }
+
+    /// What has been read is the same as long as it is there.
+    async fn read_again(&mut self, client: &reqwest::Client, url: &reqwest::Url, path: &str) -> Result<()> {
+        let Some(first) = self.bodies.get(path).filter(|_| !self.again.contains(path)) else { return Ok(()) };
+        let now = Sha256::digest(client.get(url.clone()).send().await?.error_for_status()?.bytes().await?);
+        if now[..] != first[..] {
+            self.changed.push(format!("{path} was other bytes when it was read again"));
+        }
+        self.again.insert(path.to_owned());
+        Ok(())
+    }
+
+    /// The renditions that were seen.
+    fn renditions(&self) -> impl Iterator<Item = String> {
+        self.newest.keys().filter_map(|name| Some(name.rsplit_once('/')?.0.to_owned()))
+    }
+
+    /// Its init sections are read with the playlists'; its segments are theirs.
+    async fn look_at_mpd(&mut self, client: &reqwest::Client, hls: &reqwest::Url) -> Result<()> {
+        let text = client.get(hls.join("live.mpd")?).send().await?.error_for_status()?.text().await?;
+        let mpd = mpd::read(&text)?;
+        self.has_mpd(&mpd);
+        for Representation { init, .. } in mpd.representations.into_values() {
+            self.read(client, hls.join(&init)?, init).await?;
+        }
+        Ok(())
+    }
+
+    /// An MPD's times and numbers are those that it had before.
+    fn has_mpd(&mut self, mpd: &Mpd) {
+        let begins = self.begins.get_or_insert_with(|| mpd.begins.clone());
+        if *begins != mpd.begins {
+            self.back.push(format!("the MPD began at {begins}, and begins at {}", mpd.begins));
+        }
+        for (id, named) in &mpd.representations {
+            let Some(newest) = named.segments.last_key_value().map(|(number, _)| *number) else { continue };
+            if let Some(before) = self.mpd.insert(id.clone(), newest).filter(|before| newest < *before) {
+                self.back.push(format!("the MPD's {id} went back from {before} to {newest}"));
+            }
+            for (number, time) in &named.segments {
+                let before = self.times.entry((id.clone(), *number)).or_insert(*time);
+                if before != time {
+                    self.back.push(format!("the MPD's {id} has {number} at {time}, and had it at {before}"));
+                }
+            }
+        }
     }
 
     /// The longest that any playlist did not grow, beyond its pace.
@@ -115,7 +195,7 @@ impl Seen {
     /// What is wrong with what was served, for people.
     pub fn complaints(&self) -> impl Iterator<Item = String> {
         let absent = self.absent.iter().map(|path| format!("{path} was named, and never there"));
-        self.back.iter().cloned().chain(absent)
+        self.back.iter().chain(&self.changed).cloned().chain(absent)
     }
 
     /// From `struck` until the end of the last pause that was longer than the pace allows.
@@ -197,6 +277,27 @@ mod tests {
         assert_eq!(seen.late(), Duration::from_secs(7));
         assert_eq!(seen.recovery(zero + Duration::from_secs(5)), Duration::from_secs(10));
         assert_eq!(seen.recovery(zero + Duration::from_secs(18)), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_mpd_that_goes_back_or_gives_a_number_or_its_start_again_is_told() {
+        let mpd = |begins: &str, segments: &[(u64, u64)]| {
+            let named = Representation { init: "360p/init-0.mp4".to_owned(), segments: segments.iter().copied().collect() };
+            Mpd { begins: begins.to_owned(), representations: BTreeMap::from([("360p".to_owned(), named)]) }
+        };
+        let mut seen = Seen::default();
+        let zero = "2026-11-28T00:00:00Z";
+        seen.has_mpd(&mpd(zero, &[(3, 30), (4, 40)]));
+        seen.has_mpd(&mpd(zero, &[(4, 40), (5, 50)]));
+        assert_eq!(seen.back, Vec::<String>::new());
+        for (mpd, wrong) in [
+            (mpd(zero, &[(4, 40)]), "went back from 5 to 4"),
+            (mpd(zero, &[(4, 40), (5, 51)]), "has 5 at 51"),
+            (mpd("2026-11-28T00:00:01Z", &[(5, 50)]), "begins at"),
+        ] {
+            seen.has_mpd(&mpd);
+            assert!(seen.back.last().is_some_and(|told| told.contains(wrong)), "{:?}", seen.back);
+        }
     }
 
     #[test]

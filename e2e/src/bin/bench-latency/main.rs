@@ -82,7 +82,7 @@ async fn mediamtx(out: &Path, seconds: u32) -> Result<Vec<(&'static str, f64)>> 
 async fn watch(browser: &mut Browser, publisher: &Publisher, seconds: u32) -> Result<Vec<(&'static str, f64)>> {
     browser.playing(STEP).await?;
     let sample = browser.sample(seconds).await?;
-    eprintln!("  rate {:.3}, {} stalls, {} frames dropped", sample.rate, sample.stalls, sample.dropped);
+    eprintln!("  rate {:.3}, {} stalls, {} frames dropped", sample.rate, sample.stalls(), sample.dropped);
     steps(&sample, publisher).context("no picture could be read")
 }
 
