@@ -26,10 +26,10 @@ const SLOWEST: u64 = 2 * 1024 * 1024;
 /// A body that stops arriving for this long is given up.
 const BODY: Duration = Duration::from_secs(10);
 /// A successor has a dozen things to ask of S3 before it goes on, and begins again where one of them fails. Of a store that refuses two of three requests three
-/// attempts get a third wrong, and the SDK makes none any more once it has seen some hundred refusals.
-const ATTEMPTS: u32 = 8;
+/// attempts get a third wrong, eight still one in 25, and the SDK makes none any more once it has seen some hundred refusals.
+const ATTEMPTS: u32 = 16;
 const BACKOFF: Duration = Duration::from_millis(75);
-const LONGEST_BACKOFF: Duration = Duration::from_millis(600);
+const LONGEST_BACKOFF: Duration = Duration::from_millis(300);
 /// DeleteObjects takes no more (S3 API reference).
 const DELETE_AT_ONCE: usize = 1000;
 

@@ -2,7 +2,7 @@
 
 mod ensure;
 
-pub use ensure::Ensured;
+pub use ensure::{Ensured, MAX_RECEIVES};
 
 use crate::Pending;
 use crate::client::{settings, timeouts};
@@ -11,7 +11,7 @@ use crate::place::{Keys, QueueAt};
 use crate::testing::Calls;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Builder, Config};
-use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
@@ -22,6 +22,11 @@ const OPERATION: Duration = Duration::from_secs(5);
 const LONG_POLL: Duration = Duration::from_secs(20);
 /// A receive that finds nothing answers after [`LONG_POLL`]; these come on top.
 const AFTER_POLL: Duration = Duration::from_secs(5);
+
+/// The attribute of a dead letter that says why it is one.
+const REASON: &str = "reason";
+/// Characters of a reason that are kept: a message and its attributes are bounded together.
+const REASON_LENGTH: usize = 500;
 
 /// What names a delivery to its queue: good until the message is delivered again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +74,15 @@ pub struct Delivery {
     pub age: Duration,
     /// How often the message was delivered, this time included; about right (SQS counts loosely).
     pub received: u32,
+    /// Of a dead letter: why it is one, where whoever gave it up has said so ([`Queue::bury`]).
+    pub reason: Option<String>,
+}
+
+impl Delivery {
+    /// The queue gives the message up instead of delivering it once more.
+    pub fn is_last(&self) -> bool {
+        u64::from(self.received) >= MAX_RECEIVES
+    }
 }
 
 /// A queue. Cheap to clone.
@@ -189,6 +203,7 @@ impl Queue {
             .wait_time_seconds(seconds(wait))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_attribute_names(REASON)
             .customize()
             .config_override(Config::builder().timeout_config(patience))
             .send()
@@ -200,7 +215,9 @@ impl Queue {
             let sent = counts.get(&MessageSystemAttributeName::SentTimestamp).and_then(|millis| millis.parse().ok());
             let age = sent.and_then(|sent| (UNIX_EPOCH + Duration::from_millis(sent)).elapsed().ok()).unwrap_or_default();
             // SQS always gives both; a message without a receipt could be neither kept nor deleted.
-            Some(Delivery { body: message.body?, receipt: Receipt(message.receipt_handle?), received: received.unwrap_or(1), age })
+            let reason = message.message_attributes.and_then(|mut attributes| attributes.remove(REASON)?.string_value);
+            let (receipt, received) = (Receipt(message.receipt_handle?), received.unwrap_or(1));
+            Some(Delivery { body: message.body?, receipt, received, age, reason })
         }))
     }
 
@@ -223,6 +240,22 @@ impl Queue {
             let url = self.url().await?;
             let answer = self.client.delete_message().queue_url(url).receipt_handle(&receipt.0).send().await;
             answer.map(drop).map_err(|error| self.failed("deletion", error))
+        })
+    }
+
+    /// Puts a delivery among the dead letters, as it came, with the reason, and takes it out of the queue.
+    ///
+    /// # Errors
+    /// The message stays, and may be among the dead letters as well; the queue gives it up by itself, without the reason.
+    pub fn bury<'a>(&'a self, delivery: &'a Delivery, reason: &'a str) -> Pending<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            let (dead, told) = (self.dead(), reason.chars().take(REASON_LENGTH).collect::<String>());
+            let told = MessageAttributeValue::builder().data_type("String").string_value(told).build();
+            let told = told.map_err(|error| QueueError::new(FailureKind::Other, dead.what("send"), error))?;
+            let url = dead.url().await?;
+            let sent = dead.client.send_message().queue_url(url).message_body(&delivery.body).message_attributes(REASON, told).send().await;
+            sent.map_err(|error| dead.failed("send", error))?;
+            self.delete(&delivery.receipt).await
         })
     }
 

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
+use std::path::Path;
 use tokio::process::Command;
 
 /// The image of the pods, where the node's own `/usr` is not to be used: with `sleep` and `nsenter`, as busybox has them.
@@ -22,10 +23,29 @@ impl Lab {
     /// Runs a command on a pod's node.
     pub(crate) async fn on_node(&self, pod: &Pod, command: &[&str]) -> Result<()> {
         let agent = self.agent(&node_of(pod)?).await?;
+        let mut kubectl = self.exec(&agent, &[])?;
+        kubectl.args(ENTER).args(command);
+        ran(&mut kubectl, &format!("on {}: {command:?}", node_of(pod)?)).await
+    }
+
+    /// A program that is started on a pod's node, of a file that is brought there. It may outlive whoever started it, until the test's end.
+    pub(crate) async fn program_on_node(&self, pod: &Pod, file: &Path, arguments: &[&str]) -> Result<Command> {
+        const THERE: &str = "/tmp/program";
+        let agent = self.agent(&node_of(pod)?).await?;
+        let mut brought = self.exec(&agent, &["--stdin"])?;
+        brought.args(["sh", "-c", "cat > $0.new && chmod +x $0.new && mv $0.new $0", THERE]).stdin(std::fs::File::open(file)?);
+        ran(&mut brought, &format!("{} on {}", file.display(), node_of(pod)?)).await?;
+        let mut program = self.exec(&agent, &[])?;
+        program.arg(THERE).args(arguments);
+        Ok(program)
+    }
+
+    /// `kubectl exec` in one of the pods, without the command.
+    fn exec(&self, agent: &str, options: &[&str]) -> Result<Command> {
         let mut kubectl = Command::new(settings::kubectl()?);
         kubectl.arg("--kubeconfig").arg(&self.settings.kubeconfig);
-        kubectl.args(["--namespace", &self.agents(), "exec", &agent, "--"]).args(ENTER).args(command);
-        ran(&mut kubectl, &format!("on {}: {command:?}", node_of(pod)?)).await
+        kubectl.args(["--namespace", &self.agents(), "exec", agent]).args(options).arg("--");
+        Ok(kubectl)
     }
 
     /// Makes ready to run commands on these pods' nodes: it takes seconds, which a fault has not.

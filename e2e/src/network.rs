@@ -41,12 +41,26 @@ impl Lab {
         self.rules(pod, BOTH_WAYS, &[&port.to_string()]).await
     }
 
-    /// Of the packets between the pod and an address so many in a thousand are lost, by lot, before [`Lab::is_reached`] or the test's end.
-    pub async fn is_lossy(&self, pod: &str, from: IpAddr, permille: u32) -> Result<()> {
-        const BOTH_WAYS: &str = r#"iptables -w -I INPUT -s "$1" -m statistic --mode random --probability "$2" -j DROP &&
-            iptables -w -I OUTPUT -d "$1" -m statistic --mode random --probability "$2" -j DROP"#;
-        let probability = format!("{:.3}", f64::from(permille) / 1000.0);
-        self.rules(pod, BOTH_WAYS, &[&from.to_string(), &probability]).await
+    /// Of the packets between the pod and whoever comes to a port of its so many in a thousand are lost, by lot, before [`Lab::is_reached`] or the test's end.
+    pub async fn is_lossy_at(&self, pod: &str, port: u16, permille: u32) -> Result<()> {
+        const BOTH_WAYS: &str = r#"iptables -w -I INPUT -p tcp --dport "$1" -m statistic --mode random --probability "$2" -j DROP &&
+            iptables -w -I OUTPUT -p tcp --sport "$1" -m statistic --mode random --probability "$2" -j DROP"#;
+        self.rules(pod, BOTH_WAYS, &[&port.to_string(), &probability(permille)]).await
+    }
+
+    /// Of the packets between the pod and an address, or one port of it, so many in a thousand are lost, by lot, before [`Lab::is_reached`] or the test's end.
+    pub async fn is_lossy(&self, pod: &str, from: IpAddr, port: Option<u16>, permille: u32) -> Result<()> {
+        const BOTH_WAYS: &str = r#"iptables -w -I INPUT -s "$1" ${3:+-p tcp --sport "$3"} -m statistic --mode random --probability "$2" -j DROP &&
+            iptables -w -I OUTPUT -d "$1" ${3:+-p tcp --dport "$3"} -m statistic --mode random --probability "$2" -j DROP"#;
+        let port = port.map(|port| port.to_string()).unwrap_or_default();
+        self.rules(pod, BOTH_WAYS, &[&from.to_string(), &probability(permille), &port]).await
+    }
+
+    /// Whoever in the pod comes to `server` is led by `way`, before the test's end; who has come already has to come again.
+    pub async fn is_led(&self, pod: &str, server: SocketAddr, way: SocketAddr) -> Result<()> {
+        const LED: &str = r#"iptables -w -t nat -I OUTPUT -p tcp -d "$1" --dport "$2" -j DNAT --to-destination "$3" &&
+            iptables -w -I OUTPUT -p tcp -d "$1" --dport "$2" -j REJECT --reject-with tcp-reset"#;
+        self.rules(pod, LED, &[&server.ip().to_string(), &server.port().to_string(), &way.to_string()]).await
     }
 
     async fn rules(&self, pod: &str, script: &str, arguments: &[&str]) -> Result<()> {
@@ -62,7 +76,7 @@ impl Lab {
 
     /// Takes all rules away: a pod has none but ours.
     pub(crate) async fn passes_all(&self, pod: &str) -> Result<()> {
-        self.inside(pod, "iptables -w -F INPUT && iptables -w -F OUTPUT", &[]).await
+        self.inside(pod, "iptables -w -F INPUT && iptables -w -F OUTPUT && iptables -w -t nat -F OUTPUT", &[]).await
     }
 
     async fn inside(&self, pod: &str, script: &str, arguments: &[&str]) -> Result<()> {
@@ -70,6 +84,11 @@ impl Lab {
         let address = address_of(&found)?.to_string();
         self.on_node(&found, &[&["sh", "-c", INSIDE, "inside", &address, "sh", "-c", script, "rules"], arguments].concat()).await
     }
+}
+
+/// As iptables takes it.
+fn probability(permille: u32) -> String {
+    format!("{:.3}", f64::from(permille) / 1000.0)
 }
 
 /// The pod's address.

@@ -95,8 +95,11 @@ fn words(letter: &Delivery, archive: bool) -> Result<String, String> {
     };
     // SQS counts on from queue to queue (SQS API reference, ApproximateReceiveCount): this look is no try, earlier looks count as tries.
     let tries = letter.received.saturating_sub(1);
-    let no_job = |error: NoJob| format!("no job, {error}: {:.200}", letter.body);
-    job.map(|job| format!("{job}: delivered {tries} times in vain")).map_err(no_job)
+    // Who gave it up knew best, be that another build than this one.
+    let given_up = letter.reason.as_deref();
+    let no_job = |error: NoJob| format!("no job, {}: {:.200}", given_up.unwrap_or(&error.to_string()), letter.body);
+    let in_vain = given_up.map_or_else(|| format!("delivered {tries} times in vain"), str::to_owned);
+    job.map(|job| format!("{job}: {in_vain}")).map_err(no_job)
 }
 
 #[cfg(test)]
@@ -110,7 +113,7 @@ mod tests {
         let stream = json!({ "namespace": "school", "name": "algebra" });
         let prefix = "0a/school/algebra/r1";
         let job = json!({ "kind": "archive", "stream": stream, "run": "r1", "title": "", "prefix": prefix, "video": [] });
-        let letter = Delivery { body: job.to_string(), receipt: Receipt("1".into()), age: Duration::ZERO, received: 11 };
+        let letter = Delivery { body: job.to_string(), receipt: Receipt("1".into()), age: Duration::ZERO, received: 11, reason: None };
         assert_eq!(words(&letter, true).unwrap(), "school/algebra, run r1: delivered 10 times in vain");
         let told = words(&letter, false).unwrap_err();
         assert!(told.starts_with(r#"no job, it is a job of kind "archive", and this queue is for "live": {"#), "{told}");

@@ -102,6 +102,19 @@ fn a_class_of_its_own_has_pods_of_its_own() {
 }
 
 #[test]
+fn transcoders_are_told_how_much_may_wait_for_s3() {
+    let mut pool = pool();
+    let told = |pool: &StreamPool| {
+        let pod = plan(pool, &place()).classes[0].pod("abcde");
+        let env = pod.spec.unwrap().containers.remove(0).env.unwrap();
+        env.into_iter().find(|it| it.name == "LECTERN_BACKLOG_MIB").and_then(|it| it.value)
+    };
+    assert_eq!(told(&pool), None, "they know themselves what is usual");
+    pool.spec.transcoder.backlog_mib = Some(64);
+    assert_eq!(told(&pool).as_deref(), Some("64"));
+}
+
+#[test]
 fn evictions_take_one_transcoder_after_the_other() {
     let least = |alive| transcoder::budget(&pool(), &place(), alive).spec.unwrap().min_available;
     assert_eq!([0, 1, 5].map(least), [0, 0, 4].map(|least| Some(IntOrString::Int(least))));

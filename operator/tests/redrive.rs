@@ -36,6 +36,21 @@ async fn with_dead_letters(backend: &Backend) -> Queue {
     queue
 }
 
+#[tokio::test]
+async fn a_dead_letter_brings_the_reason_along_and_loses_it_on_the_way_back() {
+    let backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    queue.send(NEWER).await.unwrap();
+    let delivery = queue.receive_within(HELD, SOON).await.unwrap().unwrap();
+    assert!(!delivery.is_last() && delivery.reason.is_none());
+    queue.bury(&delivery, "it is for a build of next year").await.unwrap();
+    assert_eq!(depths(&queue).await, (waiting(0), waiting(1)));
+    assert!(told(&queue, true).await.contains(&format!("no job, it is for a build of next year: {NEWER}")));
+    told(&queue, false).await;
+    let back = queue.receive_within(HELD, SOON).await.unwrap().unwrap();
+    assert_eq!((back.body.as_str(), back.reason), (NEWER, None));
+}
+
 /// The lines that are printed, in an order of their own: SQS promises none.
 async fn told(queue: &Queue, list: bool) -> Vec<String> {
     let (args, mut out) = (RedriveArgs { pool: "default".into(), archive: false, list }, Vec::<u8>::new());

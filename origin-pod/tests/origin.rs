@@ -226,12 +226,20 @@ async fn a_packager_that_is_frozen_is_left_for_its_successor() {
 
 #[tokio::test]
 async fn who_pushes_under_an_older_epoch_is_not_listened_to() {
+    is_not_listened_to(Packager::start_under(1).await).await;
+}
+
+#[tokio::test]
+async fn who_pushes_without_a_word_of_its_epoch_is_not_listened_to() {
+    is_not_listened_to(Packager::start_unannounced().await).await;
+}
+
+async fn is_not_listened_to(stale: Packager) {
     let lab = Lab::start().await;
     let owner = Packager::start_under(2).await;
     owner.push("360p/live.m3u8", "of the owner");
     lab.owned_by(Some(&owner.address), 2, false).await;
     lab.eventually("360p/live.m3u8", "of the owner").await;
-    let stale = Packager::start_under(1).await;
     stale.push("360p/live.m3u8", "of one that was frozen");
     lab.owned_by(Some(&stale.address), 2, false).await; // its address was given to another since
     owner.kill();

@@ -125,6 +125,7 @@ impl Ownership {
                 owner: owner.clone(),
                 epoch: before.as_ref().map_or(Epoch(1), |before| before.epoch.next()),
                 address: Some(address.to_owned()),
+                unstored: false,
                 next_segment: before.as_ref().map_or(SegmentNumber(0), |before| before.next_segment),
                 shift: before.as_ref().map_or(Ticks(0), |before| before.shift),
                 ended: false,
@@ -167,11 +168,11 @@ impl Ownership {
     ///
     /// # Errors
     /// [`HeadError::Lost`] is final. After [`HeadError::Storage`] the same change may be made again: an attempt that went
-    /// through unseen is recognised by its owner and epoch.
-    pub async fn change(&mut self, change: impl FnOnce(&mut Head)) -> Result<(), HeadError> {
-        let mut wanted = self.head.clone();
-        change(&mut wanted);
+    /// through unseen is recognised by its owner and epoch, and gone on from.
+    pub async fn change(&mut self, change: impl Fn(&mut Head)) -> Result<(), HeadError> {
         loop {
+            let mut wanted = self.head.clone();
+            change(&mut wanted);
             match self.objects.put_if(&self.key, encode(&wanted), Precondition::Matches(self.etag.clone())).await {
                 Ok(etag) => {
                     (self.head, self.etag) = (wanted, etag);
@@ -190,7 +191,7 @@ impl Ownership {
             if (&there.owner, there.epoch) != (&self.head.owner, self.head.epoch) {
                 return Err(HeadError::Lost { run: there.run, owner: there.owner, epoch: there.epoch });
             }
-            self.etag = object.etag;
+            (self.head, self.etag) = (there, object.etag);
         }
     }
 

@@ -8,7 +8,7 @@ use common::claim::{claim, job};
 use common::way::Way;
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{BucketAt, Objects, Precondition, PutIfError};
-use lectern_contract::{Epoch, SegmentNumber};
+use lectern_contract::{Epoch, SegmentNumber, Ticks};
 use lectern_transcoder_pod::head::HeadError;
 use serde_json::json;
 
@@ -51,6 +51,8 @@ async fn a_head_that_was_moved_unheard_is_moved_on_and_one_that_another_has_take
     assert!(matches!(unheard, HeadError::Storage(_)), "{unheard}");
     assert_eq!(ours.head().next_segment, SegmentNumber(0), "nobody has said that it was carried out, and it was");
     way.loses_answers(0);
+    ours.change(|head| head.shift = Ticks(90_000)).await.unwrap();
+    assert_eq!((ours.head().next_segment, ours.head().shift), (SegmentNumber(7), Ticks(90_000)), "it goes on from there");
     ours.change(|head| head.next_segment = SegmentNumber(8)).await.unwrap();
     assert_eq!((ours.head().next_segment, ours.head().epoch), (SegmentNumber(8), Epoch(1)));
 

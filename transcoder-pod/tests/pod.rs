@@ -10,6 +10,7 @@ use common::captions::{captioned, pop_on};
 use common::way::Way;
 use common::{folder, lecture, shard, tool};
 use lectern_cloud::Objects;
+use lectern_cloud::testing::Backend;
 use lectern_contract::document::Mark;
 use lectern_contract::feed::{FeedFrame, TimedMetadata};
 use lectern_contract::head::Head;
@@ -19,7 +20,7 @@ use lectern_contract::message::Message as _;
 use lectern_contract::push::{PushFrame, PushRequest};
 use lectern_contract::{Epoch, Owner, SegmentNumber, StreamRef, Ticks, VideoCodec};
 use mp4_atom::{Any, Decode as _, EmsgTimestamp};
-use stage::{Pod, Stage};
+use stage::{Pod, Stage, until_said};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
@@ -461,19 +462,6 @@ async fn a_stopping_pod_without_a_successor_lets_go() {
     stage.play("handed-play").await;
 }
 
-/// Waits until a pod that logs there says so.
-async fn until_said(log: &Path, what: &str) {
-    let since = Instant::now();
-    loop {
-        let said = std::fs::read_to_string(log).unwrap();
-        if said.contains(what) {
-            return;
-        }
-        assert!(since.elapsed() < Duration::from_secs(60), "nobody says {what:?}:\n{said}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// Each child gets less to do than the one that died before it; when nothing helps, the job is given up, and its pod takes others. Nothing of that is
 /// noticed by the lecture that the pod has beside it.
 #[tokio::test]
@@ -515,4 +503,28 @@ async fn a_job_whose_children_die_is_done_with_ever_more_caution_and_then_parked
     let head = stage.until("the neighbour's end", Duration::from_secs(60), |head| head.ended).await;
     assert_eq!(head.epoch, Epoch(1), "the neighbour's child died, too");
     stage.has_all(0..21).await;
+}
+
+/// A pod of a newer build may take it: only the last that gets it gives it up.
+#[tokio::test]
+async fn a_message_that_is_no_job_goes_to_the_dead_letters_with_the_reason() {
+    const NEWER: &str = r#"{"version":9,"kind":"live","run":"r2"}"#;
+    const LONG: Duration = Duration::from_secs(600);
+    let backend = Backend::ministack().await.unwrap();
+    let (queue, _bucket) = (backend.queue("jobs").await.unwrap(), backend.objects("lectures").await.unwrap());
+    queue.send(NEWER).await.unwrap();
+    for _ in 0..9 {
+        let delivery = queue.receive_within(LONG, Duration::from_secs(5)).await.unwrap().unwrap();
+        assert!(!delivery.is_last());
+        queue.extend(&delivery.receipt, Duration::ZERO).await.unwrap();
+    }
+    let _pod = Pod::start("pod-a", &backend);
+    let letter = loop {
+        if let Some(letter) = queue.dead().receive_within(LONG, Duration::from_secs(5)).await.unwrap() {
+            break letter;
+        }
+    };
+    assert_eq!(letter.body, NEWER);
+    assert_eq!(letter.reason.as_deref(), Some("its schema is version 9, and this build knows 1: it is for a newer one"));
+    assert_eq!(queue.depth().await.unwrap().all(), 0, "it is there and nowhere else");
 }

@@ -6,8 +6,8 @@ mod common;
 mod stage;
 
 use bytes::Bytes;
-use common::lecture;
 use common::way::Way;
+use common::{folder, lecture};
 use lectern_contract::keys::ObjectName;
 use lectern_contract::{Epoch, SegmentNumber, Ticks};
 use lectern_media::fragments;
@@ -17,7 +17,7 @@ use lectern_origin_pod::public::Public;
 use lectern_origin_pod::runs::{Found, Runs};
 use lectern_origin_pod::store::Store;
 use lectern_podkit::tls::PeerTls;
-use stage::{Pod, Stage};
+use stage::{Pod, Stage, until_said};
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -136,4 +136,29 @@ async fn segments_that_s3_did_not_have_when_their_maker_died_are_stored_as_they_
     assert!(next.0 <= since.0 + 1 && shown.contains_key(&lost), "S3 had got {lost}: its head says {next}");
     assert!(stage.head().await.unwrap().epoch >= Epoch(2));
     stage.play("unstored-play").await;
+}
+
+/// A pod that hands over does not wait for an S3 that is away, and it is back before the pod lets go of the run.
+#[tokio::test]
+async fn segments_that_s3_did_not_have_when_their_maker_let_go_are_stored_as_they_were_shown() {
+    let stage = Stage::set(lecture("left", 18, Ticks(90_000), &[])).await;
+    let (way, log) = (Way::to(stage.backend.port(), "PUT").await, folder("left-log").join("pod-a"));
+    let mut command = Pod::command("pod-a", [&way.endpoint, &stage.backend.endpoint()], &stage.backend);
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let pod = Pod::spawn(command);
+    let mut student = Student::of(&stage);
+    student.until("a segment", |shown| shown.contains_key("360p/1.m4s")).await;
+    let since = stage.head().await.unwrap().next_segment;
+    way.is_gone();
+    let left = format!("360p/{}.m4s", since.0 + 1);
+    student.until("what S3 does not get", |shown| shown.contains_key(&left)).await;
+    let _second = Pod::start("pod-b", &stage.backend);
+    pod.terminate();
+    until_said(&log, "segments are left to the successor").await;
+    way.is_back();
+    let head = stage.until("its successor", Duration::from_secs(60), |head| head.epoch > Epoch(1)).await;
+    assert!(head.owner.0.starts_with("pod-b/") && head.next_segment.0 <= since.0 + 1, "S3 had got {left}: {head:?}");
+    let shown = student.watches_to_the_end().await;
+    assert!(shown.contains_key(&left), "{:?}", shown.keys());
+    stage.play("left-play").await;
 }

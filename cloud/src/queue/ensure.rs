@@ -7,7 +7,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::{Value, json};
 
 /// Fail-overs count as receives, so a job that is merely unlucky gets this many.
-const MAX_RECEIVES: u64 = 10;
+pub const MAX_RECEIVES: u64 = 10;
 /// Two weeks, the longest that SQS keeps a message: a dead letter waits for a person.
 const DEAD_LETTER_SECONDS: u32 = 1_209_600;
 

@@ -33,6 +33,12 @@ pub enum Way {
     Player,
     /// Between the pool and S3.
     Store,
+    /// Between the pool and SQS.
+    Queue,
+    /// Between the transcoder and the owning shard.
+    Feed,
+    /// Between the origins and the transcoder.
+    Push,
 }
 
 /// The shard that a publisher comes to.
@@ -153,6 +159,20 @@ pub enum Fault {
     FeedLossy,
     /// The same between the transcoder and the origins.
     PushLossy,
+    /// The same between the publisher and the shards.
+    PublisherLossy,
+    /// The same between players and the origins.
+    PlayerLossy,
+    /// The same between the transcoder and S3.
+    S3Lossy,
+    /// All packets between the owning shard and the transcoder come 400 ms late, give or take 200, for 15 s.
+    FeedLate,
+    /// Between the two less passes than the publisher sends, for 15 s.
+    FeedThin,
+    /// The same as of the feed between the transcoder and the origins, 400 ms give or take 200.
+    PushLate,
+    /// Between these less passes than the transcoder makes, for 15 s.
+    PushThin,
     /// S3 breaks all connections, for 60 s.
     S3Away,
     /// The same for 180 s.
@@ -175,6 +195,8 @@ pub enum Fault {
     SqsAway,
     /// Each answer of SQS comes 2 s late, for 30 s.
     SqsSlow,
+    /// The link to SQS adds 300 ms, give or take 100, in either direction, for 30 s.
+    SqsLate,
     /// SQS refuses two of three requests with 503, for 30 s.
     SqsErrors,
     /// SQS takes the credentials for expired, for 30 s.
@@ -206,7 +228,14 @@ impl Fault {
             | Self::PlayerLate
             | Self::PlayerThin
             | Self::FeedLossy
-            | Self::PushLossy => POOR,
+            | Self::PushLossy
+            | Self::PublisherLossy
+            | Self::PlayerLossy
+            | Self::S3Lossy
+            | Self::FeedLate
+            | Self::FeedThin
+            | Self::PushLate
+            | Self::PushThin => POOR,
             Self::ShardKilled | Self::ShardLost | Self::PublisherDropped => DROPPED,
             Self::PublisherFromShard
             | Self::PlayerFromOrigin
@@ -237,6 +266,7 @@ impl Fault {
             | Self::S3Expired
             | Self::SqsAway
             | Self::SqsSlow
+            | Self::SqsLate
             | Self::SqsErrors
             | Self::SqsExpired
             | Self::SqsAnswersLost => TROUBLE,
@@ -258,11 +288,12 @@ impl Fault {
     pub const fn needs_a_pool(self) -> bool {
         self.needs_node()
             || self.troubles().is_some()
-            || matches!(self.link(), Some((Way::Store, _)))
+            || matches!(self.link(), Some((Way::Store | Way::Queue, _)))
             || matches!(
                 self,
                 Self::EachOriginKilled
                     | Self::KeysChanged
+                    | Self::S3Lossy
                     | Self::ShardFromS3
                     | Self::TranscoderFromS3
                     | Self::TranscoderFromSqs
@@ -295,6 +326,11 @@ impl Fault {
             Self::PlayerLate => Some((Way::Player, Link::Late(400, 200))),
             Self::PlayerThin => Some((Way::Player, Link::Thin(60))), // 360p is some 100 kB a second, 180p 31
             Self::S3Late => Some((Way::Store, Link::Late(300, 100))),
+            Self::SqsLate => Some((Way::Queue, Link::Late(300, 100))),
+            Self::FeedLate => Some((Way::Feed, Link::Late(400, 200))),
+            Self::FeedThin => Some((Way::Feed, Link::Thin(10))), // as of the publisher
+            Self::PushLate => Some((Way::Push, Link::Late(400, 200))),
+            Self::PushThin => Some((Way::Push, Link::Thin(60))), // as of a player, and the transcoder makes both pictures
             Self::S3Thin => Some((Way::Store, Link::Thin(16))),
             _ => None,
         }
@@ -315,6 +351,7 @@ impl Fault {
             | Self::ShardKilled
             | Self::ShardLost
             | Self::OriginKilled
+            | Self::EachOriginKilled
             | Self::OriginFrozen
             | Self::PublisherDropped
             | Self::PublisherDoubled
@@ -325,6 +362,12 @@ impl Fault {
             | Self::PlayerThin
             | Self::FeedLossy
             | Self::PushLossy
+            | Self::PublisherLossy
+            | Self::PlayerLossy
+            | Self::FeedLate
+            | Self::FeedThin
+            | Self::PushLate
+            | Self::PushThin
             | Self::PublisherFromShard
             | Self::PlayerFromOrigin
             | Self::ShardFromShard

@@ -52,8 +52,9 @@ pub(super) struct Ground {
 pub(super) struct Ways {
     pub s3: HttpProxy,
     pub sqs: HttpProxy,
-    /// Between the first and S3.
-    pub link: Toxiproxy,
+    /// Between the first and S3, and between the second and SQS.
+    pub to_s3: Toxiproxy,
+    pub to_sqs: Toxiproxy,
 }
 
 impl Ground {
@@ -64,8 +65,10 @@ impl Ground {
     /// A pool as the default one is, with ways of its own; for a node's faults one whose transcoders alone are on some node. It goes with the test.
     pub async fn of_its_own(lab: &Lab, seaweedfs: Option<&Backend>, faults: &[Fault]) -> Result<Self> {
         let s3_port = seaweedfs.map_or(lab.settings.s3_port, Backend::port);
-        let link = Toxiproxy::to(&format!("127.0.0.1:{s3_port}")).await?;
-        let ways = Ways { s3: HttpProxy::to(lab, link.address.port()).await?, sqs: HttpProxy::to(lab, lab.settings.s3_port).await?, link };
+        let to = async |port: u16| Toxiproxy::to(&format!("127.0.0.1:{port}")).await;
+        let (to_s3, to_sqs) = (to(s3_port).await?, to(lab.settings.s3_port).await?);
+        let (s3, sqs) = (HttpProxy::to(lab, to_s3.address.port()).await?, HttpProxy::to(lab, to_sqs.address.port()).await?);
+        let ways = Ways { s3, sqs, to_s3, to_sqs };
         let (pool, mut spec) = lab.small_pool("chaos").await?;
         (spec.ingest.shards, spec.transcoder.class.pods, spec.transcoder.class.slots) = (2, 2, 2);
         spec.queue.endpoint = Some(format!("http://{}", ways.sqs.address));

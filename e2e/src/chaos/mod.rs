@@ -12,6 +12,7 @@ pub use ground::{Store, seaweedfs};
 
 use crate::judge::{self, Expected};
 use crate::lab::{Lab, Lecture, STEP, condition, prefix_of, small};
+use crate::network::address_of;
 use crate::nodes::{can_be_struck, node_of};
 use crate::pattern::FRAME_RATE;
 use crate::release::{Release, restored_after};
@@ -29,6 +30,7 @@ use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_crds::LiveStream;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use stored::Stored;
@@ -44,6 +46,8 @@ const JUMPS: u32 = 40;
 const RETURNED: u32 = 9_000;
 /// A publisher that still runs after so long is heard.
 const ACCEPTED: Duration = Duration::from_secs(2);
+/// The port at which a shard is read.
+const FEED: u16 = 7000;
 const MOVE: &str = "lectern.video/move";
 /// How long the player is watched once the fault has passed.
 const AFTER: Duration = Duration::from_secs(20);
@@ -146,6 +150,7 @@ async fn suffer(
     if let (Some(release), Some(door)) = (release, &stage.door) {
         stage.upgrade = Some(Box::pin(Upgrade::begins(lab, release, &door.rtmp())).await?);
     }
+    stage.is_led_by_links(faults, &prefix).await?;
     let playback = stream.status.and_then(|status| status.playback).context("status.playback")?;
     let mut browser = lab.browser().await?;
     stage.may_suffer(faults, Way::Player, &playback.player).await?;
@@ -283,10 +288,44 @@ impl Stage<'_> {
     }
 
     fn link(&self, way: Way) -> Result<&Toxiproxy> {
-        match way {
-            Way::Store => Ok(&self.ground.ways()?.link),
-            _ => self.links.iter().find_map(|(which, link)| (*which == way).then_some(link)).with_context(|| format!("no link of {way:?}")),
+        self.links(way)?.into_iter().next().with_context(|| format!("no link of {way:?}"))
+    }
+
+    /// All that are this way.
+    fn links(&self, way: Way) -> Result<Vec<&Toxiproxy>> {
+        Ok(match way {
+            Way::Store => vec![&self.ground.ways()?.to_s3],
+            Way::Queue => vec![&self.ground.ways()?.to_sqs],
+            _ => self.links.iter().filter(|(which, _)| *which == way).map(|(_, link)| link).collect(),
+        })
+    }
+
+    /// Between pods, too, stand links where one of the faults is to make them bad.
+    async fn is_led_by_links(&mut self, faults: &[Fault], prefix: &RunPrefix) -> Result<()> {
+        let ways: Vec<Way> = faults.iter().filter_map(|fault| fault.link()).map(|(way, _)| way).collect();
+        let head: Head = self.lab.storage.json(prefix, &ObjectName::Head).await?;
+        if ways.contains(&Way::Feed) {
+            let transcoder = head.owner.0.split('/').next().unwrap_or_default();
+            // To all of them: who loses the owner reads through another.
+            for shard in strike::pods(self.lab, "ingest", Some(&self.ground.pool)).await? {
+                let server = SocketAddr::new(address_of(&self.lab.pods().get(&shard).await?)?, FEED);
+                self.stands_between(Way::Feed, transcoder, server).await?;
+            }
         }
+        if ways.contains(&Way::Push) {
+            let server = head.address.context("an owner's address")?.parse()?;
+            for origin in strike::pods(self.lab, "origin", Some(&self.ground.pool)).await? {
+                self.stands_between(Way::Push, &origin, server).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn stands_between(&mut self, way: Way, pod: &str, server: SocketAddr) -> Result<()> {
+        let link = Toxiproxy::on_node_of(self.lab, &self.lab.pods().get(pod).await?, server).await?;
+        self.lab.is_led(pod, server, link.address).await?;
+        self.links.push((way, link));
+        Ok(())
     }
 
     /// The publisher is back, and tries until it is heard, as encoders do.

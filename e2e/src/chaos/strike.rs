@@ -95,6 +95,15 @@ impl Target {
         }
     }
 
+    /// Who loses packets from and to whoever comes to this port of theirs.
+    fn lossy_at(&self, fault: Fault) -> Option<(Vec<String>, u16)> {
+        match fault {
+            Fault::PublisherLossy => Some((self.shards.iter().chain([&self.shard]).cloned().collect(), RTMP)),
+            Fault::PlayerLossy => Some((self.origins.clone(), HTTP)),
+            _ => None,
+        }
+    }
+
     /// Whose processes hang, and a word of the command lines of those that do.
     fn frozen(&self, fault: Fault) -> Option<(&[String], &'static str)> {
         match fault {
@@ -146,15 +155,26 @@ impl Fault {
                 self.parts(stage, name, others).await?;
             }
         }
+        if let Some((names, port)) = target.lossy_at(self) {
+            for name in &names {
+                lab.is_lossy_at(name, port, LOSS).await?;
+            }
+        }
+        if let Self::S3Lossy = self {
+            let way = stage.ground.ways()?.s3.address;
+            lab.is_lossy(&target.transcoder, way.ip(), Some(way.port()), LOSS).await?;
+        }
         if let Some((names, others)) = target.lossy(self) {
             for name in names {
                 for other in others {
-                    lab.is_lossy(name, address_of(&lab.pods().get(other).await?)?, LOSS).await?;
+                    lab.is_lossy(name, address_of(&lab.pods().get(other).await?)?, None, LOSS).await?;
                 }
             }
         }
-        if let Some((way, link)) = self.link() {
-            stage.link(way)?.suffers(link).await?;
+        if let Some((way, bad)) = self.link() {
+            for link in stage.links(way)? {
+                link.suffers(bad).await?;
+            }
         }
         match self {
             Self::NodePaused => lab.node_stands_still(stage.ground.node()?).await,
@@ -228,14 +248,17 @@ impl Fault {
             signal(stage.lab, name, word, "CONT").await.ok();
         }
         if let Some((way, _)) = self.link() {
-            stage.link(way)?.is_well().await?;
+            for link in stage.links(way)? {
+                link.is_well().await?;
+            }
         }
         let lossy = target.lossy(self).map_or(&[][..], |(names, _)| names);
-        for name in target.parted(self).map_or_else(Vec::new, |(names, _)| names).iter().chain(lossy) {
+        let lossy_at = target.lossy_at(self).map_or_else(Vec::new, |(names, _)| names);
+        for name in target.parted(self).map_or_else(Vec::new, |(names, _)| names).iter().chain(lossy).chain(&lossy_at) {
             stage.lab.passes_all(name).await.ok(); // and may have been deleted meanwhile
         }
         match self {
-            Self::TranscoderCutOff => stage.lab.passes_all(&target.transcoder).await,
+            Self::TranscoderCutOff | Self::S3Lossy => stage.lab.passes_all(&target.transcoder).await,
             Self::ShardKilled | Self::ShardLost | Self::PublisherDropped => {
                 stage.publisher = Some(stage.publisher_returns().await?);
                 Ok(())
@@ -268,7 +291,7 @@ pub(super) async fn others(lab: &Lab, component: &str, pool: &str, owner: &str) 
 }
 
 /// The names of a component's pods, of one pool if it has pools.
-async fn pods(lab: &Lab, component: &str, pool: Option<&str>) -> Result<Vec<String>> {
+pub(super) async fn pods(lab: &Lab, component: &str, pool: Option<&str>) -> Result<Vec<String>> {
     let of_pool = pool.map(|pool| format!(",{POOL_LABEL}={pool}")).unwrap_or_default();
     let labels = format!("app.kubernetes.io/component={component}{of_pool}");
     Ok(lab.pods().list(&ListParams::default().labels(&labels)).await?.iter().map(Pod::name_any).collect())

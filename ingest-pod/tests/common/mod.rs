@@ -22,6 +22,7 @@ use lectern_podkit::clock::wall_now;
 use lectern_podkit::tls::{PeerStream, PeerTls};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,11 @@ use tokio::task::JoinHandle;
 
 /// Not an expectation of speed: a test that hangs must end, too.
 const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// A picture's length at the test publisher's thirty a second; stamps are whole milliseconds.
+const PICTURE: RangeInclusive<u64> = 2_970..=3_060;
+/// 1024 samples of sound at 44.1 kHz, in whole milliseconds.
+const SOUND: RangeInclusive<u64> = 2_070..=2_160;
 
 /// Cameras that hang are noticed soon enough for a test.
 const IMPATIENT: Timing = Timing {
@@ -274,6 +280,18 @@ pub fn assert_times_grow(units: &[&AccessUnit]) {
     for track in [Track::Video, Track::Audio] {
         let times: Vec<_> = units.iter().filter(|unit| unit.track == track).map(|unit| unit.dts).collect();
         assert!(times.is_sorted_by(|a, b| a < b), "{track:?}: {times:?}");
+    }
+}
+
+/// Every step from one access unit of a track to the next is one access unit long.
+pub fn assert_whole(units: &[AccessUnit]) {
+    for (track, step) in [(Track::Video, PICTURE), (Track::Audio, SOUND)] {
+        let times: Vec<Ticks> = units.iter().filter(|unit| unit.track == track).map(|unit| unit.dts).collect();
+        assert!(times.len() > 60, "{track:?}: {}", times.len());
+        for (at, two) in times.windows(2).enumerate() {
+            let length = two[1].0.wrapping_sub(two[0].0);
+            assert!(step.contains(&length), "{track:?}: {length} ticks after the {at}th, at {}", two[0]);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use lectern_contract::{Epoch, RunId, SegmentNumber, StreamRef, Ticks};
 use lectern_origin_pod::{http, metrics::Metrics, pages::Pages, runs::Runs, store::Store, viewing::Viewing};
 use lectern_podkit::CancellationToken;
 use lectern_podkit::tls::PeerTls;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,7 +56,10 @@ impl Lab {
     }
 
     pub async fn start_for(prefix: RunPrefix) -> Self {
-        let backend = Backend::ministack().await.unwrap();
+        Self::start_at(Backend::ministack().await.unwrap(), prefix).await
+    }
+
+    pub async fn start_at(backend: Backend, prefix: RunPrefix) -> Self {
         let objects = backend.objects("lectures").await.unwrap();
         let metrics = Metrics::default();
         let store = Store::new(objects.clone(), 1 << 20, metrics.clone());
@@ -67,6 +71,11 @@ impl Lab {
         let router = http::router(runs, Pages::load(std::path::Path::new("/nowhere")), Viewing::of([key()]), metrics.clone());
         tokio::spawn(http::serve(listener, router.clone(), stop.clone()));
         Self { backend, objects, metrics, client: reqwest::Client::new(), router, prefix, base, stop }
+    }
+
+    /// Asks the origin there from now on, in place of its own.
+    pub fn asks(&mut self, origin: SocketAddr) {
+        self.base = format!("http://{origin}");
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -108,6 +117,7 @@ impl Lab {
             epoch: Epoch(epoch),
             address: address.map(str::to_owned),
             next_segment: SegmentNumber(0),
+            unstored: false,
             shift: Ticks(0),
             ended,
         };
@@ -157,9 +167,18 @@ impl Packager {
     }
 
     pub async fn start_of(run: RunId, epoch: u64) -> Self {
+        Self::start_with(run, vec![PushFrame::Serving { epoch: Epoch(epoch) }]).await
+    }
+
+    /// One that does not say under which epoch it pushes.
+    pub async fn start_unannounced() -> Self {
+        Self::start_with(prefix().run(), Vec::new()).await
+    }
+
+    async fn start_with(run: RunId, first: Vec<PushFrame>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let kept = Arc::new(Mutex::new(vec![PushFrame::Serving { epoch: Epoch(epoch) }]));
+        let kept = Arc::new(Mutex::new(first));
         let (news, _) = broadcast::channel(256);
         let told = Arc::new(Mutex::default());
         let (all, feed, hears) = (kept.clone(), news.clone(), told.clone());

@@ -26,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long renditions may take to come to where the successor goes on, beside a segment's length; then the rest of them is its.
 const THROUGH_WITHIN: Duration = Duration::from_secs(5);
+/// How long a pod that is being stopped waits for what it has made to be stored, and where a successor is ready to publish, whose first segment students have in hand by then.
+const STORED_WITHIN: Duration = Duration::from_secs(10);
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// How long S3 may take for the head of a new run to say where its media begins; then another child tries.
 const SHIFT_WITHIN: Duration = Duration::from_secs(60);
 
@@ -42,7 +45,7 @@ enum Claimed {
 #[derive(Debug, Default)]
 struct Taken {
     restored: Restored,
-    /// An owner before has not let go of it: origins may have what S3 has not.
+    /// An owner before has not let go of it, or has left segments behind: origins may have what S3 has not.
     after_death: bool,
 }
 
@@ -104,7 +107,7 @@ impl Seat {
                         Some(begun) => begun.go_on_during(restoring).await?,
                         None => restoring.await?,
                     };
-                    Ok((Taken { restored, after_death: head.address.is_some() }, begun))
+                    Ok((Taken { restored, after_death: head.address.is_some() || head.unstored }, begun))
                 };
                 let claim = Ownership::claim(objects, &self.peers, &given.job, owner, || list(objects, &given.job), get_ready);
                 Ok::<_, HeadError>(match claim.await? {
@@ -233,17 +236,22 @@ impl Seat {
             }
         }
         let (broken, end) = line.end().await?;
-        let parting = if end == FeedEnd::Ended { Parting::Ended } else { Parting::Released };
         tracing::info!(?end, "the feed is over");
-        studio.close(parting == Parting::Ended);
+        studio.close(end == FeedEnd::Ended);
 
-        // A pod that is being stopped cannot wait for an S3 that is away: its successor makes those segments anew.
-        let hurry = if matches!(end, FeedEnd::Stopped | FeedEnd::EngineGone) { Duration::from_secs(10) } else { Duration::from_secs(3600) };
+        // A pod that is being stopped cannot wait for an S3 that is away, and students cannot where a successor does: it makes those segments anew, or has them from origins.
+        let hurry = match end {
+            FeedEnd::Stopped if leaving => HANDED_OVER_WITHIN,
+            FeedEnd::Stopped | FeedEnd::EngineGone => STORED_WITHIN,
+            FeedEnd::Ended | FeedEnd::Idle => Duration::from_secs(3600),
+        };
         let uploaded = tokio::time::timeout(hurry, async { while uploads.join_next().await.is_some() {} }).await;
         if uploaded.is_err() {
             tracing::warn!("S3 is away; segments are left to the successor");
             uploads.shutdown().await;
         }
+        let unstored = uploaded.is_err() || live.leaves_inherited();
+        let parting = if end == FeedEnd::Ended { Parting::Ended } else { Parting::Released { unstored } };
         let (first, last) = match keeper.await? {
             Ok(keeper) => match keeper.part(parting).await {
                 Ok(span) => span,

@@ -96,6 +96,11 @@ impl Inheritance {
         Err("it has other parts")
     }
 
+    /// Whether nothing is left of it that S3 does not have.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// S3 has segment `number` of `rendition`: nobody asks for it again.
     pub fn is_stored(&mut self, rendition: &str, number: SegmentNumber) {
         if !self.held.is_empty() {
@@ -156,6 +161,16 @@ mod tests {
         assert_eq!(inheritance.segment(("b", AT.1), &segment(&new)).unwrap().map(bytes), None);
         inheritance.is_stored("a", AT.1);
         assert_eq!(inheritance.segment(AT, &segment(&new)).unwrap().map(bytes), None);
+    }
+
+    #[test]
+    fn what_is_stored_is_left_to_nobody() {
+        let mut inheritance = Inheritance::default();
+        assert!(inheritance.is_empty());
+        inheritance.take(held(true, &[part(0, "old")]), nothing).unwrap().unwrap();
+        assert!(!inheritance.is_empty(), "a successor has to hear of it as well");
+        inheritance.is_stored(AT.0, AT.1);
+        assert!(inheritance.is_empty());
     }
 
     #[test]

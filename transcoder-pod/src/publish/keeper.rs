@@ -80,7 +80,10 @@ pub enum Parting {
     /// The run has ended: write `ended.json`, close the head.
     Ended,
     /// A successor will go on: take the address off the head.
-    Released,
+    Released {
+        /// Segments that were shown are not stored.
+        unstored: bool,
+    },
 }
 
 /// Why the books cannot be kept.
@@ -246,7 +249,21 @@ impl Keeper {
         self.renditions.keys().filter_map(of).min()
     }
 
+    /// Writes what is confirmed, and moves the head past it.
     async fn write(&mut self, patience: Duration) -> Result<(), KeeperError> {
+        self.write_documents(patience).await?;
+        if let Some(next) = self.next_segment().filter(|next| *next > self.ownership.head().next_segment) {
+            let status = self.status.clone();
+            let told =
+                |trouble: Option<String>| status.trouble("head", trouble.map(|trouble| format!("the head cannot be moved: {trouble}")));
+            self.ownership.change_patiently(patience, |head| head.next_segment = next, told).await?;
+            self.status.confirmed(SegmentNumber(next.0 - 1)); // next is one more than a number
+        }
+        Ok(())
+    }
+
+    /// All but the head: that is moved past a segment only when it is in all of them.
+    async fn write_documents(&mut self, patience: Duration) -> Result<(), KeeperError> {
         if let Some((rendition, number)) = self.init_taken {
             return Err(KeeperError::InitTaken { rendition, number });
         }
@@ -275,13 +292,6 @@ impl Keeper {
         }
         if std::mem::take(&mut self.overtaken) {
             self.ownership.change_patiently(patience, |_| {}, |_| {}).await?; // says by whom
-        }
-        if let Some(next) = next.filter(|next| *next > self.ownership.head().next_segment) {
-            let status = self.status.clone();
-            let told =
-                |trouble: Option<String>| status.trouble("head", trouble.map(|trouble| format!("the head cannot be moved: {trouble}")));
-            self.ownership.change_patiently(patience, |head| head.next_segment = next, told).await?;
-            self.status.confirmed(SegmentNumber(next.0 - 1)); // next is one more than a number
         }
         Ok(())
     }
@@ -333,7 +343,7 @@ impl Keeper {
     /// As [`Keeper::run`]; [`HeadError::Storage`] where S3 stays away for longer than a stopping pod can wait.
     pub async fn part(mut self, parting: Parting) -> Result<(Option<SegmentNumber>, Option<SegmentNumber>), KeeperError> {
         let patience = if parting == Parting::Ended { PATIENCE } else { LAST_PATIENCE };
-        self.write(patience).await?;
+        self.write_documents(patience).await?;
         if parting == Parting::Ended {
             let renditions = self.all_renditions();
             self.put_mpd(&renditions, true, patience).await;
@@ -346,11 +356,18 @@ impl Keeper {
             };
             self.put(ObjectName::Ended, json(&ended), patience).await;
         }
+        // One write and not two: a successor waits for it.
+        let next = self.next_segment();
         let finish = |head: &mut lectern_contract::head::Head| {
+            head.next_segment = head.next_segment.max(next.unwrap_or_default());
             head.address = None;
+            head.unstored = parting == Parting::Released { unstored: true };
             head.ended |= parting == Parting::Ended;
         };
         self.ownership.change_patiently(patience, finish, |_| {}).await?;
+        if let Some(last) = next.and_then(|next| next.0.checked_sub(1)) {
+            self.status.confirmed(SegmentNumber(last));
+        }
         Ok((self.restored.first, self.restored.last))
     }
 

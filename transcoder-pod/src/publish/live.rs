@@ -109,6 +109,11 @@ impl Live {
         self.lock().inheritance.is_stored(rendition, number);
     }
 
+    /// Whether origins hold what S3 has not got from here.
+    pub fn leaves_inherited(&self) -> bool {
+        !self.lock().inheritance.is_empty()
+    }
+
     /// The run is this process's since `epoch`.
     pub fn own(&self, epoch: Epoch) {
         let mut inner = self.lock();

@@ -2,7 +2,7 @@
 
 use super::heart::{self, Giver};
 use super::process;
-use super::slot::ELSEWHERE;
+use super::slot::{ELSEWHERE, no_job};
 use crate::archive::ArchiveChild;
 use crate::publish::json;
 use lectern_cloud::{BucketAt, Delivery, Objects, Queue};
@@ -96,11 +96,11 @@ impl Archives {
     }
 
     async fn take(&mut self, delivery: Delivery, stop: &CancellationToken) {
-        let Delivery { body, receipt, received, .. } = delivery;
-        let job = match ArchiveJob::of_message(&body) {
+        let job = match ArchiveJob::of_message(&delivery.body) {
             Ok(job) => job,
-            Err(error) => return tracing::error!(%error, "a message is no job of the archive's; left to the dead-letter queue"),
+            Err(error) => return no_job(&self.archive, &delivery, &error).await,
         };
+        let Delivery { body, receipt, received, .. } = delivery;
         tracing::info!(stream = %job.stream, run = %job.run, received, "a job of the archive's is taken");
         self.busy.set(1);
         let outcome =

@@ -117,6 +117,19 @@ mod tests {
         assert_eq!((again.body.as_str(), again.received), ("a job", 2));
     }
 
+    #[tokio::test]
+    async fn a_message_is_given_up_in_time_where_the_queue_hears_no_beat() {
+        let backend = Backend::ministack().await.unwrap();
+        let queue = backend.queue("jobs").await.unwrap();
+        queue.send("a job").await.unwrap();
+        let receipt = queue.receive_within(Duration::from_secs(5), VISIBILITY).await.unwrap().unwrap().receipt;
+        drop(backend);
+        tokio::time::pause();
+        let began = Instant::now();
+        beat(Giver::Queue(queue, receipt)).await;
+        assert_eq!(began.elapsed().as_millis(), (VISIBILITY - MARGIN).as_millis(), "before the queue may show it to another");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_job_past_the_queue_is_fenced_when_the_operator_has_heard_nothing_since_it_began() {
         for _ in 0..20 {

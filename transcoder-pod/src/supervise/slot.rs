@@ -12,7 +12,7 @@ use crate::retry::Backoff;
 use lectern_cloud::{BucketAt, Delivery, Objects, Queue, Receipt};
 use lectern_contract::job::{FAREWELL, LiveJob};
 use lectern_contract::keys::ObjectName;
-use lectern_contract::message::Message as _;
+use lectern_contract::message::{Message as _, NoJob};
 use lectern_contract::report::TranscoderState;
 use lectern_contract::{Epoch, Owner};
 use lectern_podkit::PodArgs;
@@ -122,17 +122,26 @@ enum Outcome {
     Fenced,
 }
 
+/// What comes of a message that is no job to this build: it goes back, for a pod of a newer one may take it, and from the last delivery to the dead letters, where people look.
+pub async fn no_job(queue: &Queue, delivery: &Delivery, why: &NoJob) {
+    tracing::error!(%why, received = delivery.received, "a message is no job here; it goes back, and after its last delivery to the dead letters");
+    if delivery.is_last()
+        && let Err(error) = queue.bury(delivery, &why.to_string()).await
+    {
+        tracing::warn!(%error, "why it is given up cannot be said; the queue gives it up by itself");
+    }
+}
+
 impl Slots {
     /// Looks at a message. A job that does not fit goes to the end of the queue: others get a chance, and deliveries are not counted against it
     /// (the tenth would be its last). A job that is there twice does no harm.
     pub async fn admit(&self, delivery: &Delivery) -> Admission {
-        let Delivery { body, receipt, received, age } = delivery;
+        let Delivery { body, receipt, received, age, .. } = delivery;
         self.ages.observe(age.as_secs_f64());
         let job = match LiveJob::of_message(body) {
             Ok(job) => job,
-            // The queue's redrive policy takes it to the dead-letter queue, where people look.
             Err(error) => {
-                tracing::error!(%error, "a message is no job; left to the dead-letter queue");
+                no_job(&self.queue, delivery, &error).await;
                 return Admission::NoJob;
             }
         };

@@ -125,6 +125,19 @@ impl Pod {
     }
 }
 
+/// Waits until a pod that logs there says so.
+pub async fn until_said(log: &Path, what: &str) {
+    let since = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(log).unwrap();
+        if said.contains(what) {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "nobody says {what:?}:\n{said}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What a process on this machine says of itself.
 async fn metrics(port: u16) -> String {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();

@@ -56,9 +56,13 @@ impl Way {
         self.cut.send_replace(false);
     }
 
-    /// The same for good.
+    /// The same for good, or until it is back.
     pub fn is_gone(&self) {
         self.cut.send_replace(true);
+    }
+
+    pub fn is_back(&self) {
+        self.cut.send_replace(false);
     }
 }
 
