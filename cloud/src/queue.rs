@@ -243,13 +243,15 @@ impl Queue {
         })
     }
 
-    /// Puts a delivery among the dead letters, as it came, with the reason, and takes it out of the queue.
+    /// Puts a delivery among the dead letters, as it came, with the reason, and takes it out of the queue. The reason may quote the message: it is shortened, and
+    /// loses control characters, most of which SQS refuses (SQS API reference, SendMessage).
     ///
     /// # Errors
     /// The message stays, and may be among the dead letters as well; the queue gives it up by itself, without the reason.
     pub fn bury<'a>(&'a self, delivery: &'a Delivery, reason: &'a str) -> Pending<'a, Result<(), QueueError>> {
         Box::pin(async move {
-            let (dead, told) = (self.dead(), reason.chars().take(REASON_LENGTH).collect::<String>());
+            let (dead, told) = (self.dead(), reason.chars().filter(|letter| !letter.is_control()));
+            let told = told.take(REASON_LENGTH).collect::<String>();
             let told = MessageAttributeValue::builder().data_type("String").string_value(told).build();
             let told = told.map_err(|error| QueueError::new(FailureKind::Other, dead.what("send"), error))?;
             let url = dead.url().await?;

@@ -191,11 +191,20 @@ async fn queue(backend: &Backend) -> BTreeMap<&'static str, BTreeSet<String>> {
     asked.insert("extend", calls.take());
     fresh().await.delete(&delivery.receipt).await.unwrap();
     asked.insert("delete", calls.take());
+    let no_job = fresh().await.receive(HELD).await.unwrap().unwrap();
+    calls.take();
+    fresh().await.bury(&no_job, "it is no job").await.unwrap();
+    asked.insert("bury", calls.take());
+    assert_eq!(asked["bury"], &asked["send"] | &asked["delete"], "as `grants` has it");
     asked
 }
 
 /// What must be allowed for a call of `function` on the variable `on`.
 fn grants(on: &str, function: &str, asked: &BTreeMap<&str, BTreeSet<String>>) -> Vec<(String, String)> {
+    // Of two queues not the same is asked: the message is sent to the one, and deleted in the other.
+    if function == "bury" {
+        return [grants("dead", "send", asked), grants(on, "delete", asked)].concat();
+    }
     let queues: &[&str] = match (on, function) {
         ("queue", "ensure") => &[QUEUE, DEAD],
         ("queue", _) => &[QUEUE],

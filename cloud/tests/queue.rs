@@ -5,7 +5,7 @@ mod by_hand;
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use lectern_cloud::testing::{Backend, Calls};
-use lectern_cloud::{Depth, FailureKind, Queue};
+use lectern_cloud::{Delivery, Depth, FailureKind, Queue, Receipt};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_secs(2);
@@ -61,6 +61,50 @@ async fn what_was_delivered_in_vain_is_counted_and_can_be_sent_again() {
     dead.delete(&letter.receipt).await.unwrap();
     let again = queue.receive_within(LONG, secs(5)).await.unwrap().unwrap();
     assert_eq!((again.body.as_str(), again.received, dead.depth().await.unwrap().all()), ("poison", 1, 0));
+}
+
+#[tokio::test]
+async fn what_is_buried_is_as_it_came_with_a_reason_that_is_bounded() {
+    const BODY: &str = "{\"caf\u{e9}\":\"\u{1f56f}\"}\t<&>\r\n ";
+    let backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    queue.send(BODY).await.unwrap();
+    let delivery = queue.receive_within(LONG, secs(5)).await.unwrap().unwrap();
+    queue.bury(&delivery, &format!("caf\u{e9}:\u{1}\n{}", "\u{1f56f}".repeat(1_000))).await.unwrap();
+    let letter = queue.dead().receive_within(LONG, secs(5)).await.unwrap().unwrap();
+    assert_eq!((letter.body.as_str(), letter.reason), (BODY, Some(format!("caf\u{e9}:{}", "\u{1f56f}".repeat(495)))));
+    assert_eq!(queue.depth().await.unwrap().all(), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_buried_stays_and_what_is_not_deleted_then_is_there_twice() {
+    let backend = Backend::ministack().await.unwrap();
+    let queue = backend.queue("jobs").await.unwrap();
+    queue.send("poison").await.unwrap();
+    let mut last = None;
+    for time in 1..=10 {
+        let delivery = queue.receive_within(LONG, secs(5)).await.unwrap().unwrap();
+        assert_eq!(delivery.is_last(), time == 10);
+        queue.extend(&delivery.receipt, Duration::ZERO).await.unwrap();
+        last = Some(delivery);
+    }
+    let last = last.unwrap();
+    backend.delete_queue("jobs-dead").await.unwrap();
+    assert_eq!(queue.bury(&last, "it is no job").await.unwrap_err().kind, FailureKind::NotFound);
+    assert_eq!(queue.depth().await.unwrap().all(), 1, "it has nowhere else to be");
+
+    queue.ensure(true).await.unwrap();
+    // Another's receipt, so that its own message is not deleted.
+    let _ = queue.bury(&Delivery { receipt: Receipt("another".into()), ..last }, "it is no job").await;
+    assert_eq!(queue.receive_within(SHORT, secs(1)).await.unwrap(), None, "the queue has given it up by itself");
+    let dead = queue.dead();
+    let mut letters = Vec::new();
+    for _ in 0..2 {
+        let letter = dead.receive_within(LONG, secs(5)).await.unwrap().unwrap();
+        letters.push((letter.body, letter.reason));
+    }
+    letters.sort();
+    assert_eq!(letters, [("poison".to_owned(), None), ("poison".to_owned(), Some("it is no job".to_owned()))]);
 }
 
 #[tokio::test]

@@ -115,6 +115,8 @@ mod tests {
         let job = json!({ "kind": "archive", "stream": stream, "run": "r1", "title": "", "prefix": prefix, "video": [] });
         let letter = Delivery { body: job.to_string(), receipt: Receipt("1".into()), age: Duration::ZERO, received: 11, reason: None };
         assert_eq!(words(&letter, true).unwrap(), "school/algebra, run r1: delivered 10 times in vain");
+        let given_up = Delivery { reason: Some("its pod says so".into()), ..letter.clone() };
+        assert_eq!(words(&given_up, true).unwrap(), "school/algebra, run r1: its pod says so");
         let told = words(&letter, false).unwrap_err();
         assert!(told.starts_with(r#"no job, it is a job of kind "archive", and this queue is for "live": {"#), "{told}");
     }
