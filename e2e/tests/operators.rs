@@ -26,6 +26,7 @@ const MANY: usize = 60;
 async fn the_leader_is_killed_while_it_makes_streams() -> Result<()> {
     Lab::run("the_leader_is_killed_while_it_makes_streams", Share::Whole, async |lab| {
         let leader = lab.leaders().await?.pop().context("nobody leads")?.name_any();
+        lab.nodes_are_reached(std::slice::from_ref(&leader)).await?; // or all streams would be made by the time that it can be killed
         let made: Vec<Lecture> =
             try_join_all((0..MANY).map(async |number| lab.apply(&format!("course-{number}"), small(json!({}))).await)).await?;
         let streams = async || anyhow::Ok(made[0].api().list(&ListParams::default()).await?.items);
