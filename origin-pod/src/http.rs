@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, ORIGIN, RANGE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_RANGE, CONTENT_TYPE, DATE, ORIGIN, RANGE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -22,8 +22,11 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use lectern_cloud::StorageError;
 use lectern_contract::keys::{self, RunPrefix};
+use lectern_podkit::clock::wall_now;
 use lectern_podkit::{CancellationToken, Task};
 use std::io;
 use tokio::net::TcpListener;
@@ -79,7 +82,17 @@ async fn media(State(origin): State<Origin>, request: Request) -> Response {
     }
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("content-length, content-range, date"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(date) = date() {
+        headers.insert(DATE, date);
+    }
     response
+}
+
+/// The time by which DASH players set their clocks. Hyper would add one, but keeps it until the clock is past the next second: once the clock has stepped back by an
+/// hour that is for an hour.
+fn date() -> Option<HeaderValue> {
+    let now = Timestamp::from_millisecond(i64::try_from(wall_now().0).ok()?).ok()?;
+    HeaderValue::try_from(DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()?).ok()
 }
 
 /// The object that is asked for, if who asks may have it.
