@@ -16,6 +16,8 @@ pub enum FailureKind {
     Denied,
     /// The server wants fewer requests.
     Throttled,
+    /// This machine's clock is too far from the server's. The SDK learns the difference from the refusal and signs what follows by the server's clock.
+    Skewed,
     /// Anything else, as the text says: trying the same again would not help.
     Other,
 }
@@ -23,7 +25,7 @@ pub enum FailureKind {
 impl FailureKind {
     /// Whether the same operation may succeed later without anybody changing anything.
     pub const fn is_transient(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Throttled)
+        matches!(self, Self::Unreachable | Self::Throttled | Self::Skewed)
     }
 }
 
@@ -134,6 +136,7 @@ fn kind_of_answer(code: &str, status: u16) -> FailureKind {
         ("AWS.SimpleQueueService.QueueDeletedRecently" | "QueueDeletedRecently" | "OperationAborted", _) => FailureKind::Throttled,
         // SQS answers 400 for a queue that is not there.
         ("AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist" | "NoSuchBucket", _) | (_, 404) => FailureKind::NotFound,
+        ("RequestTimeTooSkewed", _) => FailureKind::Skewed,
         ("RequestTimeout", _) | (_, 500..=599) => FailureKind::Unreachable,
         ("AccessDenied" | "InvalidClientTokenId" | "UnrecognizedClientException" | "ExpiredToken", _) | (_, 401 | 403) => {
             FailureKind::Denied
@@ -168,6 +171,7 @@ mod tests {
             ("AWS.SimpleQueueService.QueueDeletedRecently", 400, FailureKind::Throttled),
             ("InternalError", 500, FailureKind::Unreachable),
             ("AccessDenied", 403, FailureKind::Denied),
+            ("RequestTimeTooSkewed", 403, FailureKind::Skewed),
             ("NoSuchBucket", 404, FailureKind::NotFound),
             ("QueueDoesNotExist", 400, FailureKind::NotFound),
             ("InvalidArgument", 400, FailureKind::Other),

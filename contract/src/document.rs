@@ -10,7 +10,7 @@
 //! and never back, whoever froze where. Segments and init sections have one rule less: whatever is there first stays (`If-None-Match: *`). So it does at origins, and what
 //! they had first is what is stored (see [`crate::push`]).
 //!
-//! `tests/ownership.rs` goes through every order of steps of several owners that freeze, die, and lose answers.
+//! `tests/ownership/` goes through every order of steps of several owners that freeze, die, and lose answers.
 
 use crate::{Epoch, SegmentNumber};
 use std::fmt;

@@ -15,7 +15,7 @@
 //!
 //! An owner whose move within its epoch fails reads the head: its own owner and epoch there mean that the lost answer was a yes, and it goes on from what it finds; any other means that it has been replaced, and it stops.
 //! It does not learn of that while it reaches neither S3 nor who gives jobs, so it stops by its monotonic clock then. `transcoder-pod/src/head.rs` makes these moves,
-//! [`crate::document`] is the rule for what owners write besides, and `tests/ownership.rs` goes through every order of steps of several of them.
+//! [`crate::document`] is the rule for what owners write besides, and `tests/ownership/` goes through every order of steps of several of them.
 
 use crate::{Epoch, Owner, RunId, SegmentNumber, Ticks};
 use serde::{Deserialize, Serialize};

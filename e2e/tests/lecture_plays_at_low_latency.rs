@@ -89,9 +89,13 @@ async fn lecture_plays_at_low_latency() -> Result<()> {
 async fn goes_on_from_part_to_part(browser: &mut Browser, publisher: &Publisher) -> Result<()> {
     // hls.js tidied up once what is behind the playhead was longer than a minute, and lost its place in the open segment: 6.75 s behind from then on.
     browser.reaches(75.0, 2 * STEP).await?;
-    let behind = spread(browser.sample(3).await?.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
+    // One that stood still while it began is that much later, and comes closer again by and by.
+    let behind = eventually("hls.js is about as close as parts let it be", 2 * STEP, async || {
+        let behind = spread(browser.sample(3).await?.frames.iter().filter_map(|frame| publisher.behind(frame))).context("pictures")?;
+        Ok(if behind.median < 5.0 { Look::Found(behind) } else { Look::NotYet(format!("{:.2} s behind", behind.median)) })
+    })
+    .await?;
     eprintln!("hls.js shows pictures {:.2} s after they were due, after more than a minute", behind.median);
-    ensure!(behind.median < 5.0, "hls.js is {:.2} s behind", behind.median);
     Ok(())
 }
 

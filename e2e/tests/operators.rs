@@ -2,36 +2,51 @@
 
 use crate::ingest::{begun, judged, small};
 use anyhow::{Context as _, Result, ensure};
-use futures::future::try_join_all;
-use kube::ResourceExt as _;
+use futures::future::try_join;
 use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
 use lectern_contract::RunId;
 use lectern_crds::LiveStream;
 use lectern_e2e::by_hand::Queues;
 use lectern_e2e::chaos::transcoder;
 use lectern_e2e::judge::Expected;
-use lectern_e2e::lab::{Lecture, STEP, prefix_of};
+use lectern_e2e::lab::{STEP, prefix_of};
 use lectern_e2e::shards::placement;
 use lectern_e2e::wait::{Look, eventually};
 use lectern_e2e::{Lab, Onlooker, PortForward, Settings, Share, Shot, Storage, condition};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Streams that are made at once, more than the operator looks at at a time.
+/// Streams that are made, more than the operator looks at at a time.
 const MANY: usize = 60;
 
-/// The leader's processes are killed while it gives sixty new streams their Secrets and shards. The next one takes each from where it is: one Secret, one run, one
+/// The leader's processes are killed while sixty new streams come in and it gives them their Secrets and shards. The next one takes each from where it is: one Secret, one run, one
 /// route, one move of nobody, and the shards are as balanced as if nothing had happened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_is_killed_while_it_makes_streams() -> Result<()> {
     Lab::run("the_leader_is_killed_while_it_makes_streams", Share::Whole, async |lab| {
         let leader = lab.leaders().await?.pop().context("nobody leads")?.name_any();
         lab.nodes_are_reached(std::slice::from_ref(&leader)).await?; // or all streams would be made by the time that it can be killed
-        let made: Vec<Lecture> =
-            try_join_all((0..MANY).map(async |number| lab.apply(&format!("course-{number}"), small(json!({}))).await)).await?;
-        let streams = async || anyhow::Ok(made[0].api().list(&ListParams::default()).await?.items);
-        lab.dies(&leader).await?;
-        let done = streams().await?.iter().filter(|stream| is_placed(stream)).count();
+        let streams = async || {
+            anyhow::Ok(Api::<LiveStream>::namespaced(lab.client.clone(), &lab.namespace).list(&ListParams::default()).await?.items)
+        };
+        let made = async {
+            let mut made = Vec::with_capacity(MANY);
+            for number in 0..MANY {
+                made.push(lab.apply(&format!("course-{number}"), small(json!({}))).await?);
+            }
+            anyhow::Ok(made)
+        };
+        let killed = async {
+            eventually("it has begun", STEP, async || {
+                Ok(if streams().await?.iter().any(is_placed) { Look::Found(()) } else { Look::NotYet("none has a place".to_owned()) })
+            })
+            .await?;
+            lab.dies(&leader).await?;
+            let all = streams().await?;
+            anyhow::Ok((all.iter().filter(|stream| is_placed(stream)).count(), all.len()))
+        };
+        let (made, (done, there)) = try_join(made, killed).await?;
 
         let after = eventually("all streams have their place", STEP, async || {
             let all = streams().await?;
@@ -39,9 +54,12 @@ async fn the_leader_is_killed_while_it_makes_streams() -> Result<()> {
             Ok(if placed == MANY { Look::Found(all) } else { Look::NotYet(format!("{placed} of {MANY}")) })
         })
         .await?;
-        eprintln!("{}: {leader} was killed when {done} of {MANY} were done", lab.test);
-        let now = lab.leaders().await?.pop().context("nobody leads")?.name_any();
-        ensure!(now != leader, "{leader} leads again");
+        eprintln!("{}: {leader} was killed when {done} of {there} were done, and {MANY} were to come", lab.test);
+        eventually("another one leads", STEP, async || {
+            let now: Vec<_> = lab.leaders().await?.iter().map(ResourceExt::name_any).collect();
+            Ok(if now.iter().any(|now| *now != leader) { Look::Found(()) } else { Look::NotYet(format!("{now:?} lead")) })
+        })
+        .await?;
         let mut load = BTreeMap::<String, usize>::new();
         for stream in &after {
             let (at, run) = (placement(stream)?, stream.status.as_ref().and_then(|status| status.run_id.clone()).context("status.runId")?);

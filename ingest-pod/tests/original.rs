@@ -11,8 +11,8 @@ use lectern_cloud::{BucketAt, Objects};
 use lectern_contract::feed::{AccessUnit, Codec, Track};
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::relay::Asked;
-use lectern_contract::report::{Publisher, Recording};
-use lectern_contract::{KeyHash, StreamRef, Ticks, WallMillis};
+use lectern_contract::report::{IngestRun, Publisher, Recording};
+use lectern_contract::{KeyHash, StreamRef, TICKS_PER_SECOND, Ticks, WallMillis};
 use lectern_ingest_pod::routes::Route;
 use lectern_ingest_pod::shard::Admission;
 use lectern_ingest_pod::stream::{Limits, Publication};
@@ -230,6 +230,33 @@ async fn a_shard_that_is_started_anew_goes_on_in_a_new_object(backend: Backend) 
     stored_whole(&second).await;
     assert!(payloads(&at).await == published);
     assert!(objects(&at).await.len() >= 3);
+}
+
+/// As where a publisher finds the run's next owner before the transcoder does: only who shows the lecture knows what time it is.
+#[tokio::test]
+async fn a_recorder_does_not_keep_a_shard_whose_clock_is_ahead_from_being_set_right() {
+    let backend = Backend::seaweedfs().await.unwrap();
+    let at = backend.objects("originals").await.unwrap();
+    let shard = TestShard::start(Limits::default()).await;
+    let route = recorded_route(&shard);
+    shard.route([Route { anchor: WallMillis(route.anchor.0 - 3_600_000), ..route }]);
+    let _recorders = shard.record(at.clone());
+    let mut lecturer = Lecturer::come(&shard);
+    lecturer.seconds(5);
+    eventually("the recorder", || recording(&shard).is_some()).await;
+
+    let known = Ticks(100 * TICKS_PER_SECOND);
+    let mut reader = shard.read_as_of(Some(known), known.plus(Ticks(3 * TICKS_PER_SECOND))).await;
+    let is_set_back = |run: &IngestRun| matches!(&run.publisher, Publisher::Publishing { newest, .. } if *newest == Ticks(0));
+    eventually("the run's time to be set back", || is_set_back(&shard.shard.reports()[0])).await;
+    let published = lecturer.seconds(12);
+    let first = reader.next_unit().await;
+    assert!(first.dts > known && first.dts < Ticks(130 * TICKS_PER_SECOND), "it went on at {}", first.dts);
+
+    stored_whole(&shard).await;
+    assert!(payloads(&at).await == published);
+    let recorded = recorded_units(&objects(&at).await[0].1);
+    assert_eq!(recorded[0].dts, first.dts);
 }
 
 lectern_cloud::on_every_server! {

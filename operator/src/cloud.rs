@@ -118,6 +118,7 @@ fn reason(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::Unreachable => "Unreachable",
         FailureKind::Throttled => "Throttled",
+        FailureKind::Skewed => "ClockSkewed",
         FailureKind::Denied => "Denied",
         FailureKind::NotFound => "NotFound",
         FailureKind::Other => "Failed",

@@ -9,7 +9,7 @@ mod common;
 mod process;
 
 use clock::Clock;
-use common::{Lab, key, prefix, prefix_of};
+use common::{Lab, Packager, key, prefix, prefix_of};
 use jiff::fmt::rfc2822;
 use lectern_cloud::testing::Backend;
 use lectern_contract::keys::RunPrefix;
@@ -55,6 +55,39 @@ impl Machine {
         let answer = reqwest::Client::new().head(self.lab.url(path)).send().await.unwrap(); // over a connection of its own
         let date = rfc2822::parse(answer.headers()["date"].to_str().unwrap()).unwrap().timestamp();
         (date.as_second() - now() as i64 + HOUR / 2).div_euclid(HOUR)
+    }
+}
+
+/// What lists so many segments.
+fn playlist(segments: u64) -> String {
+    (1..=segments).fold("#EXTM3U\n".to_owned(), |text, number| format!("{text}#EXTINF:2.00000,\n{number}.m4s\n"))
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_an_hour_ahead_and_back_under_a_lecture_takes_nothing_from_players() {
+    let machine = Machine::start(prefix()).await;
+    let lab = &machine.lab;
+    let mut owner = Packager::start_under(1).await;
+    owner.push("360p/live.m3u8", &playlist(1));
+    lab.owned_by(Some(&owner.address), 1, false).await;
+    lab.eventually("360p/live.m3u8", &playlist(1)).await;
+    for (at, hours) in (2..).step_by(2).zip([1, 0, -1, 0]) {
+        machine.clock.steps_to(hours);
+        assert_eq!(machine.hours_off("360p/live.m3u8").await, hours, "what the origin's clock tells");
+        // From the owner that it knows.
+        owner.push(&format!("360p/{at}.m4s"), &format!("segment {at}"));
+        owner.push("360p/live.m3u8", &playlist(at));
+        lab.eventually("360p/live.m3u8", &playlist(at)).await;
+        assert_eq!(lab.get(&format!("360p/{at}.m4s")).await, (200, format!("segment {at}")));
+        // From S3.
+        lab.store(&format!("360p/{}.m4s", at - 1), "from S3").await;
+        assert_eq!(lab.get(&format!("360p/{}.m4s", at - 1)).await, (200, "from S3".into()));
+        // From another owner, of which S3 tells.
+        let next = Packager::start_under(at).await;
+        next.push("360p/live.m3u8", &playlist(at + 1));
+        lab.owned_by(Some(&next.address), at, false).await;
+        std::mem::replace(&mut owner, next).kill();
+        lab.eventually("360p/live.m3u8", &playlist(at + 1)).await;
     }
 }
 

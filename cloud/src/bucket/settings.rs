@@ -127,7 +127,7 @@ fn trouble<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Upkeep
     match (error.code(), status) {
         (Some("NotImplemented" | "MethodNotAllowed"), _) | (_, 405 | 501) => Upkeep::Unknown,
         (code, status) => match kind_of(error) {
-            FailureKind::Unreachable | FailureKind::Throttled | FailureKind::NotFound => Upkeep::Later,
+            FailureKind::Unreachable | FailureKind::Throttled | FailureKind::Skewed | FailureKind::NotFound => Upkeep::Later,
             FailureKind::Denied | FailureKind::Other => Upkeep::Refused(code.map_or_else(|| format!("status {status}"), str::to_owned)),
         },
     }

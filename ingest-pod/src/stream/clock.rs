@@ -13,6 +13,9 @@ use std::time::Instant;
 /// most, and by what machines' clocks and publishers' differ. As far may a reader's time lie behind.
 const READERS_DIFFER: Ticks = Ticks(6 * 90_000);
 
+/// Media of a run whose readers have not come to say what time it is that a recorder waits for. No piece is whole before.
+const SETTLES: Ticks = Ticks(10 * 90_000);
+
 /// The time since a run's epoch. The wall clock is read once: should it be set later, the run does not notice. Should it have been wrong, readers
 /// that come from another owner tell ([`Run::has_come_to`], [`Run::is_now_at`]).
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +75,20 @@ impl Run {
         }
         drop(state);
         self.tell(true);
+    }
+
+    /// Returns once the run's time is what it will be: who shows the lecture has come, and has said where he is ([`Run::is_now_at`]), or does not come while
+    /// there is room for what he misses. Who keeps what is published for ever waits for it: a former owner's time is an hour away where a machine's clock is.
+    pub async fn is_settled(&self) {
+        let mut version = self.version.subscribe();
+        let settled = |state: &State| {
+            let newest = state.timeline.newest().unwrap_or_default();
+            state.is_read || state.closed.is_some() || state.history.has_kept(SETTLES, newest)
+        };
+        while !settled(&self.lock()) {
+            // The sender lives in the run: it cannot be gone.
+            let _ = version.changed().await;
+        }
     }
 }
 

@@ -121,6 +121,13 @@ impl History {
         self.ring.append(&bytes);
     }
 
+    /// Whether so much is kept, up to `newest`, or half of what may be.
+    pub(super) fn has_kept(&self, span: Ticks, newest: Ticks) -> bool {
+        let Some(first) = self.starts.front() else { return false };
+        let bytes = self.ring.end() - first.position;
+        newest.since(first.dts) >= span.min(Ticks(self.limits.span.0 / 2)) || bytes >= self.limits.bytes as u64 / 2
+    }
+
     /// The newest place to start at.
     pub(super) fn newest_start(&self) -> Option<Ticks> {
         self.starts.back().map(|start| start.dts)
