@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 const MAX_RELAYED: usize = 8_192;
 /// How long the owner may take to answer, and the accepting shard to say hello.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection to the owner may take, which is of the same cluster: one whose node is gone refuses nothing, and until it is given up nobody is told that its
+/// stream needs another.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How long the owner waits for its routes to become as new as those of the accepting shard: both watch the same slices, so
 /// one lags the other by moments. Less than [`ANSWER_WITHIN`], or nobody would hear the answer.
 const CATCH_UP: Duration = Duration::from_secs(3);
@@ -121,7 +124,8 @@ impl Forward {
 
     async fn ask(owners: &Owners, route: &Route, key: &KeyHash, (remote, asked): (&str, Asked)) -> Result<Self, RelayError> {
         let unreachable = |source| RelayError::Unreachable { shard: route.shard.clone(), source };
-        let socket = owners.connect(&route.shard).await.map_err(unreachable)?;
+        let connected = timeout(CONNECT_WITHIN, owners.connect(&route.shard)).await;
+        let socket = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
         let mut forward = Self {
             owner: route.shard.clone(),
             socket,

@@ -8,7 +8,7 @@ use crate::placement::Resident;
 use crate::reports::{Change, Reports};
 use crate::routes::Changes;
 use crate::wakes::{from_pools, from_reports, in_turn, streams_where};
-use crate::{pool, routes, stream};
+use crate::{lost_nodes, pool, routes, stream};
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -98,6 +98,10 @@ pub fn start(
     tasks.spawn(
         "routes",
         routes::run(client.clone(), ctx.namespace.clone(), (ctx.streams.clone(), ctx.filled.streams.clone()), changed, stop.clone()),
+    );
+    tasks.spawn(
+        "lost nodes",
+        lost_nodes::run(client.clone(), ctx.namespace.clone(), ctx.reports.clone(), ctx.metrics.clone(), stop.clone()),
     );
     tasks.spawn("events", events::write(client, noted, stop.clone()));
     tasks.spawn("first pass", first_pass(ctx.clone(), stop.clone()));

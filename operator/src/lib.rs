@@ -27,6 +27,7 @@
 //! | `apps` | `statefulsets`, `deployments` | get, list, watch, create, patch |
 //! | *core* | `services` | get, list, watch, create, patch, delete |
 //! | *core* | `pods` | get, list, watch, create, patch, delete |
+//! | *core* | `pods/status` | patch (of nodes that are gone) |
 //! | *core* | `secrets` | get, create, patch (the CA, the gateway's certificate, the pools' Secrets of cameras and of viewing keys) |
 //! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch |
 //! | `autoscaling` | `horizontalpodautoscalers` | get, create, patch, delete |
@@ -45,6 +46,7 @@ pub mod controllers;
 pub mod events;
 pub mod first_pass;
 pub mod leader;
+pub mod lost_nodes;
 pub mod metrics;
 pub mod placement;
 pub mod pool;

@@ -15,6 +15,7 @@ pub struct Metrics {
     streams: Family<Phase, Gauge>,
     reports: Family<Taken, Counter>,
     stood_in: Counter,
+    taken_out: Counter,
     jobs: Family<Jobs, Gauge>,
     in_sync: Gauge,
 }
@@ -56,6 +57,11 @@ impl Metrics {
             metrics.stood_in.clone(),
         );
         registry.register(
+            "lectern_operator_taken_out",
+            "Shards and origins that were taken out of their Services because nothing of their node was heard any more",
+            metrics.taken_out.clone(),
+        );
+        registry.register(
             "lectern_operator_jobs",
             "Messages in the pools' queues, live and archive, as of the last look: waiting, in flight, delayed, dead",
             metrics.jobs.clone(),
@@ -94,6 +100,11 @@ impl Metrics {
     /// Counts a job that was shown in the place of a leader that is gone.
     pub fn stood_in(&self) {
         self.stood_in.inc();
+    }
+
+    /// Counts a pod of a silent node.
+    pub fn taken_out(&self) {
+        self.taken_out.inc();
     }
 
     /// Says how many streams are in which phase.

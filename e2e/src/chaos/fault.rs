@@ -22,7 +22,7 @@ const REPLACED: Duration = Duration::from_secs(90);
 /// What it takes a shard or an origin that is new to take part, about.
 const RETURNED: Duration = Duration::from_secs(30);
 /// How long a publisher stays away.
-const DROPPED: Duration = Duration::from_secs(3);
+pub(super) const DROPPED: Duration = Duration::from_secs(3);
 
 /// A link that toxiproxy stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub enum Fault {
     NodeKilled,
     /// The same of a node on which the leading operator is, too.
     LeadersNodeKilled,
+    /// The same of a node on which the owning shard and one of two origins are, too; the publisher comes back 3 s later.
+    WholeNodeKilled,
     /// SIGSTOP for the owning shard, and SIGCONT 15 s later.
     ShardFrozen,
     /// SIGKILL for the owning shard, whose pod starts it again; the publisher comes back.
@@ -219,7 +221,7 @@ impl Fault {
             | Self::OriginFrozen
             | Self::OperatorFrozen => AWAY,
             Self::NodePaused => AWAY,
-            Self::NodeKilled | Self::LeadersNodeKilled => DARK,
+            Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled => DARK,
             Self::KeysChanged | Self::ChartUpgraded => REPLACED,
             Self::ShardsReplaced | Self::EachOriginKilled => RETURNED,
             Self::PublisherJumps
@@ -313,9 +315,9 @@ impl Fault {
         }
     }
 
-    /// Whether it is done to a node, on which nothing else of the lecture's may be than its transcoder.
+    /// Whether it is done to a node, on which the lecture's transcoder has to be.
     pub const fn needs_node(self) -> bool {
-        matches!(self, Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled)
+        matches!(self, Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled)
     }
 
     /// The link that it makes bad, and how.
@@ -346,7 +348,8 @@ impl Fault {
             | Self::TranscoderLost
             | Self::NodePaused
             | Self::NodeKilled
-            | Self::LeadersNodeKilled => Some(6_000.0),
+            | Self::LeadersNodeKilled
+            | Self::WholeNodeKilled => Some(6_000.0),
             Self::ShardFrozen
             | Self::ShardKilled
             | Self::ShardLost
@@ -375,42 +378,6 @@ impl Fault {
             | Self::TranscoderFromOrigin => None,
             // Planned, or nothing that media passes through: some pictures late on a busy machine, and no wait for data.
             _ => Some(200.0),
-        }
-    }
-}
-
-/// A trial: faults that strike one after the other, without a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pair(pub Fault, pub Fault, pub &'static str);
-
-/// The pairs that are tried, each with what it is there to show. Of the others most are two faults that do not meet.
-pub const PAIRS: [Pair; 14] = [
-    Pair(Fault::S3Slow, Fault::ChildKilled, "the next child reads the run's head and restores what is stored over 2 s an answer"),
-    Pair(Fault::OperatorKilled, Fault::TranscoderLost, "nobody sends a new job: the message that comes again has to do"),
-    Pair(Fault::ShardLost, Fault::ChildKilled, "the next child finds no owner of the feed"),
-    Pair(Fault::OriginKilled, Fault::Drain, "a run changes hands while nobody subscribes to it"),
-    Pair(Fault::S3Errors, Fault::Move, "the head is handed over by requests of which most fail"),
-    Pair(Fault::SqsAway, Fault::SupervisorFrozen, "no heart beats, and the message cannot be taken by another"),
-    Pair(Fault::OperatorKilled, Fault::ShardLost, "nobody places the run anew until there is a leader"),
-    Pair(Fault::S3AnswersLost, Fault::TranscoderLost, "a successor claims a head whose moves have no answers"),
-    Pair(Fault::SqsAnswersLost, Fault::Drain, "the successor's message is sent twice"),
-    Pair(Fault::SqsAnswersLost, Fault::TranscoderLost, "the successor's message is given to pods that do not hear of it"),
-    Pair(Fault::SqsAway, Fault::TranscoderLost, "no message calls the successor"),
-    Pair(Fault::S3Away, Fault::TranscoderLost, "students have what S3 has not, and the successor cannot claim the run"),
-    Pair(Fault::TranscoderFromS3, Fault::ChildKilled, "the same, and who goes on is as far from S3"),
-    Pair(Fault::TranscoderFromTranscoder, Fault::Move, "the successor cannot ask the owner, and takes it for dead"),
-];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pair_is_of_two_faults_that_can_meet() {
-        for Pair(first, second, why) in PAIRS {
-            assert!(first != second && !why.is_empty());
-            // The first is still there when the second strikes, or has killed something that takes a while to come back.
-            assert!(first.lasts() > Duration::ZERO || matches!(first, Fault::OperatorKilled | Fault::OriginKilled), "{first:?}");
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum Store {
 pub(super) struct Ground {
     /// Its name.
     pub pool: String,
-    /// The node that is struck, if one is: of the pool's pods only transcoders are on it.
+    /// The node that is struck, if one is: of the pool's pods only transcoders are on it, but where half of all are to be.
     pub node: Option<String>,
     ways: Option<Ways>,
 }
@@ -84,10 +84,11 @@ impl Ground {
         spec.origin.public_url = format!("http://{node}:{}", port + 1);
         let (beside, struck) = nodes(lab).await?;
         let with_node = faults.iter().any(|fault| fault.needs_node());
-        if faults.contains(&Fault::EachOriginKilled) {
+        let whole = faults.contains(&Fault::WholeNodeKilled);
+        if whole || faults.contains(&Fault::EachOriginKilled) {
             spec.origin.replicas = 2;
         }
-        if with_node {
+        if with_node && !whole {
             let there = BTreeMap::from([(HOSTNAME.to_owned(), beside)]);
             (spec.ingest.scheduling.node_selector, spec.origin.scheduling.node_selector) = (there.clone(), there);
         }

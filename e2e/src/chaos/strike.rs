@@ -1,5 +1,6 @@
 //! How faults are brought about, and how they pass.
 
+use super::fault::DROPPED;
 use super::{Fault, JUMPS, MOVE, Stage, transcoder};
 use crate::condition;
 use crate::http_proxy::Trouble;
@@ -179,6 +180,13 @@ impl Fault {
         match self {
             Self::NodePaused => lab.node_stands_still(stage.ground.node()?).await,
             Self::NodeKilled | Self::LeadersNodeKilled => lab.node_dies(stage.ground.node()?).await,
+            Self::WholeNodeKilled => {
+                lab.node_dies(stage.ground.node()?).await?;
+                stage.publisher_goes()?;
+                tokio::time::sleep(DROPPED).await;
+                stage.publisher = Some(stage.publisher_returns().await?);
+                Ok(())
+            }
             Self::PublisherDoubled => stage.publisher_is_doubled().await,
             Self::KeysChanged => stage.ground.has_keys(lab, NEXT_KEY).await,
             Self::ChartUpgraded => Box::pin(stage.upgrade.as_ref().context("an upgrade")?.happens((prefix, &stage.lecture))).await,
@@ -264,7 +272,7 @@ impl Fault {
                 Ok(())
             }
             Self::NodePaused => stage.lab.node_goes_on(stage.ground.node()?).await,
-            Self::NodeKilled | Self::LeadersNodeKilled => stage.lab.node_starts(stage.ground.node()?).await,
+            Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled => stage.lab.node_starts(stage.ground.node()?).await,
             _ => Ok(()),
         }
     }
@@ -275,7 +283,9 @@ impl Fault {
             Self::ShardLost => stage.lab.comes_back(&target.shard).await?,
             Self::TranscoderCutOff => stage.lab.is_replaced(&target.transcoder, None).await?,
             Self::KeysChanged => stage.ground.is_asked_by(NEXT_KEY).await?,
-            Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled => stage.lab.node_is_ready(stage.ground.node()?).await?,
+            Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled => {
+                stage.lab.node_is_ready(stage.ground.node()?).await?
+            }
             Self::PublisherJumps => stage.publishes_on_after(JUMPS).await?,
             _ => {}
         }

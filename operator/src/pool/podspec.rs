@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 
 /// The user that every container runs as.
 const USER: i64 = 65_532;
-const HEALTH_PORT: i32 = 9090;
+/// Where every pod of a pool serves its health.
+pub const HEALTH_PORT: u16 = 9090;
 
 /// Seconds that a pod has to end which has nobody to wait for.
 pub const GRACE: i64 = 30;
@@ -152,7 +153,7 @@ fn spread(pool: &str, kind: &Kind<'_>, key: &str) -> TopologySpreadConstraint {
 }
 
 fn container(spec: &StreamPoolSpec, kind: &Kind<'_>, env: Vec<EnvVar>) -> Container {
-    let ports = kind.ports.iter().copied().chain([("health", HEALTH_PORT)]);
+    let ports = kind.ports.iter().copied().chain([("health", i32::from(HEALTH_PORT))]);
     let credentials = spec.credentials_secret.as_ref().map(|name| {
         // Optional, so that the pods start, and say what is wrong, where the Secret is still missing.
         let secret_ref = Some(SecretEnvSource { name: name.clone(), optional: Some(true) });

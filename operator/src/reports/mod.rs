@@ -204,6 +204,11 @@ impl Reports {
         self.lock().values().filter(|heard| heard.pool == pool && heard.is_fresh(now)).count()
     }
 
+    /// All pods that have reported in the last minutes, and whether they did lately.
+    pub fn heard(&self, now: Instant) -> HashMap<String, bool> {
+        self.lock().iter().map(|(pod, heard)| (pod.clone(), heard.is_fresh(now))).collect()
+    }
+
     /// There may be something for `stream`.
     pub fn wake_stream(&self, stream: StreamRef) {
         self.announce([Change::Stream(stream)].into());
