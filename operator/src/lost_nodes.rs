@@ -5,6 +5,7 @@
 //! lives writes its own word over it within seconds, so that a mistake mends itself; and there is another pod of the kind for each that is taken out.
 
 use crate::metrics::Metrics;
+use crate::pool::observe::is_ready;
 use crate::pool::plan::{INGEST, ORIGIN};
 use crate::pool::podspec::HEALTH_PORT;
 use crate::reports::Reports;
@@ -54,8 +55,7 @@ pub fn run(client: Client, namespace: String, reports: Arc<Reports>, metrics: Me
         let mut next = Instant::now();
         while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
             let now = Instant::now();
-            let heard = reports.heard(now);
-            let missed: BTreeSet<String> = heard.iter().filter(|(_, fresh)| !**fresh).map(|(pod, _)| pod.clone()).collect();
+            let missed = reports.silent(now);
             if missed.iter().any(|pod| !silent.contains(pod)) {
                 (left, next) = (LOOKS, now);
             }
@@ -64,7 +64,7 @@ pub fn run(client: Client, namespace: String, reports: Arc<Reports>, metrics: Me
                 continue;
             }
             (left, next) = (left - 1, now + APART);
-            if let Err(error) = look(&pods, &heard, &metrics).await {
+            if let Err(error) = look(&pods, &reports.heard(now), &metrics).await {
                 tracing::warn!(%error, "silent pods' nodes could not be looked at");
             }
         }
@@ -98,13 +98,12 @@ async fn look(pods: &Api<Pod>, heard: &HashMap<String, bool>, metrics: &Metrics)
 fn seen(pod: &Pod) -> Option<Seen> {
     let status = pod.status.as_ref()?;
     let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
-    let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     Some(Seen {
         name: pod.name_any(),
         node: pod.spec.as_ref()?.node_name.clone()?,
         kind: (label(POOL_LABEL), label("app.kubernetes.io/component")),
         ip: status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()),
-        ready: ready && pod.metadata.deletion_timestamp.is_none(),
+        ready: is_ready(pod) && pod.metadata.deletion_timestamp.is_none(),
     })
 }
 

@@ -93,7 +93,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    pub fn link(&self, way: Way) -> Result<&Toxiproxy> {
+    fn link(&self, way: Way) -> Result<&Toxiproxy> {
         self.links(way)?.into_iter().next().with_context(|| format!("no link of {way:?}"))
     }
 
@@ -127,7 +127,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    pub async fn stands_between(&mut self, way: Way, pod: &str, server: SocketAddr) -> Result<()> {
+    async fn stands_between(&mut self, way: Way, pod: &str, server: SocketAddr) -> Result<()> {
         let link = Toxiproxy::on_node_of(self.lab, &self.lab.pods().get(pod).await?, server).await?;
         self.lab.is_led(pod, server, link.address).await?;
         self.links.push((way, link));

@@ -87,6 +87,7 @@ pub fn run(shard: Arc<Shard>, objects: Option<Objects>, stop: CancellationToken)
 
 /// While a piece is stored the next one is assembled; no more than that is held.
 async fn record(mut source: Source, store: Store) {
+    source.is_settled().await;
     let mut piece = source.next().await;
     while let Some(complete) = piece {
         ((), piece) = tokio::join!(store.store(complete), source.next());

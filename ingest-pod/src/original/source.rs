@@ -15,8 +15,6 @@ pub(super) struct Source {
     run: Arc<Run>,
     metrics: Metrics,
     stop: CancellationToken,
-    /// The run's time can be relied on.
-    settled: bool,
     reader: Reader,
     /// What was read and not cut yet: whole frames.
     input: BytesMut,
@@ -31,18 +29,16 @@ impl Source {
         let from = run.recording().is_none().then_some(Ticks(0));
         run.note_recording(|_| {});
         let reader = run.reader(from);
-        Self { run, metrics, stop, settled: false, reader, input: BytesMut::new(), last: false, cutter: Cutter::new(Limits::default()) }
+        Self { run, metrics, stop, reader, input: BytesMut::new(), last: false, cutter: Cutter::new(Limits::default()) }
+    }
+
+    /// Waits until the run's time can be relied on; not beyond `stop`.
+    pub(super) async fn is_settled(&self) {
+        self.stop.run_until_cancelled(self.run.is_settled()).await;
     }
 
     /// Waits for the next piece; `None` once nothing follows.
     pub(super) async fn next(&mut self) -> Option<Piece> {
-        if !self.settled {
-            tokio::select! {
-                () = self.run.is_settled() => {}
-                () = self.stop.cancelled() => {}
-            }
-            self.settled = true;
-        }
         loop {
             // The frames are this process's own: none is malformed.
             while let Ok(Some(frame)) = FeedFrame::decode(&mut self.input) {

@@ -47,16 +47,21 @@ pub async fn observe(pool: &StreamPool, ctx: &Context) -> Result<Seen, Error> {
     })
 }
 
+/// Whether a pod's condition `Ready` is true.
+pub fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 fn seen(pod: &Pod, load: Option<(usize, Needs)>) -> SeenPod {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     SeenPod {
         name: pod.name_any(),
         uid: pod.uid(),
         hash: pod.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default(),
         is_going: pod.meta().deletion_timestamp.is_some(),
         is_over: matches!(phase, Some("Failed" | "Succeeded")),
-        is_ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        is_ready: is_ready(pod),
         jobs: load.map(|(jobs, _)| jobs),
         taken: load.map(|(_, taken)| taken).unwrap_or_default(),
         class: pod.labels().get(CLASS_LABEL).cloned().unwrap_or_else(|| DEFAULT_CLASS.to_owned()),

@@ -209,6 +209,11 @@ impl Reports {
         self.lock().iter().map(|(pod, heard)| (pod.clone(), heard.is_fresh(now))).collect()
     }
 
+    /// Those of them that did not.
+    pub fn silent(&self, now: Instant) -> BTreeSet<String> {
+        self.lock().iter().filter(|(_, heard)| !heard.is_fresh(now)).map(|(pod, _)| pod.clone()).collect()
+    }
+
     /// There may be something for `stream`.
     pub fn wake_stream(&self, stream: StreamRef) {
         self.announce([Change::Stream(stream)].into());

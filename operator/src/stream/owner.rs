@@ -1,6 +1,7 @@
 //! Whether the pod of a silent shard is down.
 
 use crate::context::Error;
+use crate::pool::observe::is_ready;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use std::collections::HashMap;
@@ -30,8 +31,7 @@ impl ShardPods {
 
 /// A node that vanishes takes 40 s to show here: its pods are Ready until the API server's controllers give it up.
 fn is_down(pod: Option<&Pod>) -> bool {
-    let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
-    !conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+    !pod.is_some_and(is_ready)
 }
 
 #[cfg(test)]
