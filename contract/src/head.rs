@@ -7,7 +7,7 @@
 //! | no head | owned, epoch 1, segment 0 | any transcoder with the job |
 //! | owned, epoch *e* | owned, *e*, the `shift` | its owner, before it publishes anything |
 //! | owned, *e* | owned, *e*, a later `next_segment` | its owner, once S3 has all before it, or it was given up, in every rendition that is not five segments behind (half a minute, where something of it still waits for S3) |
-//! | owned, *e* | let go, *e* (`address: None`) | its owner: it was asked to stop, the source is idle, its engine cannot go on, or a successor has asked for the run and what is before its first segment is stored, or has had two seconds for that (ten where nobody waits). Where origins hold what is not stored, be it a predecessor's, it says so (`unstored`) |
+//! | owned, *e* | let go, *e* (`address: None`) | its owner: it was asked to stop, the source is idle, its engine cannot go on, or a successor has asked for the run and what is before its first segment is stored, or has had two seconds for that (ten where nobody waits). Where origins hold what is not stored, be it a predecessor's or parts of a segment that did not get whole, it says so (`unstored`) |
 //! | owned, *e* | owned, *e* + 1, the same `next_segment` | a transcoder with the job whom the owner does not answer: it is dead, or as good as that; or the owner itself, to which the claim's answer was lost |
 //! | let go, *e* | owned, *e* + 1, the same `next_segment` | any transcoder with the job; who has asked for the run is there first |
 //! | owned, *e* | ended | its owner, after the last segment |
@@ -32,7 +32,7 @@ pub struct Head {
     pub epoch: Epoch,
     /// `host:port` where the owner serves its push (see [`crate::push`]); `None` once it has let go.
     pub address: Option<String>,
-    /// Who has let go has shown segments that S3 does not have: its successor stores none before origins have said what they hold, as after a death.
+    /// Who has let go has shown segments, or parts of one, that S3 does not have: its successor stores none before origins have said what they hold, as after a death.
     #[serde(default)]
     pub unstored: bool,
     /// The first segment that is not confirmed in every rendition: where a successor goes on.

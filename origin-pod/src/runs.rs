@@ -369,7 +369,7 @@ impl Run {
     }
 }
 
-/// Waits between attempts to reach a packager: soon while a child is restarted in its pod, for which players wait, then less often.
+/// Waits between attempts to reach a packager: soon while a child is restarted in its pod, or a lost one gets a successor, for which players wait, then less often.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     attempts: u32,
@@ -379,8 +379,8 @@ pub(crate) struct Backoff {
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(2);
-    /// Attempts before the waits grow.
-    const SOON: u32 = 10;
+    /// Attempts before the waits grow: most successors own a run within five seconds.
+    const SOON: u32 = 50;
 
     pub(crate) const fn new() -> Self {
         Self { attempts: 0, wait: Self::FIRST }

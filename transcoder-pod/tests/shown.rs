@@ -119,6 +119,25 @@ async fn a_segment_that_a_dead_child_had_begun_is_gone_on_with() {
     stage.play("begun-play").await;
 }
 
+/// Of a pod that dies the supervisor may be dead first: its child sees that, and lets go at once, in the middle of a segment.
+#[tokio::test]
+async fn a_segment_that_was_begun_when_its_maker_let_go_is_gone_on_with() {
+    let stage = Stage::set(lecture("begun-left", 14, Ticks(90_000), &[])).await;
+    let pod = Pod::start("pod-a", &stage.backend);
+    let mut student = Student::of(&stage);
+    student.until("half a segment", |shown| open(shown, "360p").is_some_and(|(number, parts)| number > 2 && parts == 3)).await;
+    let (number, _) = open(&student.shown, "360p").unwrap();
+    drop(pod);
+    let let_go = stage.until("who lets go", Duration::from_secs(10), |head| head.address.is_none()).await;
+    assert_eq!((let_go.epoch, let_go.next_segment), (Epoch(1), SegmentNumber(number)), "in the middle of a segment");
+    assert!(let_go.unstored, "its successor asks origins first: {let_go:?}");
+    let _second = Pod::start("pod-b", &stage.backend);
+    let shown = student.watches_to_the_end().await;
+    assert!((0..6).all(|part| shown.contains_key(&format!("360p/{number}.{part}.m4s"))), "{:?}", shown.keys());
+    stage.has_all(0..8).await;
+    stage.play("begun-left-play").await;
+}
+
 #[tokio::test]
 async fn segments_that_s3_did_not_have_when_their_maker_died_are_stored_as_they_were_shown() {
     let stage = Stage::set(lecture("unstored", 18, Ticks(90_000), &[])).await;

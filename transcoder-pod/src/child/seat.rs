@@ -250,7 +250,7 @@ impl Seat {
             tracing::warn!("S3 is away; segments are left to the successor");
             uploads.shutdown().await;
         }
-        let unstored = uploaded.is_err() || live.leaves_inherited();
+        let unstored = uploaded.is_err() || live.leaves_unstored();
         let parting = if end == FeedEnd::Ended { Parting::Ended } else { Parting::Released { unstored } };
         let (first, last) = match keeper.await? {
             Ok(keeper) => match keeper.part(parting).await {

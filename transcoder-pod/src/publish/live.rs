@@ -109,9 +109,10 @@ impl Live {
         self.lock().inheritance.is_stored(rendition, number);
     }
 
-    /// Whether origins hold what S3 has not got from here.
-    pub fn leaves_inherited(&self) -> bool {
-        !self.lock().inheritance.is_empty()
+    /// Whether origins hold what S3 has not got from here: a predecessor's, or parts of a segment that did not get whole.
+    pub fn leaves_unstored(&self) -> bool {
+        let inner = self.lock();
+        !inner.inheritance.is_empty() || inner.has_open_segments()
     }
 
     /// The run is this process's since `epoch`.
@@ -268,6 +269,15 @@ impl Inner {
         if let Some((_, there)) = self.objects.iter_mut().find(|(there, _)| there == name) {
             *there = body;
         }
+    }
+
+    /// Whether parts were published of a segment that was not.
+    fn has_open_segments(&self) -> bool {
+        let newest = |of: &String| {
+            let whole = |name: &ObjectName| if let ObjectName::Segment(rendition, number) = name { (rendition == of).then_some(*number) } else { None };
+            self.objects.iter().filter_map(|(name, _)| whole(name)).max()
+        };
+        self.objects.iter().any(|(name, _)| matches!(name, ObjectName::Part(of, number, _) if Some(*number) > newest(of)))
     }
 
     /// What is put out as `name`, which was made as `made`.

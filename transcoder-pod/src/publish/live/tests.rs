@@ -53,6 +53,24 @@ fn a_segment_is_sent_once_to_who_got_its_parts() {
 }
 
 #[test]
+fn parts_of_a_segment_that_did_not_get_whole_are_left_unstored() {
+    let live = Live::new("r".into());
+    let part = |rendition: &str, number: u64| live.put(ObjectName::Part(rendition.into(), SegmentNumber(number), 0), Bytes::from_static(b"x"));
+    let whole = |rendition: &str, number: u64| live.put_joined(rendition, SegmentNumber(number), 1, Bytes::from_static(b"x").into());
+    assert!(!live.leaves_unstored());
+    part("a", 7);
+    assert!(live.leaves_unstored());
+    whole("a", 7);
+    assert!(!live.leaves_unstored(), "its uploader has it");
+    live.retain("a", |number| number.0 > 7, |_| true);
+    part("a", 8);
+    whole("a", 8);
+    assert!(!live.leaves_unstored(), "later subscribers find the other one in S3");
+    part("b", 8);
+    assert!(live.leaves_unstored());
+}
+
+#[test]
 fn a_slow_subscriber_is_dropped_and_the_others_are_not() {
     let live = Live::new("r".into());
     let (_, slow) = live.subscribe(&"r".into());
