@@ -27,7 +27,7 @@ const MAX_RELAYED: usize = 8_192;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection to the owner may take, which is of the same cluster: one whose node is gone refuses nothing, and until it is given up nobody is told that its
 /// stream needs another.
-const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+const CONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// How long the owner waits for its routes to become as new as those of the accepting shard: both watch the same slices, so
 /// one lags the other by moments. Less than [`ANSWER_WITHIN`], or nobody would hear the answer.
 const CATCH_UP: Duration = Duration::from_secs(3);

@@ -1,7 +1,7 @@
 //! Takes pods of a node that is gone out of their Services, tens of seconds before Kubernetes does.
 //!
 //! Kubernetes gives a node 40 s to speak again. Until then publishers and players are led to the shards and origins that were on it, and a shard counts as there
-//! (`stream/owner.rs`). Who reports every second is missed after three, so what the node controller would write at last is written then: `Ready=False`. A kubelet that
+//! (`stream/owner.rs`). Who reports every second and says and answers nothing for three is missed, so what the node controller would write at last is written then: `Ready=False`. A kubelet that
 //! lives writes its own word over it within seconds, so that a mistake mends itself; and there is another pod of the kind for each that is taken out.
 
 use crate::metrics::Metrics;
@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Looks at the nodes for each change of what is silent, a second apart: pods of one node fall silent within a second of each other.
 const LOOKS: u32 = 5;
 const APART: Duration = Duration::from_secs(1);
+/// Pods report each second. With the second that they have to answer it is three.
+const SILENT_FOR: Duration = Duration::from_secs(2);
 /// What answers answers within milliseconds.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
@@ -55,7 +57,7 @@ pub fn run(client: Client, namespace: String, reports: Arc<Reports>, metrics: Me
         let mut next = Instant::now();
         while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
             let now = Instant::now();
-            let missed = reports.silent(now);
+            let missed = reports.silent(SILENT_FOR, now);
             if missed.iter().any(|pod| !silent.contains(pod)) {
                 (left, next) = (LOOKS, now);
             }
@@ -64,7 +66,7 @@ pub fn run(client: Client, namespace: String, reports: Arc<Reports>, metrics: Me
                 continue;
             }
             (left, next) = (left - 1, now + APART);
-            if let Err(error) = look(&pods, &reports.heard(now), &metrics).await {
+            if let Err(error) = look(&pods, &reports.heard(SILENT_FOR, now), &metrics).await {
                 tracing::warn!(%error, "silent pods' nodes could not be looked at");
             }
         }

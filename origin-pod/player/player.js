@@ -147,10 +147,11 @@
     unload();
     source = url;
     if (usesHls) {
-      const patient = (timeoutMs) => ({
+      // An origin whose machine is gone refuses nothing; the next try comes to another.
+      const patient = (firstByteMs, allMs) => ({
         default: {
-          maxTimeToFirstByteMs: timeoutMs, maxLoadTimeMs: timeoutMs * 3,
-          timeoutRetry: { maxNumRetry: 6, retryDelayMs: 0, maxRetryDelayMs: 0 },
+          maxTimeToFirstByteMs: firstByteMs, maxLoadTimeMs: allMs,
+          timeoutRetry: { maxNumRetry: 12, retryDelayMs: 0, maxRetryDelayMs: 0 },
           errorRetry: { maxNumRetry: 12, retryDelayMs: 500, maxRetryDelayMs: 4000, backoff: 'exponential' },
         },
       });
@@ -162,9 +163,9 @@
         // Of a recording. Of a lecture the browser lets go what it has no room for: hls.js 1.7, where it tidies up behind the playhead itself, forgets which
         // parts of the open segment it has, and stands still until that segment's parts are named no more.
         backBufferLength: mode === 'recording' ? 60 : Infinity,
-        manifestLoadPolicy: patient(5000),
-        playlistLoadPolicy: patient(8000), // a playlist is held back until it has something new, for six seconds at most
-        fragLoadPolicy: patient(8000),
+        manifestLoadPolicy: patient(5000, 15_000),
+        playlistLoadPolicy: patient(3000, 24_000), // a playlist that is held back for longer, for want of something new, is asked for again
+        fragLoadPolicy: patient(3000, 24_000),
       });
       window.lectern.hls = hls;
       hls.on(Hls.Events.MANIFEST_PARSED, fillQualities);

@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// A shard of a node that is gone refuses nothing, and students wait for the next one to be tried.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How often silence is looked for, and filled.
 const FILL_EVERY: Duration = Duration::from_millis(100);
 

@@ -204,14 +204,14 @@ impl Reports {
         self.lock().values().filter(|heard| heard.pool == pool && heard.is_fresh(now)).count()
     }
 
-    /// All pods that have reported in the last minutes, and whether they did lately.
-    pub fn heard(&self, now: Instant) -> HashMap<String, bool> {
-        self.lock().iter().map(|(pod, heard)| (pod.clone(), heard.is_fresh(now))).collect()
+    /// All pods that have reported in the last minutes, and whether they did `within` so much.
+    pub fn heard(&self, within: Duration, now: Instant) -> HashMap<String, bool> {
+        self.lock().iter().map(|(pod, heard)| (pod.clone(), heard.is_younger(within, now))).collect()
     }
 
     /// Those of them that did not.
-    pub fn silent(&self, now: Instant) -> BTreeSet<String> {
-        self.lock().iter().filter(|(_, heard)| !heard.is_fresh(now)).map(|(pod, _)| pod.clone()).collect()
+    pub fn silent(&self, within: Duration, now: Instant) -> BTreeSet<String> {
+        self.lock().iter().filter(|(_, heard)| !heard.is_younger(within, now)).map(|(pod, _)| pod.clone()).collect()
     }
 
     /// There may be something for `stream`.

@@ -34,7 +34,12 @@ pub(super) const SPOKEN_OF: Duration = Duration::from_secs(10);
 impl Heard {
     /// It came less than three reports ago.
     pub fn is_fresh(&self, now: Instant) -> bool {
-        now.duration_since(self.at) < super::STALE
+        self.is_younger(super::STALE, now)
+    }
+
+    /// It came less than `age` ago.
+    pub fn is_younger(&self, age: Duration, now: Instant) -> bool {
+        now.duration_since(self.at) < age
     }
 
     /// What of this pod's runs is in nobody's hands since it says `now`.
