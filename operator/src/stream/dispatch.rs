@@ -11,7 +11,7 @@ use crate::apply;
 use crate::cloud::{CALL, within};
 use crate::conditions;
 use crate::context::{Context, Error};
-use crate::reports::is_working;
+use crate::reports::{ShardSaid, is_working};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -89,7 +89,9 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: boo
     let is_waiting = conditions::reason(&old.conditions, TRANSCODING) == Some("WaitingForTranscoder");
     let is_overdue = dispatch.at.as_ref().is_some_and(|at| conditions::is_past(at.0, OVERDUE, seen.now));
     let is_mislaid = said.is_none() && is_waiting && is_overdue && seen.has_room;
-    if (is_lost || is_forgotten || is_mislaid) && (publishing || seen.ending) {
+    // A node may have taken the shard along: whoever published comes back elsewhere, and a successor that is there by then has the slate for students meanwhile.
+    let is_unheard = matches!(seen.shard, ShardSaid::Silent) && old.received.is_some();
+    if is_lost && is_unheard || (is_lost || is_forgotten || is_mislaid) && (publishing || seen.ending) {
         return Decision::Send(attempt.saturating_add(1));
     }
     if let Some(said) = said.filter(|said| moving && matches!(said.run.state, TranscoderState::Running { .. })) {

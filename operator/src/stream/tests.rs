@@ -337,6 +337,20 @@ fn a_transcoder_that_misses_three_reports_is_replaced_once() {
 }
 
 #[test]
+fn a_transcoder_that_is_lost_together_with_its_shard_is_replaced_before_the_publisher_is_back() {
+    let silent = || said(1, running(Some(9))).map(|said| TranscoderSaid { fresh: false, ..said });
+    let mut lecture = Lecture::live();
+    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: silent(), settled: false, ..seen(20) });
+    assert_eq!(lecture.sent(), None, "an operator that has just started has heard nobody");
+    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: silent(), ..seen(21) });
+    assert_eq!(lecture.sent(), Some(2));
+    let mut lecture = Lecture::live();
+    lecture.look(Seen { shard: ShardSaid::NoPublisher, transcoder: said(1, running(Some(9))), ..seen(20) });
+    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: silent(), ..seen(21) });
+    assert_eq!(lecture.sent(), None, "nobody published");
+}
+
+#[test]
 fn what_a_transcoder_leaves_out_is_said_while_it_does() {
     let mut lecture = Lecture::live();
     let careful = |left_out: Option<&str>| {
