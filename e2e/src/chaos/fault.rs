@@ -1,5 +1,6 @@
 //! What can happen, for how long, and what it may cost.
 
+use super::stage::ANSWERED;
 use crate::toxiproxy::Link;
 use std::time::Duration;
 
@@ -221,7 +222,9 @@ impl Fault {
             | Self::OriginFrozen
             | Self::OperatorFrozen => AWAY,
             Self::NodePaused => AWAY,
-            Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled => DARK,
+            Self::NodeKilled | Self::LeadersNodeKilled => DARK,
+            // And its publisher may have to wait for an answer.
+            Self::WholeNodeKilled => DARK.saturating_add(ANSWERED),
             Self::KeysChanged | Self::ChartUpgraded => REPLACED,
             Self::ShardsReplaced | Self::EachOriginKilled => RETURNED,
             Self::PublisherJumps

@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Where a publisher that returns begins to count.
 const RETURNED: u32 = 9_000;
 /// How long a publisher waits for an answer.
-const ANSWERED: Duration = Duration::from_secs(10);
+pub(super) const ANSWERED: Duration = Duration::from_secs(10);
 /// One that still runs after so long is heard.
 const ACCEPTED: Duration = Duration::from_secs(2);
 /// The port at which a shard is read.
