@@ -274,7 +274,9 @@ impl Inner {
     /// Whether parts were published of a segment that was not.
     fn has_open_segments(&self) -> bool {
         let newest = |of: &String| {
-            let whole = |name: &ObjectName| if let ObjectName::Segment(rendition, number) = name { (rendition == of).then_some(*number) } else { None };
+            let whole = |name: &ObjectName| {
+                if let ObjectName::Segment(rendition, number) = name { (rendition == of).then_some(*number) } else { None }
+            };
             self.objects.iter().filter_map(|(name, _)| whole(name)).max()
         };
         self.objects.iter().any(|(name, _)| matches!(name, ObjectName::Part(of, number, _) if Some(*number) > newest(of)))

@@ -55,7 +55,8 @@ fn a_segment_is_sent_once_to_who_got_its_parts() {
 #[test]
 fn parts_of_a_segment_that_did_not_get_whole_are_left_unstored() {
     let live = Live::new("r".into());
-    let part = |rendition: &str, number: u64| live.put(ObjectName::Part(rendition.into(), SegmentNumber(number), 0), Bytes::from_static(b"x"));
+    let part =
+        |rendition: &str, number: u64| live.put(ObjectName::Part(rendition.into(), SegmentNumber(number), 0), Bytes::from_static(b"x"));
     let whole = |rendition: &str, number: u64| live.put_joined(rendition, SegmentNumber(number), 1, Bytes::from_static(b"x").into());
     assert!(!live.leaves_unstored());
     part("a", 7);
