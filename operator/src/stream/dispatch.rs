@@ -90,8 +90,9 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: boo
     let is_overdue = dispatch.at.as_ref().is_some_and(|at| conditions::is_past(at.0, OVERDUE, seen.now));
     let is_mislaid = said.is_none() && is_waiting && is_overdue && seen.has_room;
     // A node may have taken the shard along: whoever published comes back elsewhere, and a successor that is there by then has the slate for students meanwhile.
-    let is_unheard = matches!(seen.shard, ShardSaid::Silent) && old.received.is_some();
-    if is_lost && is_unheard || (is_lost || is_forgotten || is_mislaid) && (publishing || seen.ending) {
+    let was_publishing = matches!(seen.shard, ShardSaid::Silent) && old.received.is_some();
+    let is_wanted = publishing || seen.ending;
+    if is_lost && (is_wanted || was_publishing) || (is_forgotten || is_mislaid) && is_wanted {
         return Decision::Send(attempt.saturating_add(1));
     }
     if let Some(said) = said.filter(|said| moving && matches!(said.run.state, TranscoderState::Running { .. })) {
