@@ -75,6 +75,13 @@ impl<'a> Student<'a> {
         }
     }
 
+    /// Looks until half of a segment of 360p is shown; which one.
+    async fn sees_half_a_segment(&mut self) -> u64 {
+        let half = |shown: &BTreeMap<String, Bytes>| open(shown, "360p").filter(|(number, parts)| *number > 2 && *parts == 3);
+        self.until("half a segment", |shown| half(shown).is_some()).await;
+        half(&self.shown).unwrap().0
+    }
+
     /// Looks until the run has ended, and then whether S3 has what was shown.
     async fn watches_to_the_end(mut self) -> BTreeMap<String, Bytes> {
         let since = Instant::now();
@@ -108,8 +115,7 @@ async fn a_segment_that_a_dead_child_had_begun_is_gone_on_with() {
     let stage = Stage::set(lecture("begun", 14, Ticks(90_000), &[])).await;
     let pod = Pod::start("pod-a", &stage.backend);
     let mut student = Student::of(&stage);
-    student.until("half a segment", |shown| open(shown, "360p").is_some_and(|(number, parts)| number > 2 && parts == 3)).await;
-    let (number, _) = open(&student.shown, "360p").unwrap();
+    let number = student.sees_half_a_segment().await;
     pod.kill_child();
     let shown = student.watches_to_the_end().await;
     assert_eq!(stage.head().await.unwrap().epoch, Epoch(2));
@@ -125,8 +131,7 @@ async fn a_segment_that_was_begun_when_its_maker_let_go_is_gone_on_with() {
     let stage = Stage::set(lecture("begun-left", 14, Ticks(90_000), &[])).await;
     let pod = Pod::start("pod-a", &stage.backend);
     let mut student = Student::of(&stage);
-    student.until("half a segment", |shown| open(shown, "360p").is_some_and(|(number, parts)| number > 2 && parts == 3)).await;
-    let (number, _) = open(&student.shown, "360p").unwrap();
+    let number = student.sees_half_a_segment().await;
     drop(pod);
     let let_go = stage.until("who lets go", Duration::from_secs(10), |head| head.address.is_none()).await;
     assert_eq!((let_go.epoch, let_go.next_segment), (Epoch(1), SegmentNumber(number)), "in the middle of a segment");

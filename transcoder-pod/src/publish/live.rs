@@ -273,13 +273,12 @@ impl Inner {
 
     /// Whether parts were published of a segment that was not.
     fn has_open_segments(&self) -> bool {
-        let newest = |of: &String| {
-            let whole = |name: &ObjectName| {
-                if let ObjectName::Segment(rendition, number) = name { (rendition == of).then_some(*number) } else { None }
-            };
-            self.objects.iter().filter_map(|(name, _)| whole(name)).max()
+        let is_whole = |of: &String, number: SegmentNumber| {
+            self.objects
+                .iter()
+                .any(|(name, _)| matches!(name, ObjectName::Segment(rendition, whole) if rendition == of && *whole >= number))
         };
-        self.objects.iter().any(|(name, _)| matches!(name, ObjectName::Part(of, number, _) if Some(*number) > newest(of)))
+        self.objects.iter().any(|(name, _)| matches!(name, ObjectName::Part(of, number, _) if !is_whole(of, *number)))
     }
 
     /// What is put out as `name`, which was made as `made`.
