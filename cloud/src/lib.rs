@@ -12,6 +12,7 @@ mod objects;
 mod place;
 mod queue;
 pub mod testing;
+mod trouble;
 
 pub use bucket::{BucketSetting, Upkeep};
 pub use failure::{FailureKind, PutIfError, QueueError, StorageError};

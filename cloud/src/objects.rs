@@ -5,6 +5,7 @@ use crate::client::{settings, timeouts};
 use crate::failure::{FailureKind, PutIfError, StorageError, status_of};
 use crate::place::{BucketAt, Keys};
 use crate::testing::Calls;
+use crate::trouble::Troubles;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Builder, Config, retry::RetryConfig};
 use aws_sdk_s3::error::ProvideErrorMetadata;
@@ -22,7 +23,7 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 /// All attempts together.
 const OPERATION: Duration = Duration::from_secs(9);
 /// The slowest upload that is waited for, in bytes a second.
-const SLOWEST: u64 = 2 * 1024 * 1024;
+pub(crate) const SLOWEST: u64 = 2 * 1024 * 1024;
 /// A body that stops arriving for this long is given up.
 const BODY: Duration = Duration::from_secs(10);
 /// A successor has a dozen things to ask of S3 before it goes on, and begins again where one of them fails. Of a store that refuses two of three requests three
@@ -70,6 +71,7 @@ pub struct Objects {
     /// Without the SDK's own repetitions.
     once: Client,
     pub(crate) at: BucketAt,
+    troubles: Troubles,
 }
 
 impl Objects {
@@ -91,7 +93,7 @@ impl Objects {
 
     fn of(config: Config, at: BucketAt) -> Self {
         let once = Client::from_conf(config.to_builder().retry_config(RetryConfig::disabled()).build());
-        Self { client: Client::from_conf(config), once, at }
+        Self { client: Client::from_conf(config), once, at, troubles: Troubles::default() }
     }
 
     /// The same bucket; what is asked of it is written down in `calls`. For tests.
@@ -104,13 +106,24 @@ impl Objects {
         &self.at
     }
 
+    /// When the server last refused something, did not answer, or was slow to, as far as this handle and its clones have asked it; `None`: never. A
+    /// precondition that does not hold is none of that.
+    pub fn last_trouble(&self) -> Option<Instant> {
+        self.troubles.last()
+    }
+
     /// The object at `key`; `None` where there is none.
     ///
     /// # Errors
     /// [`FailureKind::NotFound`] means that the bucket itself is missing. AWS answers `Denied` for a missing key where
     /// the credentials may not list the bucket.
     pub fn get<'a>(&'a self, key: &'a str) -> Pending<'a, Result<Option<Object>, StorageError>> {
-        Box::pin(again(|| self.get_once(key)))
+        Box::pin(again(|| self.troubles.seen_in(0, |_| true, self.get_once(key))))
+    }
+
+    /// Asks for the object at `key`, once: whether the server does as it should ([`Objects::last_trouble`] knows it from then on).
+    pub fn probe<'a>(&'a self, key: &'a str) -> Pending<'a, Result<(), StorageError>> {
+        Box::pin(async move { self.troubles.seen_in(0, |_| true, self.get_once(key)).await.map(drop) })
     }
 
     async fn get_once(&self, key: &str) -> Result<Option<Object>, StorageError> {
@@ -137,13 +150,9 @@ impl Objects {
     pub fn put<'a>(&'a self, key: &'a str, body: Bytes) -> Pending<'a, Result<(), StorageError>> {
         Box::pin(async move {
             let size = body.len();
-            self.put_request(&self.client, key, body)
-                .customize()
-                .config_override(for_upload(size))
-                .send()
-                .await
-                .map(drop)
-                .map_err(|error| StorageError::of(self.what("put", key), error))
+            let request = self.put_request(&self.client, key, body).customize().config_override(for_upload(size));
+            let sent = async { request.send().await.map(drop).map_err(|error| StorageError::of(self.what("put", key), error)) };
+            self.troubles.seen_in(size, |_| true, sent).await
         })
     }
 
@@ -157,9 +166,10 @@ impl Objects {
     /// [`PutIfError::Conflict`] is final. After a transient `Storage` error the write may or may not have happened.
     pub fn put_if<'a>(&'a self, key: &'a str, body: Bytes, precondition: Precondition) -> Pending<'a, Result<Etag, PutIfError>> {
         Box::pin(async move {
+            let is_trouble = |error: &PutIfError| matches!(error, PutIfError::Storage(_));
             let (mut lost_answer, mut tries) = (false, Tries::new());
             loop {
-                let error = match self.put_if_once(key, body.clone(), &precondition).await {
+                let error = match self.troubles.seen_in(body.len(), is_trouble, self.put_if_once(key, body.clone(), &precondition)).await {
                     Ok(etag) => return Ok(etag),
                     Err(error) => error,
                 };
@@ -206,7 +216,7 @@ impl Objects {
 
     /// All keys that begin with `prefix`, in the server's order (S3: by bytes).
     pub fn list<'a>(&'a self, prefix: &'a str) -> Pending<'a, Result<Vec<String>, StorageError>> {
-        Box::pin(again(|| self.list_once(prefix)))
+        Box::pin(again(|| self.troubles.seen_in(0, |_| true, self.list_once(prefix))))
     }
 
     async fn list_once(&self, prefix: &str) -> Result<Vec<String>, StorageError> {

@@ -40,6 +40,10 @@ impl Ledger {
 pub struct LedgerSegment {
     /// Its number.
     pub number: SegmentNumber,
+    /// How much later than its number's time it begins, in ticks: a run's first by what it lacks, one of sound by up to a frame. Not written where it is zero, and
+    /// zero where an older build has written it.
+    #[serde(default, skip_serializing_if = "Ticks::is_zero")]
+    pub offset: Ticks,
     /// Its real duration in ticks: shorter than the ladder's at the end of a run or before a gap.
     pub duration: Ticks,
     /// Its size.
@@ -139,14 +143,29 @@ pub struct Picture {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
+    fn an_older_build_s_segments_are_read_and_those_on_time_are_written_as_it_did() {
+        let written = r#"{"number":7,"duration":180000,"bytes":9,"init":0}"#;
+        let read: LedgerSegment = serde_json::from_str(written).unwrap();
+        assert_eq!((read.offset, serde_json::to_string(&read).unwrap().as_str()), (Ticks(0), written));
+        let late = LedgerSegment { offset: Ticks(960), ..read };
+        assert_eq!(serde_json::from_str::<LedgerSegment>(&serde_json::to_string(&late).unwrap()).unwrap(), late);
+    }
+
+    #[test]
     fn a_ledger_keeps_its_own_and_takes_in_what_it_lacks() {
         let ledger = |epoch, segments: &[(&str, &[(u64, u64)])]| {
-            let entry =
-                |(number, bytes): &(u64, u64)| LedgerSegment { number: SegmentNumber(*number), duration: Ticks(1), bytes: *bytes, init: 0 };
+            let entry = |(number, bytes): &(u64, u64)| LedgerSegment {
+                number: SegmentNumber(*number),
+                offset: Ticks(0),
+                duration: Ticks(1),
+                bytes: *bytes,
+                init: 0,
+            };
             let segments = segments.iter().map(|(name, entries)| ((*name).to_owned(), entries.iter().map(entry).collect())).collect();
             Ledger { run: "r".into(), epoch: Epoch(epoch), minute: 0, segments }
         };

@@ -7,8 +7,8 @@
 //! What was shown once does not change. A dead owner may have pushed what S3 has not got: an origin that comes to its successor says first what it has of that
 //! kind ([`PushRequest::Holds`]), and the successor takes it for its own, or says that it cannot ([`PushFrame::Anew`]).
 //!
-//! A successor that has read the feed and encodes already asks at the same address for the run ([`PushRequest::HandOver`]): the
-//! packager names the segment that is the successor's ([`PushFrame::HandingOver`]), makes all before it, sees them into S3, lets go of
+//! A successor that has read the feed and encodes already asks at the same address for the run ([`PushRequest::HandOver`]). While S3 gives trouble it is told now and
+//! then that the packager is there ([`PushFrame::Serving`]); after that the packager names the segment that is the successor's ([`PushFrame::HandingOver`]), makes all before it, sees them into S3, lets go of
 //! the head, and closes the connection. Only then does the successor claim the run.
 
 use crate::frame::{self, Fields, FrameError};

@@ -34,6 +34,11 @@ impl Ticks {
         Self(self.0.saturating_add(span.0))
     }
 
+    /// Whether it is none at all.
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The span from `earlier` to this time; zero where `earlier` is the later one.
     pub const fn since(self, earlier: Ticks) -> Self {
         Self(self.0.saturating_sub(earlier.0))

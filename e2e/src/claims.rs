@@ -60,6 +60,7 @@ mod tests {
         let all = [(bits[0], 180_000), (bits[1], 180_000), last];
         let segment = |(number, (bits, duration))| LedgerSegment {
             number: SegmentNumber(number),
+            offset: Ticks(0),
             duration: Ticks(duration),
             bytes: bits / 8,
             init: 0,

@@ -90,7 +90,8 @@ fn merged(ledgers: &[Ledger]) -> BTreeMap<&str, Segments<'_>> {
 }
 
 fn listed(segment: &LedgerSegment) -> Segment {
-    Segment { number: segment.number, duration: segment.duration, init: segment.init }
+    let LedgerSegment { number, offset, duration, init, .. } = *segment;
+    Segment { number, offset, duration, init }
 }
 
 #[cfg(test)]
@@ -121,7 +122,7 @@ mod tests {
     }
 
     fn segment(number: u64) -> LedgerSegment {
-        LedgerSegment { number: SegmentNumber(number), duration: Ticks(360_000), bytes: 1_000, init: 0 }
+        LedgerSegment { number: SegmentNumber(number), offset: Ticks(0), duration: Ticks(360_000), bytes: 1_000, init: 0 }
     }
 
     fn ledger(minute: u64, renditions: &[(&str, std::ops::Range<u64>)]) -> Ledger {

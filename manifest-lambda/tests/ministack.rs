@@ -42,7 +42,7 @@ fn ended(minutes: &[u64]) -> Bytes {
 }
 
 fn ledger(minute: u64, numbers: std::ops::Range<u64>) -> Bytes {
-    let segment = |number| LedgerSegment { number: SegmentNumber(number), duration: Ticks(360_000), bytes: 9, init: 0 };
+    let segment = |number| LedgerSegment { number: SegmentNumber(number), offset: Ticks(0), duration: Ticks(360_000), bytes: 9, init: 0 };
     let segments = BTreeMap::from([("audio".to_owned(), numbers.map(segment).collect())]);
     Bytes::from(serde_json::to_vec(&Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments }).unwrap())
 }

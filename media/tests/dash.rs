@@ -21,7 +21,7 @@ const LIVE: Mpd = Mpd {
 const LOW: Mpd = Mpd { part: Some(Ticks(30_720)), ..LIVE };
 
 fn segment(number: u64) -> Segment {
-    Segment { number: SegmentNumber(number), duration: TWO.ticks(), init: 0 }
+    Segment { number: SegmentNumber(number), offset: Ticks(0), duration: TWO.ticks(), init: 0 }
 }
 
 fn window(segments: impl IntoIterator<Item = Segment>) -> LiveWindow {

@@ -13,7 +13,7 @@ use quick_m3u8::{HlsLine, Reader, config::ParsingOptionsBuilder};
 const TWO: SegmentDuration = SegmentDuration::LOW_LATENCY;
 
 fn segment(number: u64) -> Segment {
-    Segment { number: SegmentNumber(number), duration: TWO.ticks(), init: 0 }
+    Segment { number: SegmentNumber(number), offset: Ticks(0), duration: TWO.ticks(), init: 0 }
 }
 
 fn playlist(kind: Kind, entries: Vec<Entry>, ended: bool) -> MediaPlaylist<'static> {
@@ -69,6 +69,27 @@ fn a_live_playlist_counts_gaps_and_names_its_init_sections() {
     assert_eq!(durations, [2.0, 2.0, 2.0, 2.0, 1.0]);
     assert_eq!(tags.iter().filter(|tag| matches!(tag, hls::Tag::Map(_))).count(), 2);
     assert_eq!(tags.iter().filter(|tag| matches!(tag, hls::Tag::Gap(_))).count(), 1);
+}
+
+#[test]
+fn a_playlist_says_when_its_first_sample_is_to_be_shown() {
+    let dates = |first: Segment, rest: &[u64]| {
+        let mut window = LiveWindow::new(10);
+        window.push(first);
+        rest.iter().for_each(|number| assert!(window.push(segment(*number))));
+        let text = media_playlist(&playlist(Kind::Live, window.entries().collect(), false));
+        text.lines().filter_map(|line| line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let on_time = dates(segment(7), &[8]);
+    // The publisher came in the middle of it: its picture was there after 367 ms, and the sound that belongs to it 41 ms before.
+    let of_picture = dates(Segment { offset: Ticks(33_000), duration: Ticks(147_000), ..segment(7) }, &[8]);
+    let of_sound = dates(Segment { offset: Ticks(29_280), duration: Ticks(151_680), ..segment(7) }, &[8]);
+    let later = |dates: &[String]| {
+        let at = |date: &str| date.parse::<jiff::Timestamp>().unwrap();
+        at(&dates[0]).duration_since(at(&on_time[0])).as_millis()
+    };
+    assert_eq!((later(&of_picture), later(&of_sound)), (366, 325));
+    assert_eq!(dates(segment(7), &[8, 10]).len(), 2, "and again after a gap");
 }
 
 /// Ten whole segments and two parts of the next.

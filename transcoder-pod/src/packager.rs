@@ -17,6 +17,8 @@ const MAX_EVENTS: usize = 256;
 pub struct Segment {
     /// Its number: where its first sample starts, by the run's clock.
     pub number: SegmentNumber,
+    /// From its number's time to its first sample's start, in ticks.
+    pub offset: Ticks,
     /// From its first sample's start to its last one's end, in ticks.
     pub duration: Ticks,
     /// Which init section it needs.
@@ -54,9 +56,9 @@ pub enum Made {
 }
 
 impl Segment {
-    /// Where it ends at the latest, on the run's timeline.
+    /// Where it ends, on the run's timeline.
     pub fn end(&self, duration: SegmentDuration) -> Ticks {
-        self.number.start(duration).plus(self.duration)
+        self.number.start(duration).plus(self.offset).plus(self.duration)
     }
 }
 
@@ -202,6 +204,7 @@ impl Packager {
         self.last = Some(open.number);
         made.push(Made::Segment(Segment {
             number: open.number,
+            offset: self.ticks(open.start).since(open.number.start(self.segment_duration)),
             duration: self.ticks(open.end - open.start),
             init: self.init,
             body: open.body,

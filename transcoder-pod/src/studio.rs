@@ -315,9 +315,9 @@ impl Studio {
                     self.part(at, part);
                 }
                 Made::Segment(segment) => {
-                    let (number, duration) = (segment.number, segment.duration);
+                    let (number, offset, duration) = (segment.number, segment.offset, segment.duration);
                     whole |= self.segment(at, segment);
-                    self.write_captions(at, number, duration);
+                    self.write_captions(at, number, (offset, duration));
                 }
             }
         }
@@ -346,7 +346,7 @@ impl Studio {
 
     /// Publishes what was said in segment `number`, once the first rendition of pictures (here: `beside`) has it, and from then on that there
     /// was something to read. The captions of all its pictures have come: the engine puts them out before what is encoded.
-    fn write_captions(&mut self, beside: usize, number: SegmentNumber, duration: Ticks) {
+    fn write_captions(&mut self, beside: usize, number: SegmentNumber, (offset, duration): (Ticks, Ticks)) {
         let at = self.renditions.len() - 1;
         let pictures = self.renditions[beside].named.picture.is_some();
         let rendition = &mut self.renditions[at];
@@ -360,7 +360,7 @@ impl Studio {
         }
         let cues = self.captions.between(number.start(self.job.segment_duration), number.next().start(self.job.segment_duration));
         let body = Bytes::from(webvtt(&cues)).into();
-        let segment = Segment { number, duration, init: 0, body, parts: 0 };
+        let segment = Segment { number, offset, duration, init: 0, body, parts: 0 };
         self.segment(at, segment);
         self.put_playlist(at);
     }
@@ -368,8 +368,8 @@ impl Studio {
     /// `false` where that number has been published before.
     fn segment(&mut self, at: usize, segment: Segment) -> bool {
         let Some(rendition) = self.renditions.get_mut(at) else { return false };
-        let Segment { number, duration, init, parts, .. } = segment;
-        if !rendition.window.push(hls::Segment { number, duration, init }) {
+        let Segment { number, offset, duration, init, parts, .. } = segment;
+        if !rendition.window.push(hls::Segment { number, offset, duration, init }) {
             return false; // the packager never makes a number twice; a window that was restored further decides
         }
         rendition.made += 1;

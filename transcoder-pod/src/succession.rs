@@ -23,8 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 /// A machine that has not caught up with the feed by then is no better place for the run.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(20);
-/// How long the owner may take to connect and answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long the owner may take to connect and answer, and between two words of one that has this successor wait.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long a successor waits for its time with what it has made in hand, which grows. Then it gets ready anew.
+const WAITS_FOR: Duration = Duration::from_secs(30);
 
 /// A successor's line that runs, and what it has put out so far.
 #[derive(Debug)]
@@ -72,6 +74,8 @@ impl Preroll {
 pub enum Succession {
     /// The owner has let go, or is gone: the run is to be claimed.
     Free(Box<Preroll>),
+    /// The owner has no time for it yet, and what was made until now is of no use any more.
+    Later,
     /// The owner keeps the run.
     Kept(String),
     /// This process is asked to stop.
@@ -116,12 +120,14 @@ pub async fn succeed(
     let asked = ask(address, &given.job.run, &peers);
     tokio::pin!(asked);
     let mut over = false;
+    let later = tokio::time::Instant::now() + WAITS_FOR;
     loop {
         tokio::select! {
             output = line.next(), if !over => match output {
                 Some(output) => held.push(output),
                 None => over = true, // once the owner hands over somebody has to close the run
             },
+            () = sleep_until(later), if !over => return Ok(Succession::Later),
             answer = &mut asked => return Ok(match answer {
                 Ok(()) => Succession::Free(Box::new(Preroll { from, line, held })),
                 Err(refusal) => Succession::Kept(refusal.to_string()),
@@ -138,7 +144,7 @@ async fn ended(line: Line, stop: &CancellationToken) -> Result<Succession, Child
 }
 
 /// Asks the owner at `address` for `run`, and waits until it has let go, for it has given up the segments to come; also until its connection
-/// breaks, when the claim will show what is left to do.
+/// breaks, when the claim will show what is left to do. An owner that has no time for it yet says now and then that it is there.
 async fn ask(address: &str, run: &RunId, peers: &PeerTls) -> Result<(), Refusal> {
     let mut socket = timeout(ANSWER_WITHIN, peers.connect(address, PeerRole::Transcoder)).await??;
     let mut bytes = BytesMut::new();
@@ -146,12 +152,18 @@ async fn ask(address: &str, run: &RunId, peers: &PeerTls) -> Result<(), Refusal>
     socket.write_all(&bytes).await?;
     socket.flush().await?;
     let mut answer = BytesMut::new();
+    let mut waits = false;
     let said = loop {
-        if let Some(said) = PushFrame::decode(&mut answer).map_err(io::Error::other)? {
-            break said;
-        }
-        if timeout(ANSWER_WITHIN, socket.read_buf(&mut answer)).await?? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        match PushFrame::decode(&mut answer).map_err(io::Error::other)? {
+            Some(PushFrame::Serving { .. }) => {
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::info!(%run, "the owner hands over once S3 is well");
+                }
+            }
+            Some(said) => break said,
+            None if timeout(ANSWER_WITHIN, socket.read_buf(&mut answer)).await?? > 0 => {}
+            None if waits => return Ok(()), // it is done, or gone
+            None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
     };
     match said {

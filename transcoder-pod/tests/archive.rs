@@ -54,7 +54,7 @@ impl Run {
         };
         let segment = |number| {
             let duration = Ticks::from_millis(if number == last { 1_000 } else { 2_000 });
-            LedgerSegment { number: SegmentNumber(number), duration, bytes: 1, init: 0 }
+            LedgerSegment { number: SegmentNumber(number), offset: Ticks(0), duration, bytes: 1, init: 0 }
         };
         let mut minutes = Vec::new();
         for (minute, numbers) in (0..=last).collect::<Vec<_>>().chunks(30).enumerate() {

@@ -6,11 +6,11 @@ mod common;
 use common::claim;
 use lectern_cloud::Objects;
 use lectern_cloud::testing::Backend;
-use lectern_contract::SegmentNumber;
 use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{EndedRendition, Ledger, LedgerSegment};
+use lectern_contract::{SegmentNumber, Ticks};
 use lectern_transcoder_pod::publish::{Event, Keeper, KeeperError, Restored};
 use lectern_transcoder_pod::status::Status;
 use serde::de::DeserializeOwned;
@@ -71,7 +71,7 @@ fn begin(events: &UnboundedSender<Event>, rendition: usize, name: &str) {
 
 fn confirm(events: &UnboundedSender<Event>, rendition: usize, number: u64) {
     let duration = job().segment_duration.ticks();
-    let segment = LedgerSegment { number: SegmentNumber(number), duration, bytes: 1, init: 0 };
+    let segment = LedgerSegment { number: SegmentNumber(number), offset: Ticks(0), duration, bytes: 1, init: 0 };
     events.send(Event::Confirmed { rendition, segment }).unwrap();
 }
 

@@ -98,6 +98,34 @@ async fn origins_get_objects_transcoders_the_run_and_others_nothing() {
     tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
 }
 
+/// A successor that has to wait tells its owner from one that is frozen; one that is done before it would hand over lets go, and refuses nothing.
+#[tokio::test]
+async fn an_owner_that_has_no_time_to_hand_over_says_that_it_is_there() {
+    let Served { ca, live, address, stop, server } = Served::start().await;
+    live.own(Epoch(3));
+    let mut successors = live.successors();
+    let transcoder = peer(&ca, PeerRole::Transcoder).await;
+    let mut socket = transcoder.connect(&address, PeerRole::Transcoder).await.unwrap();
+    let (mut asked, mut input) = (BytesMut::new(), BytesMut::new());
+    PushRequest::HandOver("r".into()).encode(&mut asked);
+    socket.write_all(&asked).await.unwrap();
+    socket.flush().await.unwrap();
+    let mut gone = successors.recv().await.unwrap();
+    assert_ne!(socket.read_buf(&mut input).await.unwrap(), 0);
+    assert_eq!(PushFrame::decode(&mut input).unwrap(), Some(PushFrame::Serving { epoch: Epoch(3) }));
+    drop(socket);
+    gone.closed().await; // nobody is told any more
+
+    let waits = tokio::spawn(async move { answers(&transcoder, &address, PushRequest::HandOver("r".into())).await });
+    let waiting = successors.recv().await.unwrap();
+    live.close(PushFrame::Ended);
+    drop(waiting);
+    let heard = waits.await.unwrap();
+    assert!(heard.iter().all(|frame| matches!(frame, PushFrame::Serving { .. })), "{heard:?}");
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), server).await.expect("hung").unwrap();
+}
+
 /// An origin tells one that waits for a lecturer from one that is frozen.
 #[tokio::test]
 async fn who_owns_a_run_and_has_nothing_to_push_says_that_it_is_there() {

@@ -8,7 +8,9 @@ mod stage;
 use bytes::Bytes;
 use common::way::Way;
 use common::{folder, lecture};
+use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
+use lectern_contract::message::Message as _;
 use lectern_contract::{Epoch, SegmentNumber, Ticks};
 use lectern_media::fragments;
 use lectern_origin_pod::directives::Directives;
@@ -19,7 +21,9 @@ use lectern_origin_pod::store::Store;
 use lectern_podkit::tls::PeerTls;
 use stage::{Pod, Stage, until_said};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const RENDITIONS: [&str; 3] = ["360p", "180p", "audio"];
@@ -162,27 +166,65 @@ async fn segments_that_s3_did_not_have_when_their_maker_died_are_stored_as_they_
     stage.play("unstored-play").await;
 }
 
-/// A pod that hands over does not wait for an S3 that is away, and it is back before the pod lets go of the run.
+/// S3 goes away in the middle of a hand-over: the pod does not wait for it, and it is back before the pod lets go of the run.
 #[tokio::test]
 async fn segments_that_s3_did_not_have_when_their_maker_let_go_are_stored_as_they_were_shown() {
-    let stage = Stage::set(lecture("left", 18, Ticks(90_000), &[])).await;
-    let (way, log) = (Way::to(stage.backend.port(), "PUT").await, folder("left-log").join("pod-a"));
-    let mut command = Pod::command("pod-a", [&way.endpoint, &stage.backend.endpoint()], &stage.backend);
-    command.stderr(std::fs::File::create(&log).unwrap());
-    let pod = Pod::spawn(command);
+    let stage = Stage::set(lecture("left", 24, Ticks(90_000), &[])).await;
+    let (way, log, pod) = by_a_way_of_its_own(&stage, "left").await;
     let mut student = Student::of(&stage);
     student.until("a segment", |shown| shown.contains_key("360p/1.m4s")).await;
-    let since = stage.head().await.unwrap().next_segment;
-    way.is_gone();
-    let left = format!("360p/{}.m4s", since.0 + 1);
-    student.until("what S3 does not get", |shown| shown.contains_key(&left)).await;
     let _second = Pod::start("pod-b", &stage.backend);
     pod.terminate();
+    until_said(&log, "a successor goes on").await;
+    way.is_gone();
+    let since = stage.head().await.unwrap().next_segment;
+    let left = format!("360p/{since}.m4s");
+    student.until("what S3 does not get", |shown| shown.contains_key(&left)).await;
     until_said(&log, "segments are left to the successor").await;
     way.is_back();
     let head = stage.until("its successor", Duration::from_secs(60), |head| head.epoch > Epoch(1)).await;
-    assert!(head.owner.0.starts_with("pod-b/") && head.next_segment.0 <= since.0 + 1, "S3 had got {left}: {head:?}");
+    assert!(head.owner.0.starts_with("pod-b/") && head.next_segment <= since, "S3 had got {left}: {head:?}");
     let shown = student.watches_to_the_end().await;
     assert!(shown.contains_key(&left), "{:?}", shown.keys());
     stage.play("left-play").await;
+}
+
+/// A successor has a dozen things to ask of S3 while students wait: it is not let in before these are answered.
+#[tokio::test]
+async fn a_run_does_not_move_while_s3_gives_trouble() {
+    let stage = Stage::set(lecture("calm", 40, Ticks(90_000), &[])).await;
+    let (way, _, _first) = by_a_way_of_its_own(&stage, "calm").await;
+    let way = Arc::new(way);
+    let trouble = tokio::spawn({
+        let way = way.clone();
+        async move {
+            loop {
+                way.loses_answers(1);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    });
+    stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await;
+    let log = folder("calm-log").join("pod-b");
+    let _second = Pod::start_with("pod-b", &stage.backend, &[], std::fs::File::create(&log).unwrap().into());
+    stage.queue.send(&LiveJob { replaces: Some(Epoch(1)), ..stage.job.clone() }.to_message()).await.unwrap();
+    until_said(&log, "the owner hands over once S3 is well").await;
+    let asked = stage.head().await.unwrap().next_segment;
+    let head = stage.until("its owner go on", Duration::from_secs(30), |head| head.next_segment.0 > asked.0 + 3).await;
+    assert_eq!(head.epoch, Epoch(1), "it moved while S3 gave trouble");
+    trouble.abort();
+    way.loses_answers(0);
+    let head = stage.until("its successor", Duration::from_secs(30), |head| head.epoch > Epoch(1)).await;
+    assert!(head.owner.0.starts_with("pod-b/") && !head.ended, "{head:?}");
+    stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    stage.has_all(0..21).await;
+    stage.play("calm-play").await;
+}
+
+/// A pod that reaches S3, and nothing else, by a way that can be cut; and its log.
+async fn by_a_way_of_its_own(stage: &Stage, name: &str) -> (Way, PathBuf, Pod) {
+    let (way, log) = (Way::to(stage.backend.port(), "PUT").await, folder(&format!("{name}-log")).join("pod-a"));
+    let mut command = Pod::command("pod-a", [&way.endpoint, &stage.backend.endpoint()], &stage.backend);
+    command.stderr(std::fs::File::create(&log).unwrap());
+    (way, log, Pod::spawn(command))
 }

@@ -7,7 +7,7 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::{Ledger, LedgerSegment};
 use lectern_contract::push::PushFrame;
-use lectern_contract::{AudioRendition, Epoch, SegmentNumber};
+use lectern_contract::{AudioRendition, Epoch, SegmentNumber, Ticks};
 use lectern_transcoder_pod::engine::{Encoded, Output};
 use lectern_transcoder_pod::publish::{Listing, Live, NEWEST, Restored, list, restore};
 use lectern_transcoder_pod::status::Status;
@@ -130,7 +130,13 @@ async fn a_successor_goes_on_with_all_of_a_long_window() {
     let backend = Backend::ministack().await.unwrap();
     let (objects, job) = (backend.objects("lectures").await.unwrap(), job(600_000));
     for minute in 0..20u64 {
-        let segment = |number| LedgerSegment { number: SegmentNumber(number), duration: job.segment_duration.ticks(), bytes: 1, init: 0 };
+        let segment = |number| LedgerSegment {
+            number: SegmentNumber(number),
+            offset: Ticks(0),
+            duration: job.segment_duration.ticks(),
+            bytes: 1,
+            init: 0,
+        };
         let segments = BTreeMap::from([("audio".to_owned(), (minute * 30..minute * 30 + 30).map(segment).collect())]);
         let ledger = Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments };
         objects.put(&job.prefix.key(&ObjectName::Ledger(minute)), serde_json::to_vec(&ledger).unwrap().into()).await.unwrap();
@@ -149,7 +155,13 @@ async fn a_ledger_that_is_begun_after_the_list_is_found() {
     let backend = Backend::ministack().await.unwrap();
     let (objects, job) = (backend.objects("lectures").await.unwrap(), job(60_000));
     let write = async |minute: u64| {
-        let segment = |number| LedgerSegment { number: SegmentNumber(number), duration: job.segment_duration.ticks(), bytes: 1, init: 0 };
+        let segment = |number| LedgerSegment {
+            number: SegmentNumber(number),
+            offset: Ticks(0),
+            duration: job.segment_duration.ticks(),
+            bytes: 1,
+            init: 0,
+        };
         let segments = BTreeMap::from([("audio".to_owned(), (minute * 30..minute * 30 + 30).map(segment).collect())]);
         let ledger = Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments };
         objects.put(&job.prefix.key(&ObjectName::Ledger(minute)), serde_json::to_vec(&ledger).unwrap().into()).await.unwrap();

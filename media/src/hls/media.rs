@@ -52,6 +52,8 @@ pub enum Entry {
 pub struct Segment {
     /// Its number.
     pub number: SegmentNumber,
+    /// How much later than its number's time it begins, in ticks: a run's first by what it lacks, one of sound by up to a frame.
+    pub offset: Ticks,
     /// Its real duration in ticks.
     pub duration: Ticks,
     /// Which `init-{n}.mp4` it needs.
@@ -64,6 +66,13 @@ impl Entry {
         match self {
             Self::Segment(segment) | Self::Empty(segment) => segment.number,
             Self::Gap(number) => *number,
+        }
+    }
+
+    const fn offset(&self) -> Ticks {
+        match self {
+            Self::Segment(segment) | Self::Empty(segment) => segment.offset,
+            Self::Gap(_) => Ticks(0),
         }
     }
 }
@@ -121,7 +130,7 @@ fn whole_segments(out: &mut String, playlist: &MediaPlaylist<'_>) -> (Option<Seg
             line(out, format_args!("#EXT-X-MAP:URI=\"init-{}.mp4\"", segment.init));
         }
         if !dated || jump {
-            date(out, playlist, number);
+            date(out, playlist, entry);
             dated = true;
         }
         if let (Some(low_latency), Entry::Segment(_)) = (&low_latency, entry) {
@@ -168,8 +177,10 @@ fn header(out: &mut String, playlist: &MediaPlaylist<'_>) {
     line(out, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
 }
 
-fn date(out: &mut String, playlist: &MediaPlaylist<'_>, number: SegmentNumber) {
-    let millis = playlist.anchor.0.saturating_add(number.start(playlist.segment_duration).as_millis());
+/// When the entry's first sample is to be shown (RFC 8216 §4.3.2.6). shaka-player puts each rendition where its own dates say, whatever its media says.
+fn date(out: &mut String, playlist: &MediaPlaylist<'_>, entry: &Entry) {
+    let at = entry.number().start(playlist.segment_duration).plus(entry.offset());
+    let millis = playlist.anchor.0.saturating_add(at.as_millis());
     // Outside jiff's years (to 9999) there is no date to write, and the tag is optional.
     if let Some(at) = i64::try_from(millis).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok()) {
         line(out, format_args!("#EXT-X-PROGRAM-DATE-TIME:{at:.3}"));

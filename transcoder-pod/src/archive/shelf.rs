@@ -113,7 +113,7 @@ impl<'a> Shelf<'a> {
     }
 
     async fn store(&mut self, at: usize, segment: Segment) -> Result<bool, ArchiveError> {
-        let Segment { number, duration, init, mut body, .. } = segment;
+        let Segment { number, offset, duration, init, mut body, .. } = segment;
         let name = self.renditions[at].video.name.clone();
         self.renditions[at].newest = Some(number);
         let is_entered = self.plan.entered.get(&name).is_some_and(|entered| entered.contains(&number));
@@ -125,7 +125,7 @@ impl<'a> Shelf<'a> {
             return Ok(false);
         }
         is_alive();
-        let entry = LedgerSegment { number, duration, bytes: body.len() as u64, init };
+        let entry = LedgerSegment { number, offset, duration, bytes: body.len() as u64, init };
         self.pending.entry(self.minute_of(number)).or_default().entry(name).or_default().push(entry);
         // Minutes that all renditions have left behind get nothing more.
         let slowest = self.renditions.iter().map(|rendition| rendition.newest.map_or(0, |newest| self.minute_of(newest))).min();

@@ -5,7 +5,9 @@ use crate::align;
 use crate::feed::FeedEnd;
 use crate::head::{Claim, HeadError, Ownership};
 use crate::line::{Begin, Line};
-use crate::publish::{Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, list, marked, restore};
+use crate::publish::{
+    Event, Keeper, KeeperError, Live, Parting, Restored, Uploader, Written, empty_window, list, marked, restore, successors_in_calm,
+};
 use crate::retry::Backoff;
 use crate::status::Status;
 use crate::studio::Studio;
@@ -79,6 +81,7 @@ impl Seat {
                     tracing::info!(run = %self.given.job.run, owner, epoch = %head.epoch, "getting ready to go on for a living owner");
                     match succession::succeed(&self.given, &head, &owner, peers, status, &self.stop).await? {
                         Succession::Free(ready) => preroll = Some(*ready),
+                        Succession::Later => {}
                         Succession::Kept(why) => {
                             tracing::warn!(run = %self.given.job.run, why, "the run stays where it is");
                             return Ok(Some(TranscoderState::Lost));
@@ -190,7 +193,7 @@ impl Seat {
         };
 
         let (events, heard) = mpsc::unbounded_channel();
-        let mut successors = live.successors();
+        let mut successors = successors_in_calm(&live, objects.clone(), &job, status.clone());
         let mut studio = Studio::new(job.clone(), &restored, next, live.clone(), status.clone(), events.clone());
         studio.goes_on_within(line.joints_until);
         if let Some(mib) = given.backlog_mib {

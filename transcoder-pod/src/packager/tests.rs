@@ -54,6 +54,14 @@ fn a_segment_is_complete_with_its_last_sample() {
 }
 
 #[test]
+fn a_segment_that_begins_late_says_by_how_much() {
+    let mut packager = packager();
+    let made = push_all(&mut packager, [Encoded { sync: true, ..picture(70) }].into_iter().chain((71..181).map(picture)));
+    let said = |made: &Made| if let Made::Segment(segment) = made { (segment.offset, segment.end(TWO)) } else { panic!("{made:?}") };
+    assert_eq!(made.iter().map(said).collect::<Vec<_>>(), [(Ticks(30_000), Ticks(360_000)), (Ticks(0), Ticks(540_000))]);
+}
+
+#[test]
 fn a_hole_within_a_segment_is_bridged() {
     let mut packager = packager();
     assert_eq!(segments(&mut packager, (0..10).chain(50..60)), [(0, 180_000)]);

@@ -198,8 +198,8 @@ impl Keeper {
 
     fn enter(&mut self, rendition: usize, segment: LedgerSegment) {
         let Some(name) = self.renditions.get(&rendition).map(|named| named.name.clone()) else { return };
-        let LedgerSegment { number, duration, init, .. } = segment;
-        self.windows.entry(name.clone()).or_insert_with(|| empty_window(&self.job)).push(hls::Segment { number, duration, init });
+        let LedgerSegment { number, offset, duration, init, .. } = segment;
+        self.windows.entry(name.clone()).or_insert_with(|| empty_window(&self.job)).push(hls::Segment { number, offset, duration, init });
         let restored = &mut self.restored;
         restored.first = Some(restored.first.map_or(segment.number, |first| first.min(segment.number)));
         restored.last = restored.last.max(Some(segment.number));

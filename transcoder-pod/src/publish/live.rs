@@ -24,7 +24,7 @@ const ORIGIN_WITHIN: Duration = Duration::from_secs(3);
 const OTHERS_WITHIN: Duration = Duration::from_millis(250);
 
 /// Successors that may ask at a time; the run goes to one.
-const SUCCESSORS: usize = 4;
+pub(super) const SUCCESSORS: usize = 4;
 
 /// A successor's wish to have the run: answered with the first segment that it makes.
 pub type HandOver = oneshot::Sender<SegmentNumber>;
@@ -150,12 +150,18 @@ impl Live {
         heard
     }
 
-    /// Asks for `run` on a successor's behalf: the first segment that is the successor's; `None` where this packager does not hand it over.
+    /// Asks for `run` on a successor's behalf: the first segment that is the successor's, which may take a while; `None` where this packager does not hand it over,
+    /// or is done before it would.
     pub async fn hand_over(&self, run: &RunId) -> Option<SegmentNumber> {
         let asked = Some(self.lock()).filter(|inner| inner.run == *run)?.successors.clone()?;
         let (answer, answered) = oneshot::channel();
         asked.try_send(answer).ok()?;
         answered.await.ok()
+    }
+
+    /// Whether the last word is said.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
     }
 
     /// Resolves once the last word is said.

@@ -1,5 +1,6 @@
 //! Publishing: to origins the moment a segment exists, to S3 in order and with patience.
 
+mod calm;
 mod document;
 mod inheritance;
 mod keeper;
@@ -9,6 +10,7 @@ mod push_server;
 mod restore;
 mod uploader;
 
+pub use calm::successors_in_calm;
 pub use document::{Written, marked};
 pub(crate) use keeper::json;
 pub use keeper::{Event, Keeper, KeeperError, Parting, ladder_renditions};
@@ -105,7 +107,7 @@ mod tests {
         let job = job(&json!({ "dvrWindowMs": 1_800_000 }));
         let mut window = empty_window(&job);
         for number in 0..1000 {
-            window.push(Segment { number: SegmentNumber(number), duration: job.segment_duration.ticks(), init: 0 });
+            window.push(Segment { number: SegmentNumber(number), offset: Ticks(0), duration: job.segment_duration.ticks(), init: 0 });
         }
         let playlist = live_playlist("a", &window, &job, false);
         assert!(playlist.contains("#EXT-X-MEDIA-SEQUENCE:100\n") && playlist.ends_with("\n999.m4s\n"), "{playlist}");

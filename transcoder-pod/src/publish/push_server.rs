@@ -77,18 +77,34 @@ async fn answer(socket: TcpStream, live: Live, peers: PeerTls) -> io::Result<()>
     Err(io::Error::other("an origin holds more segments than it can"))
 }
 
-/// Tells a successor where it goes on; it sees by the connection's end that the run can be claimed.
+/// Tells a successor that it has to wait, and then where it goes on; it sees by the connection's end that the run can be claimed.
 async fn hand_over(mut socket: PeerStream, live: Live, run: &RunId) -> io::Result<()> {
-    let at = live.hand_over(run).await;
-    let answer = match at {
-        Some(at) => PushFrame::HandingOver { at },
-        None => PushFrame::Refused { reason: format!("this packager does not hand run {run} over") },
+    let mut nothing = [0; 1];
+    let handing_over = live.hand_over(run);
+    tokio::pin!(handing_over);
+    let at = loop {
+        tokio::select! {
+            at = &mut handing_over => break at,
+            () = tokio::time::sleep(ALIVE_EVERY) => tell_serving(&mut socket, &live).await?,
+            _ = socket.read(&mut nothing) => return Ok(()), // as in `objects`
+        }
     };
-    tell(&mut socket, &answer).await?;
-    if at.is_some() {
-        live.closed().await;
+    match at {
+        Some(at) => {
+            tell(&mut socket, &PushFrame::HandingOver { at }).await?;
+            live.closed().await;
+        }
+        None if live.is_closed() => {}
+        None => tell(&mut socket, &PushFrame::Refused { reason: format!("this packager does not hand run {run} over") }).await?,
     }
     socket.shutdown().await
+}
+
+async fn tell_serving(socket: &mut PeerStream, live: &Live) -> io::Result<()> {
+    match live.serving() {
+        Some(epoch) => tell(socket, &PushFrame::Serving { epoch }).await,
+        None => Ok(()),
+    }
 }
 
 async fn tell(socket: &mut PeerStream, frame: &PushFrame) -> io::Result<()> {
@@ -112,9 +128,7 @@ async fn objects(mut socket: PeerStream, live: Live, run: &RunId, anew: &[PushFr
         let sent = tokio::select! {
             sent = later.recv() => sent,
             () = tokio::time::sleep(ALIVE_EVERY) => {
-                if let Some(epoch) = live.serving() {
-                    tell(&mut socket, &PushFrame::Serving { epoch }).await?;
-                }
+                tell_serving(&mut socket, &live).await?;
                 continue;
             }
             _ = socket.read(&mut nothing) => return Ok(()), // it hung up, or says what nobody asked for

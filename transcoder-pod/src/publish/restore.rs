@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lectern_cloud::{Objects, StorageError};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{ObjectName, RunPrefix};
-use lectern_contract::ledger::{EndedRendition, Ledger};
+use lectern_contract::ledger::{EndedRendition, Ledger, LedgerSegment};
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND};
 use lectern_media::hls::{self, LiveWindow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,7 +120,8 @@ async fn ledgers(objects: &Objects, job: &LiveJob, listed: BTreeSet<u64>, next: 
             for segment in segments {
                 restored.last = restored.last.max(Some(segment.number));
                 if segment.number < next {
-                    window.push(hls::Segment { number: segment.number, duration: segment.duration, init: segment.init });
+                    let LedgerSegment { number, offset, duration, init, .. } = *segment;
+                    window.push(hls::Segment { number, offset, duration, init });
                 }
             }
         }

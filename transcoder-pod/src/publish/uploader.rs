@@ -154,15 +154,15 @@ impl Uploader {
     }
 
     async fn segment(&mut self, segment: Segment) -> Result<(), Over> {
-        let Segment { number, duration, init, body, .. } = segment;
+        let Segment { number, offset, duration, init, body, .. } = segment;
         let mut body = self.live.settled(&self.name, number, body);
         let body = body.copy_to_bytes(body.remaining());
         let bytes = self.put_new(&ObjectName::segment(&self.name, number), body).await.len() as u64;
         self.live.is_stored(&self.name, number);
-        self.window.push(hls::Segment { number, duration, init });
+        self.window.push(hls::Segment { number, offset, duration, init });
         self.name_all(false).await?;
         // The keeper is gone only when the run is lost.
-        let _ = self.keeper.send(Event::Confirmed { rendition: self.at, segment: LedgerSegment { number, duration, bytes, init } });
+        let _ = self.keeper.send(Event::Confirmed { rendition: self.at, segment: LedgerSegment { number, offset, duration, bytes, init } });
         Ok(())
     }
 
@@ -243,7 +243,14 @@ mod tests {
         backlog.push(Item::Init(0, Bytes::from_static(b"init")));
         for n in [7, 8] {
             let body = Body::from(Bytes::from_static(b"media"));
-            backlog.push(Item::Segment(Segment { number: SegmentNumber(n), duration: Ticks(1), init: 0, body, parts: 0 }));
+            backlog.push(Item::Segment(Segment {
+                number: SegmentNumber(n),
+                offset: Ticks(0),
+                duration: Ticks(1),
+                init: 0,
+                body,
+                parts: 0,
+            }));
         }
         assert_eq!((backlog.waiting(), backlog.bytes()), (2, 10));
         assert_eq!(backlog.dispensable(), Some(SegmentNumber(7)));

@@ -10,6 +10,7 @@ use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, Ledger};
 use lectern_contract::{PartCount, SegmentDuration, StreamRef, WallMillis};
+use lectern_transcoder_pod::publish::NEWEST;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -312,9 +313,10 @@ impl Stage {
             let whole = std::fs::read_dir(folder.join("360p"))
                 .unwrap()
                 .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "m4s"))
-                .count() as u64;
+                .count()
+                .min(NEWEST) as u64; // of a longer lecture no more are listed
             for width in ["640", "320"] {
-                assert!(pictures(width).is_some_and(|n| n > (whole - 2) * 60), "{name}, {whole} segments: {packets}");
+                assert!(pictures(width).is_some_and(|n| n > (whole - 2) * 60), "{name}, {whole} segments listed: {packets}");
             }
             // GStreamer chooses one rendition, and tells of each buffer that comes to a sink.
             let uri = format!("uri=file://{}", path.display());
