@@ -499,6 +499,15 @@ async fn a_job_whose_children_die_is_done_with_ever_more_caution_and_then_parked
         stage.queue.receive_within(Duration::from_secs(1), Duration::from_secs(1)).await.unwrap().is_none(),
         "the job is in the queue again"
     );
+    let since = Instant::now();
+    let letter = loop {
+        if let Some(letter) = stage.queue.dead().receive_within(Duration::from_secs(60), Duration::from_secs(1)).await.unwrap() {
+            break letter;
+        }
+        assert!(since.elapsed() < Duration::from_secs(30), "it is not among the dead letters");
+    };
+    assert_eq!(LiveJob::of_message(&letter.body).unwrap().run, stage.job.run);
+    assert!(letter.reason.as_deref().is_some_and(|why| why.starts_with("the transcoder process crashed 6 times; last: ")), "{letter:?}");
     stage.job = neighbour;
     let head = stage.until("the neighbour's end", Duration::from_secs(60), |head| head.ended).await;
     assert_eq!(head.epoch, Epoch(1), "the neighbour's child died, too");

@@ -53,7 +53,7 @@ pub async fn run(
                     Admission::Job(job, share) => {
                         let (slots, stop) = (slots.clone(), stop.clone());
                         jobs.spawn(async move {
-                            slots.work(*job, share, (delivery.receipt, delivery.received), stop).await;
+                            slots.work(*job, share, &delivery, stop).await;
                             drop(permit);
                         });
                     }

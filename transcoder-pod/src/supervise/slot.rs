@@ -172,14 +172,15 @@ impl Slots {
         }
     }
 
-    /// Does `job` to its end here. Its message was delivered for the `received`th time.
+    /// Does `job`, which was delivered so, to its end here.
     ///
     /// The first child that dies is followed by another at once, in the same slot. From then on the pod may be the cause, and the job goes to the next slot that is free
-    /// anywhere.
-    pub async fn work(&self, job: LiveJob, share: Share, (receipt, received): (Receipt, u32), stop: CancellationToken) {
-        let mut crashes = if received > 1 { received } else { 0 };
+    /// anywhere. What is given up goes to the dead letters.
+    pub async fn work(&self, job: LiveJob, share: Share, delivery: &Delivery, stop: CancellationToken) {
+        let Delivery { receipt, received, .. } = delivery;
+        let mut crashes = if *received > 1 { *received } else { 0 };
         let (number, outcome) = loop {
-            let (number, outcome) = self.do_it(&job, Some(&receipt), crashes, stop.clone()).await;
+            let (number, outcome) = self.do_it(&job, Some(receipt), crashes, stop.clone()).await;
             let Outcome::Crashed(how) = &outcome else { break (number, outcome) };
             crashes = crashes.saturating_add(1);
             if crashes > 1 || stop.is_cancelled() {
@@ -190,18 +191,22 @@ impl Slots {
         };
         match outcome {
             Outcome::Done => {
-                self.delete(&receipt).await;
+                self.delete(receipt).await;
                 self.board.end(number, true);
             }
-            Outcome::HandedOver => self.give_back(&receipt, number, Duration::ZERO).await,
+            Outcome::HandedOver => self.give_back(receipt, number, Duration::ZERO).await,
             Outcome::Crashed(how) if Caution::after(crashes).is_none() => {
-                self.delete(&receipt).await;
-                self.give_up(&job, number, &how, crashes);
+                let reason = self.give_up(&job, number, &how, crashes);
+                if let Err(error) = self.queue.bury(delivery, &reason).await {
+                    // Kept in the queue it would go on to crash children; the stream's condition says why.
+                    tracing::warn!(%error, "a job that is given up does not get to the dead letters");
+                    self.delete(receipt).await;
+                }
             }
             Outcome::Crashed(how) => {
                 tracing::error!(stream = %job.stream, run = %job.run, how, "a child died; its job goes to the next free slot");
                 // What crashes again and again must not spin.
-                self.give_back(&receipt, number, Duration::from_secs(received.saturating_sub(1).into())).await;
+                self.give_back(receipt, number, Duration::from_secs(received.saturating_sub(1).into())).await;
             }
             Outcome::Fenced => {
                 tracing::error!(stream = %job.stream, run = %job.run, "no heartbeat reached the queue; the child was stopped");
@@ -269,11 +274,13 @@ impl Slots {
         (number, outcome)
     }
 
-    fn give_up(&self, job: &LiveJob, number: u64, how: &str, crashes: u32) {
+    /// Says why `job` is given up.
+    fn give_up(&self, job: &LiveJob, number: u64, how: &str, crashes: u32) -> String {
         let reason = format!("the transcoder process crashed {crashes} times; last: {how}");
         tracing::error!(stream = %job.stream, run = %job.run, reason, "a job is given up");
-        self.board.says(number, &ChildSays { epoch: Epoch(0), state: TranscoderState::Failed { reason } });
+        self.board.says(number, &ChildSays { epoch: Epoch(0), state: TranscoderState::Failed { reason: reason.clone() } });
         self.board.end(number, true);
+        reason
     }
 
     fn count_taken(&self) {
