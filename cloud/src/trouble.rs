@@ -53,6 +53,7 @@ impl Troubles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     async fn answered(bytes: usize, after: u64, answer: Result<(), &'static str>) -> Option<Duration> {
         let (troubles, began) = (Troubles::default(), Instant::now());
         let asked = async {

@@ -161,9 +161,13 @@ async fn ask(address: &str, run: &RunId, peers: &PeerTls) -> Result<(), Refusal>
                 }
             }
             Some(said) => break said,
-            None if timeout(ANSWER_WITHIN, socket.read_buf(&mut answer)).await?? > 0 => {}
-            None if waits => return Ok(()), // it is done, or gone
-            None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            None => match timeout(ANSWER_WITHIN, socket.read_buf(&mut answer)).await {
+                Ok(Ok(count)) if count > 0 => {}
+                Ok(Ok(_)) => return Ok(()), // it is done, or gone
+                Ok(Err(_)) | Err(_) if waits => return Ok(()),
+                Ok(Err(broken)) => return Err(broken.into()),
+                Err(late) => return Err(late.into()),
+            },
         }
     };
     match said {

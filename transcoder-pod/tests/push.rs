@@ -67,7 +67,7 @@ async fn origins_get_objects_transcoders_the_run_and_others_nothing() {
     let owner = live.clone();
     let owner = tokio::spawn(async move {
         let asked = successors.recv().await.unwrap();
-        asked.send(SegmentNumber(7)).unwrap();
+        asked.send(Some(SegmentNumber(7))).unwrap();
         tokio::task::yield_now().await;
         owner.close(PushFrame::Ended);
         successors
@@ -117,9 +117,8 @@ async fn an_owner_that_has_no_time_to_hand_over_says_that_it_is_there() {
     gone.closed().await; // nobody is told any more
 
     let waits = tokio::spawn(async move { answers(&transcoder, &address, PushRequest::HandOver("r".into())).await });
-    let waiting = successors.recv().await.unwrap();
+    drop(successors.recv().await.unwrap());
     live.close(PushFrame::Ended);
-    drop(waiting);
     let heard = waits.await.unwrap();
     assert!(heard.iter().all(|frame| matches!(frame, PushFrame::Serving { .. })), "{heard:?}");
     stop.cancel();

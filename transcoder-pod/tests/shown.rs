@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 const RENDITIONS: [&str; 3] = ["360p", "180p", "audio"];
 
@@ -194,16 +195,7 @@ async fn segments_that_s3_did_not_have_when_their_maker_let_go_are_stored_as_the
 async fn a_run_does_not_move_while_s3_gives_trouble() {
     let stage = Stage::set(lecture("calm", 40, Ticks(90_000), &[])).await;
     let (way, _, _first) = by_a_way_of_its_own(&stage, "calm").await;
-    let way = Arc::new(way);
-    let trouble = tokio::spawn({
-        let way = way.clone();
-        async move {
-            loop {
-                way.loses_answers(1);
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        }
-    });
+    let trouble = trouble(&way);
     stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await;
     let log = folder("calm-log").join("pod-b");
     let _second = Pod::start_with("pod-b", &stage.backend, &[], std::fs::File::create(&log).unwrap().into());
@@ -213,7 +205,6 @@ async fn a_run_does_not_move_while_s3_gives_trouble() {
     let head = stage.until("its owner go on", Duration::from_secs(30), |head| head.next_segment.0 > asked.0 + 3).await;
     assert_eq!(head.epoch, Epoch(1), "it moved while S3 gave trouble");
     trouble.abort();
-    way.loses_answers(0);
     let head = stage.until("its successor", Duration::from_secs(30), |head| head.epoch > Epoch(1)).await;
     assert!(head.owner.0.starts_with("pod-b/") && !head.ended, "{head:?}");
     stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
@@ -221,10 +212,41 @@ async fn a_run_does_not_move_while_s3_gives_trouble() {
     stage.play("calm-play").await;
 }
 
+/// It has 35 s for that. Its successor stands ready all the while, and goes on with what it lets go of.
+#[tokio::test]
+async fn a_run_whose_pod_stops_while_s3_gives_trouble_goes_to_the_successor_that_waits() {
+    let stage = Stage::set(lecture("stops", 70, Ticks(90_000), &[])).await;
+    let (way, _, first) = by_a_way_of_its_own(&stage, "stops").await;
+    let _trouble = trouble(&way);
+    stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await;
+    let log = folder("stops-log").join("pod-b");
+    let _second = Pod::start_with("pod-b", &stage.backend, &[], std::fs::File::create(&log).unwrap().into());
+    first.terminate();
+    until_said(&log, "the owner hands over once S3 is well").await;
+    let head = stage.until("its successor", Duration::from_secs(60), |head| head.epoch > Epoch(1)).await;
+    assert!(head.owner.0.starts_with("pod-b/") && !head.ended, "{head:?}");
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(!said.contains("the run stays where it is"), "it waited, and was sent away: {said}");
+    stage.until("the end", Duration::from_secs(60), |head| head.ended).await;
+    stage.has_all(0..36).await;
+    stage.play("stops-play").await;
+}
+
 /// A pod that reaches S3, and nothing else, by a way that can be cut; and its log.
-async fn by_a_way_of_its_own(stage: &Stage, name: &str) -> (Way, PathBuf, Pod) {
+async fn by_a_way_of_its_own(stage: &Stage, name: &str) -> (Arc<Way>, PathBuf, Pod) {
     let (way, log) = (Way::to(stage.backend.port(), "PUT").await, folder(&format!("{name}-log")).join("pod-a"));
     let mut command = Pod::command("pod-a", [&way.endpoint, &stage.backend.endpoint()], &stage.backend);
     command.stderr(std::fs::File::create(&log).unwrap());
-    (way, log, Pod::spawn(command))
+    (Arc::new(way), log, Pod::spawn(command))
+}
+
+/// An answer is lost twice a second, until this is aborted or dropped.
+fn trouble(way: &Arc<Way>) -> AbortOnDropHandle<()> {
+    let way = way.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            way.loses_answers(1);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }))
 }

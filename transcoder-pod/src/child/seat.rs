@@ -214,10 +214,11 @@ impl Seat {
                     Some(output) => studio.take(output)?,
                     None => break,
                 },
-                Some(asked) = successors.recv() => if let Some(at) = studio.leave_the_rest() {
-                    tracing::info!(run = %job.run, %at, "a successor goes on");
+                Some(asked) = successors.recv() => {
+                    let at = studio.leave_the_rest();
                     let _ = asked.send(at); // it may be gone again; who asks next is told the same
-                    if !std::mem::replace(&mut leaving, true) {
+                    if let Some(at) = at.filter(|_| !std::mem::replace(&mut leaving, true)) {
+                        tracing::info!(run = %job.run, %at, "a successor goes on");
                         late = Instant::now() + THROUGH_WITHIN + Duration::from_millis(job.segment_duration.millis().into());
                     }
                 },

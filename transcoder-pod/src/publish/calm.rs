@@ -16,7 +16,7 @@ const CALM_SEGMENTS: u32 = 2;
 /// And so many questions it must answer then: what began a moment ago has met no upload yet.
 const PROBES: usize = 4;
 
-/// Those of `live`'s successors whose time has come, each as soon as S3 is calm. Of those that hang up before nothing is heard.
+/// Those of `live`'s successors whose time has come, each as soon as S3 is calm. Nothing is heard of those that hang up before.
 pub fn successors_in_calm(live: &Live, objects: Objects, job: &LiveJob, status: Status) -> mpsc::Receiver<HandOver> {
     let (ready, heard) = mpsc::channel(SUCCESSORS);
     let (live, mut asking) = (live.clone(), live.successors());
@@ -49,6 +49,5 @@ async fn calm(objects: &Objects, head: &str, span: Duration, status: &Status) {
         if trouble().is_none() {
             return;
         }
-        tracing::info!(head, "S3 gives trouble: a successor waits");
     }
 }

@@ -26,8 +26,19 @@ const OTHERS_WITHIN: Duration = Duration::from_millis(250);
 /// Successors that may ask at a time; the run goes to one.
 pub(super) const SUCCESSORS: usize = 4;
 
-/// A successor's wish to have the run: answered with the first segment that it makes.
-pub type HandOver = oneshot::Sender<SegmentNumber>;
+/// A successor's wish to have the run: answered with the first segment that it makes, or `None` where it cannot have it.
+pub type HandOver = oneshot::Sender<Option<SegmentNumber>>;
+
+/// What a successor is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// From here on the run is its.
+    HandingOver(SegmentNumber),
+    /// This packager keeps the run, or has never had it.
+    Refused,
+    /// It is done before it would have handed over: the run can be claimed once the last word is said.
+    Done,
+}
 
 /// The live objects of one run; all clones are one.
 #[derive(Debug, Clone)]
@@ -150,18 +161,17 @@ impl Live {
         heard
     }
 
-    /// Asks for `run` on a successor's behalf: the first segment that is the successor's, which may take a while; `None` where this packager does not hand it over,
-    /// or is done before it would.
-    pub async fn hand_over(&self, run: &RunId) -> Option<SegmentNumber> {
-        let asked = Some(self.lock()).filter(|inner| inner.run == *run)?.successors.clone()?;
+    /// Asks for `run` on a successor's behalf. The answer may take a while.
+    pub async fn hand_over(&self, run: &RunId) -> Answer {
+        let asked = Some(self.lock()).filter(|inner| inner.run == *run).and_then(|inner| inner.successors.clone());
         let (answer, answered) = oneshot::channel();
-        asked.try_send(answer).ok()?;
-        answered.await.ok()
-    }
-
-    /// Whether the last word is said.
-    pub fn is_closed(&self) -> bool {
-        self.closed.is_cancelled()
+        if asked.is_none_or(|asked| asked.try_send(answer).is_err()) {
+            return Answer::Refused;
+        }
+        match answered.await {
+            Ok(at) => at.map_or(Answer::Refused, Answer::HandingOver),
+            Err(_) => Answer::Done,
+        }
     }
 
     /// Resolves once the last word is said.

@@ -14,7 +14,7 @@ pub use calm::successors_in_calm;
 pub use document::{Written, marked};
 pub(crate) use keeper::json;
 pub use keeper::{Event, Keeper, KeeperError, Parting, ladder_renditions};
-pub use live::{HandOver, Live};
+pub use live::{Answer, HandOver, Live};
 pub use push_server::serve as serve_push;
 pub use restore::{Listing, MINUTE, Restored, list, restore};
 pub(crate) use restore::{newest_init, numbers};

@@ -1,6 +1,6 @@
 //! The push server: hands [`Live`] to the origins that connect, and the run to a successor.
 
-use super::Live;
+use super::{Answer, Live};
 use bytes::BytesMut;
 use lectern_contract::RunId;
 use lectern_contract::frame::MAX_FRAME;
@@ -82,21 +82,22 @@ async fn hand_over(mut socket: PeerStream, live: Live, run: &RunId) -> io::Resul
     let mut nothing = [0; 1];
     let handing_over = live.hand_over(run);
     tokio::pin!(handing_over);
-    let at = loop {
+    let answer = loop {
         tokio::select! {
-            at = &mut handing_over => break at,
+            answer = &mut handing_over => break answer,
             () = tokio::time::sleep(ALIVE_EVERY) => tell_serving(&mut socket, &live).await?,
             _ = socket.read(&mut nothing) => return Ok(()), // as in `objects`
         }
     };
-    match at {
-        Some(at) => {
-            tell(&mut socket, &PushFrame::HandingOver { at }).await?;
-            live.closed().await;
+    match answer {
+        Answer::HandingOver(at) => tell(&mut socket, &PushFrame::HandingOver { at }).await?,
+        Answer::Done => {}
+        Answer::Refused => {
+            tell(&mut socket, &PushFrame::Refused { reason: format!("this packager does not hand run {run} over") }).await?;
+            return socket.shutdown().await;
         }
-        None if live.is_closed() => {}
-        None => tell(&mut socket, &PushFrame::Refused { reason: format!("this packager does not hand run {run} over") }).await?,
     }
+    live.closed().await;
     socket.shutdown().await
 }
 
