@@ -11,7 +11,7 @@ use crate::apply;
 use crate::cloud::{CALL, within};
 use crate::conditions;
 use crate::context::{Context, Error};
-use crate::reports::{ShardSaid, is_working};
+use crate::reports::{ShardSaid, TranscoderSaid, is_working};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -44,6 +44,9 @@ const SUCCESSOR_PAST_THE_QUEUE_AFTER: Duration = Duration::from_millis(500);
 /// A run that no transcoder has spoken of for so long is not to be waited for: longer than the queue takes to give a job to another pod.
 const FORGOTTEN: SignedDuration = SignedDuration::from_secs(10);
 
+/// An attempt has come to something by then, or to nothing: the owner before a move that failed has the run still, and is who counts again.
+const OUTCOME: SignedDuration = SignedDuration::from_secs(60);
+
 /// A job that no pod has taken for so long although one has room for it has got lost.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -71,15 +74,18 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: boo
         return if publishing && !seen.ending { Decision::Send(1) } else { Decision::Leave };
     };
     let attempt = dispatch.attempt;
-    let answering = seen.transcoder.as_ref().filter(|said| i64::from(said.run.attempt) >= i64::from(attempt));
+    let is_past = |bound| dispatch.at.as_ref().is_some_and(|at| conditions::is_past(at.0, bound, seen.now));
+    let is_newest = |said: &TranscoderSaid| i64::from(said.run.attempt) >= i64::from(attempt);
+    let answering = seen.transcoder.as_ref().filter(|said| is_newest(said) || is_past(OUTCOME));
     let said = answering.filter(|said| said.fresh);
     if dispatch.at.is_none() {
         let sent = said.is_some() || seen.sent.is_some_and(|sent| i64::from(sent) >= i64::from(attempt));
         return if sent { Decision::WasSent(attempt) } else { Decision::SendAgain(attempt) };
     }
     // Three reports are missing: its pod, its node or the way from there is gone. Not waiting for the queue to show the message again saves
-    // seconds; where the transcoder is alive after all, the new one finds that out and stops.
-    let is_lost = seen.settled && answering.is_some_and(|said| !said.fresh && is_working(&said.run.state));
+    // seconds; where the transcoder is alive after all, the new one finds that out and stops. One that a newer attempt was sent after is not to be sent after again in vain.
+    let is_lost =
+        seen.settled && answering.is_some_and(|said| !said.fresh && is_working(&said.run.state) && (is_newest(said) || seen.has_room));
     // And nobody at all may know of the run any more: a child died whose message was deleted with a duplicate of it, or the queue was purged.
     let silence = conditions::find(&old.conditions, TRANSCODING).filter(|condition| condition.reason == "TranscoderSilent");
     let is_forgotten = seen.settled
@@ -87,8 +93,7 @@ pub fn decide(old: &LiveStreamStatus, seen: &Seen, publishing: bool, moving: boo
         && silence.is_some_and(|silence| conditions::is_past(silence.last_transition_time.0, FORGOTTEN, seen.now));
     // Or it waits in a queue that has lost it: there is room for it, and nobody comes.
     let is_waiting = conditions::reason(&old.conditions, TRANSCODING) == Some("WaitingForTranscoder");
-    let is_overdue = dispatch.at.as_ref().is_some_and(|at| conditions::is_past(at.0, OVERDUE, seen.now));
-    let is_mislaid = said.is_none() && is_waiting && is_overdue && seen.has_room;
+    let is_mislaid = said.is_none() && is_waiting && is_past(OVERDUE) && seen.has_room;
     // A node may have taken the shard along: whoever published comes back elsewhere, and a successor that is there by then has the slate for students meanwhile.
     let was_publishing = matches!(seen.shard, ShardSaid::Silent) && old.received.is_some();
     let is_wanted = publishing || seen.ending;

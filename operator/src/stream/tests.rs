@@ -410,6 +410,37 @@ fn a_stream_that_is_to_move_gets_a_successor_and_is_running_meanwhile() {
 }
 
 #[test]
+fn after_a_move_that_came_to_nothing_its_owner_is_looked_after_and_moved_as_before() {
+    let annotations = || Some([(MOVE_ANNOTATION.to_owned(), "now".to_owned())].into());
+    let kept = || {
+        let mut lecture = Lecture::live();
+        lecture.stream.metadata.annotations = annotations();
+        lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(9))), ..seen(20) });
+        assert_eq!(lecture.sent(), Some(2));
+        lecture.stream.metadata.annotations = None;
+        lecture
+    };
+    let silent = || said(1, running(Some(9))).map(|said| TranscoderSaid { fresh: false, ..said });
+    let mut lecture = kept();
+    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(40) });
+    assert_eq!(lecture.sent(), None, "its successor is on the way");
+    let mut lecture = kept();
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(59))), ..seen(80) });
+    lecture.look(Seen { shard: publishing(), transcoder: silent(), has_room: false, ..seen(81) });
+    assert_eq!(lecture.sent(), None, "nobody could take it, and the successor's job may still be in the queue");
+    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(82) });
+    assert_eq!(lecture.sent(), Some(3));
+    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(83) });
+    assert_eq!(lecture.sent(), None, "its silence is old news");
+
+    let mut lecture = kept();
+    lecture.stream.metadata.annotations = annotations();
+    lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(60))), ..seen(81) });
+    let job = lecture.plan.as_ref().unwrap().send.clone().unwrap();
+    assert_eq!((job.attempt, job.replaces), (3, Some(Epoch(1))));
+}
+
+#[test]
 fn a_job_that_was_given_up_is_tried_again_when_somebody_says_so() {
     let mut lecture = Lecture::live();
     let failed = || said(1, TranscoderState::Failed { reason: "it crashed".into() });
