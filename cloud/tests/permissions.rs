@@ -149,6 +149,8 @@ async fn objects(backend: &Backend) -> BTreeMap<&'static str, BTreeSet<String>> 
     objects.get("run/a").await.unwrap().unwrap();
     assert_eq!(objects.get("run/nothing").await.unwrap(), None);
     asked.insert("get", calls.take());
+    objects.probe("run/a").await.unwrap();
+    asked.insert("probe", calls.take());
     assert_eq!(objects.list("run/").await.unwrap().len(), 2);
     asked.insert("list", calls.take());
     assert_eq!(objects.delete_prefix("run/").await.unwrap(), 2);
