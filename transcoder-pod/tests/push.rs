@@ -160,7 +160,7 @@ async fn a_transcoder_that_asks_whether_the_owner_lives_is_no_origin() {
     tokio::select! {
         biased;
         () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        () = live.has_heard_origins() => panic!("no origin has come"),
+        () = live.has_heard_origins(Duration::ZERO) => panic!("no origin has come"),
     }
 
     let held = Held {

@@ -19,7 +19,7 @@ const WAITING: usize = 256;
 /// A frame on its way to a subscriber: its first bytes, and the body where it has one.
 pub type Sent = Chain<Bytes, Body>;
 
-/// How long what a successor stores waits for an origin to come and say what there is of its predecessor's; and from then on, for the others.
+/// How long what a successor stores waits for an origin to come and say what there is of its predecessor's, besides a segment; and from then on, for the others.
 const ORIGIN_WITHIN: Duration = Duration::from_secs(3);
 const OTHERS_WITHIN: Duration = Duration::from_millis(250);
 
@@ -103,9 +103,10 @@ impl Live {
         }
     }
 
-    /// Waits until origins have had their time to say what they hold.
-    pub async fn has_heard_origins(&self) {
-        if tokio::time::timeout(ORIGIN_WITHIN, self.sought.cancelled()).await.is_ok() {
+    /// Waits until origins have had their time to say what they hold. A predecessor that is not dead, and that only this packager cannot reach, finds out that it has
+    /// lost the run when it moves the head next, within one of its `segment`s; until then origins stay with it, and show what it makes.
+    pub async fn has_heard_origins(&self, segment: Duration) {
+        if tokio::time::timeout(segment + ORIGIN_WITHIN, self.sought.cancelled()).await.is_ok() {
             tokio::time::sleep(OTHERS_WITHIN).await;
         }
     }

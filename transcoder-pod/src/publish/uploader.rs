@@ -15,6 +15,7 @@ use lectern_contract::ledger::LedgerSegment;
 use lectern_media::hls::{self, LiveWindow};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 /// Something to upload.
@@ -121,7 +122,7 @@ impl Uploader {
     /// Uploads until [`Item::Last`]. Tries each thing until S3 takes it; whoever is no longer the owner drops this future.
     pub async fn run(mut self) {
         if self.after_death {
-            self.live.has_heard_origins().await;
+            self.live.has_heard_origins(Duration::from_millis(self.job.segment_duration.millis().into())).await;
         }
         loop {
             let done = match self.backlog.next().await {
