@@ -23,7 +23,7 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 /// All attempts together.
 const OPERATION: Duration = Duration::from_secs(9);
 /// The slowest upload that is waited for, in bytes a second.
-pub(crate) const SLOWEST: u64 = 2 * 1024 * 1024;
+const SLOWEST: u64 = 2 * 1024 * 1024;
 /// A body that stops arriving for this long is given up.
 const BODY: Duration = Duration::from_secs(10);
 /// A successor has a dozen things to ask of S3 before it goes on, and begins again where one of them fails. Of a store that refuses two of three requests three
@@ -313,8 +313,13 @@ async fn again<T, Doing: Future<Output = Result<T, StorageError>>>(once: impl Fn
     }
 }
 
+/// How long so many bytes may take on their way.
+pub(crate) const fn transfer(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1000 / SLOWEST)
+}
+
 /// An upload's timeouts grow with its size.
 fn for_upload(bytes: usize) -> Builder {
-    let transfer = Duration::from_millis(bytes as u64 * 1000 / SLOWEST);
+    let transfer = transfer(bytes);
     Config::builder().timeout_config(timeouts(ATTEMPT + transfer, OPERATION + transfer * 2))
 }

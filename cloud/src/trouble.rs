@@ -1,6 +1,6 @@
 //! When a server gave trouble last: who has a choice of when to depend on it would like to know.
 
-use crate::objects::SLOWEST;
+use crate::objects::transfer;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Troubles {
         asked: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         let mut asked = pin!(asked);
-        let in_time = SLOW + Duration::from_millis(bytes as u64 * 1000 / SLOWEST);
+        let in_time = SLOW + transfer(bytes);
         let (answer, is_late) = match tokio::time::timeout(in_time, &mut asked).await {
             Ok(answer) => (answer, false),
             Err(_) => {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU8;
+use std::time::Duration;
 
 /// Ticks in a second (RFC 3551 §5's video clock; MPEG-TS and CMAF tracks of ours use it as their timescale).
 pub const TICKS_PER_SECOND: u64 = 90_000;
@@ -76,6 +77,12 @@ impl TryFrom<u32> for SegmentDuration {
 impl From<SegmentDuration> for u32 {
     fn from(duration: SegmentDuration) -> u32 {
         duration.0
+    }
+}
+
+impl From<SegmentDuration> for Duration {
+    fn from(duration: SegmentDuration) -> Duration {
+        Duration::from_millis(duration.0.into())
     }
 }
 

@@ -5,7 +5,7 @@ use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_contract::{Epoch, RunId, SegmentNumber};
 use lectern_media::captions::webvtt;
 use lectern_media::dash::{Recorded, vod_mpd};
-use lectern_media::hls::{Entry, Kind, MediaPlaylist, Multivariant, Segment, common_numbers, media_playlist, multivariant};
+use lectern_media::hls::{Entry, Kind, MediaPlaylist, Multivariant, common_numbers, media_playlist, multivariant};
 use std::collections::BTreeMap;
 
 /// A ledger of another run than the one that it was read for: an object was copied to a wrong place.
@@ -39,8 +39,8 @@ pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec
     let mut files = Vec::with_capacity(shown.len() + 2);
     for rendition in &shown {
         let (all, text) = (&segments[rendition.name.as_str()], rendition.is_text());
-        let empty = |number| lead.get(number).filter(|_| text).map(|(_, segment)| Entry::Empty(listed(segment)));
-        let entry = |number| all.get(number).map(|(_, segment)| Entry::Segment(listed(segment))).or_else(|| empty(number));
+        let empty = |number| lead.get(number).filter(|_| text).map(|(_, segment)| Entry::Empty((*segment).into()));
+        let entry = |number| all.get(number).map(|(_, segment)| Entry::Segment((*segment).into())).or_else(|| empty(number));
         let entries: Vec<Entry> = numbers.iter().filter_map(entry).collect();
         if entries.iter().any(|entry| matches!(entry, Entry::Empty(_))) {
             files.push((prefix.key(&ObjectName::NoText(rendition.name.clone())), webvtt(&[])));
@@ -60,7 +60,7 @@ pub fn plan(prefix: &RunPrefix, ended: &Ended, ledgers: &[Ledger]) -> Result<Vec
     let recorded: Vec<Recorded<'_>> = media()
         .map(|named| {
             let all = &segments[named.name.as_str()];
-            let listed = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| listed(segment)).collect();
+            let listed = numbers.iter().filter_map(|number| all.get(number)).map(|(_, segment)| (*segment).into()).collect();
             Recorded { named, segments: listed }
         })
         .collect();
@@ -87,11 +87,6 @@ fn merged(ledgers: &[Ledger]) -> BTreeMap<&str, Segments<'_>> {
         }
     }
     all
-}
-
-fn listed(segment: &LedgerSegment) -> Segment {
-    let LedgerSegment { number, offset, duration, init, .. } = *segment;
-    Segment { number, offset, duration, init }
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl Feed {
             epoch: Epoch(0),
             run: job.run.clone(),
             idle_after: Duration::from_millis(job.idle_after_ms),
-            cut_after: Duration::from_millis(job.segment_duration.millis().into()),
+            cut_after: job.segment_duration.into(),
             from,
             shift,
             inputs,

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use common::captions::{captioned, pop_on};
 use common::way::Way;
 use common::{folder, lecture, shard, tool};
-use lectern_cloud::Objects;
 use lectern_cloud::testing::Backend;
+use lectern_cloud::{Delivery, Objects, Queue};
 use lectern_contract::document::Mark;
 use lectern_contract::feed::{FeedFrame, TimedMetadata};
 use lectern_contract::head::Head;
@@ -499,13 +499,7 @@ async fn a_job_whose_children_die_is_done_with_ever_more_caution_and_then_parked
         stage.queue.receive_within(Duration::from_secs(1), Duration::from_secs(1)).await.unwrap().is_none(),
         "the job is in the queue again"
     );
-    let since = Instant::now();
-    let letter = loop {
-        if let Some(letter) = stage.queue.dead().receive_within(Duration::from_secs(60), Duration::from_secs(1)).await.unwrap() {
-            break letter;
-        }
-        assert!(since.elapsed() < Duration::from_secs(30), "it is not among the dead letters");
-    };
+    let letter = dead_letter(&stage.queue, Duration::from_secs(30)).await;
     assert_eq!(LiveJob::of_message(&letter.body).unwrap().run, stage.job.run);
     assert!(letter.reason.as_deref().is_some_and(|why| why.starts_with("the transcoder process crashed 6 times; last: ")), "{letter:?}");
     stage.job = neighbour;
@@ -514,11 +508,24 @@ async fn a_job_whose_children_die_is_done_with_ever_more_caution_and_then_parked
     stage.has_all(0..21).await;
 }
 
+/// Longer than a test.
+const LONG: Duration = Duration::from_secs(600);
+
+/// What is given up of `queue`'s messages.
+async fn dead_letter(queue: &Queue, within: Duration) -> Delivery {
+    let since = Instant::now();
+    loop {
+        if let Some(letter) = queue.dead().receive_within(LONG, Duration::from_secs(5)).await.unwrap() {
+            return letter;
+        }
+        assert!(since.elapsed() < within, "nobody gives it up at {}", queue.at());
+    }
+}
+
 /// A pod of a newer build may take it: only the last that gets it gives it up, be it a lecture's or the archive's.
 #[tokio::test]
 async fn a_message_that_is_no_job_goes_to_the_dead_letters_with_the_reason() {
     const NEWER: &str = r#"{"version":9,"kind":"live","run":"r2"}"#;
-    const LONG: Duration = Duration::from_secs(600);
     let backend = Backend::ministack().await.unwrap();
     let _bucket = backend.objects("lectures").await.unwrap();
     let queues = [backend.queue("jobs").await.unwrap(), backend.queue("jobs-archive").await.unwrap()];
@@ -532,13 +539,7 @@ async fn a_message_that_is_no_job_goes_to_the_dead_letters_with_the_reason() {
     }
     let _pod = Pod::start("pod-a", &backend);
     for queue in &queues {
-        let since = Instant::now();
-        let letter = loop {
-            if let Some(letter) = queue.dead().receive_within(LONG, Duration::from_secs(5)).await.unwrap() {
-                break letter;
-            }
-            assert!(since.elapsed() < Duration::from_secs(60), "nobody gives it up at {}", queue.at());
-        };
+        let letter = dead_letter(queue, Duration::from_secs(60)).await;
         assert_eq!(letter.body, NEWER);
         assert_eq!(letter.reason.as_deref(), Some("its schema is version 9, and this build knows 1: it is for a newer one"));
         let since = Instant::now(); // it is deleted after it was sent

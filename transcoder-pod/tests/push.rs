@@ -9,7 +9,7 @@ use ca::Ca;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::push::{Held, PushFrame, PushRequest};
 use lectern_contract::{Epoch, SegmentNumber};
-use lectern_podkit::tls::{PeerRole, PeerTls};
+use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
 use lectern_transcoder_pod::publish::{Live, serve_push};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,6 +38,15 @@ async fn answers_to(peers: &PeerTls, address: &str, requests: impl IntoIterator<
         }
     }
     answers
+}
+
+/// A connection over which `request` was made.
+async fn asked(peers: &PeerTls, address: &str, request: PushRequest) -> PeerStream {
+    let (mut socket, mut bytes) = (peers.connect(address, PeerRole::Transcoder).await.unwrap(), BytesMut::new());
+    request.encode(&mut bytes);
+    socket.write_all(&bytes).await.unwrap();
+    socket.flush().await.unwrap();
+    socket
 }
 
 /// A run that is pushed.
@@ -105,11 +114,7 @@ async fn an_owner_that_has_no_time_to_hand_over_says_that_it_is_there() {
     live.own(Epoch(3));
     let mut successors = live.successors();
     let transcoder = peer(&ca, PeerRole::Transcoder).await;
-    let mut socket = transcoder.connect(&address, PeerRole::Transcoder).await.unwrap();
-    let (mut asked, mut input) = (BytesMut::new(), BytesMut::new());
-    PushRequest::HandOver("r".into()).encode(&mut asked);
-    socket.write_all(&asked).await.unwrap();
-    socket.flush().await.unwrap();
+    let (mut socket, mut input) = (asked(&transcoder, &address, PushRequest::HandOver("r".into())).await, BytesMut::new());
     let mut gone = successors.recv().await.unwrap();
     assert_ne!(socket.read_buf(&mut input).await.unwrap(), 0);
     assert_eq!(PushFrame::decode(&mut input).unwrap(), Some(PushFrame::Serving { epoch: Epoch(3) }));
@@ -130,11 +135,8 @@ async fn an_owner_that_has_no_time_to_hand_over_says_that_it_is_there() {
 async fn who_owns_a_run_and_has_nothing_to_push_says_that_it_is_there() {
     let Served { ca, live, address, stop, server } = Served::start().await;
     live.own(Epoch(3));
-    let mut socket = peer(&ca, PeerRole::Origin).await.connect(&address, PeerRole::Transcoder).await.unwrap();
-    let (mut asked, mut input, mut heard) = (BytesMut::new(), BytesMut::new(), Vec::new());
-    PushRequest::Objects("r".into()).encode(&mut asked);
-    socket.write_all(&asked).await.unwrap();
-    socket.flush().await.unwrap();
+    let mut socket = asked(&peer(&ca, PeerRole::Origin).await, &address, PushRequest::Objects("r".into())).await;
+    let (mut input, mut heard) = (BytesMut::new(), Vec::new());
     while heard.len() < 3 {
         assert_ne!(socket.read_buf(&mut input).await.unwrap(), 0, "{heard:?}");
         heard.extend(std::iter::from_fn(|| PushFrame::decode(&mut input).unwrap()));

@@ -197,8 +197,7 @@ async fn a_run_does_not_move_while_s3_gives_trouble() {
     let (way, _, _first) = by_a_way_of_its_own(&stage, "calm").await;
     let trouble = trouble(&way);
     stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await;
-    let log = folder("calm-log").join("pod-b");
-    let _second = Pod::start_with("pod-b", &stage.backend, &[], std::fs::File::create(&log).unwrap().into());
+    let (log, _second) = a_second(&stage, "calm");
     stage.queue.send(&LiveJob { replaces: Some(Epoch(1)), ..stage.job.clone() }.to_message()).await.unwrap();
     until_said(&log, "the owner hands over once S3 is well").await;
     let asked = stage.head().await.unwrap().next_segment;
@@ -219,8 +218,7 @@ async fn a_run_whose_pod_stops_while_s3_gives_trouble_goes_to_the_successor_that
     let (way, _, first) = by_a_way_of_its_own(&stage, "stops").await;
     let _trouble = trouble(&way);
     stage.until("a segment", Duration::from_secs(30), |head| head.next_segment.0 >= 1).await;
-    let log = folder("stops-log").join("pod-b");
-    let _second = Pod::start_with("pod-b", &stage.backend, &[], std::fs::File::create(&log).unwrap().into());
+    let (log, _second) = a_second(&stage, "stops");
     first.terminate();
     until_said(&log, "the owner hands over once S3 is well").await;
     let head = stage.until("its successor", Duration::from_secs(60), |head| head.epoch > Epoch(1)).await;
@@ -238,6 +236,13 @@ async fn by_a_way_of_its_own(stage: &Stage, name: &str) -> (Arc<Way>, PathBuf, P
     let mut command = Pod::command("pod-a", [&way.endpoint, &stage.backend.endpoint()], &stage.backend);
     command.stderr(std::fs::File::create(&log).unwrap());
     (Arc::new(way), log, Pod::spawn(command))
+}
+
+/// Another pod, and its log.
+fn a_second(stage: &Stage, name: &str) -> (PathBuf, Pod) {
+    let log = folder(&format!("{name}-second")).join("log");
+    let pod = Pod::start_with("pod-b", &stage.backend, &[], std::fs::File::create(&log).unwrap().into());
+    (log, pod)
 }
 
 /// An answer is lost twice a second, until this is aborted or dropped.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::{Bytes, BytesMut};
+use lectern_cloud::Objects;
 use lectern_cloud::testing::Backend;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
@@ -125,21 +126,26 @@ fn what_is_made_just_now_is_never_given_up() {
     }
 }
 
+/// A minute's ledger, of sound alone.
+async fn write_minute(objects: &Objects, job: &LiveJob, minute: u64) {
+    let segment = |number| LedgerSegment {
+        number: SegmentNumber(number),
+        offset: Ticks(0),
+        duration: job.segment_duration.ticks(),
+        bytes: 1,
+        init: 0,
+    };
+    let segments = BTreeMap::from([("audio".to_owned(), (minute * 30..minute * 30 + 30).map(segment).collect())]);
+    let ledger = Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments };
+    objects.put(&job.prefix.key(&ObjectName::Ledger(minute)), serde_json::to_vec(&ledger).unwrap().into()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_successor_goes_on_with_all_of_a_long_window() {
     let backend = Backend::ministack().await.unwrap();
     let (objects, job) = (backend.objects("lectures").await.unwrap(), job(600_000));
     for minute in 0..20u64 {
-        let segment = |number| LedgerSegment {
-            number: SegmentNumber(number),
-            offset: Ticks(0),
-            duration: job.segment_duration.ticks(),
-            bytes: 1,
-            init: 0,
-        };
-        let segments = BTreeMap::from([("audio".to_owned(), (minute * 30..minute * 30 + 30).map(segment).collect())]);
-        let ledger = Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments };
-        objects.put(&job.prefix.key(&ObjectName::Ledger(minute)), serde_json::to_vec(&ledger).unwrap().into()).await.unwrap();
+        write_minute(&objects, &job, minute).await;
     }
     let restored = restore(&objects, &job, list(&objects, &job).await.unwrap(), SegmentNumber(595)).await.unwrap();
     let window: Vec<u64> = restored.windows["audio"].entries().map(|entry| entry.number().0).collect();
@@ -154,18 +160,7 @@ async fn a_successor_goes_on_with_all_of_a_long_window() {
 async fn a_ledger_that_is_begun_after_the_list_is_found() {
     let backend = Backend::ministack().await.unwrap();
     let (objects, job) = (backend.objects("lectures").await.unwrap(), job(60_000));
-    let write = async |minute: u64| {
-        let segment = |number| LedgerSegment {
-            number: SegmentNumber(number),
-            offset: Ticks(0),
-            duration: job.segment_duration.ticks(),
-            bytes: 1,
-            init: 0,
-        };
-        let segments = BTreeMap::from([("audio".to_owned(), (minute * 30..minute * 30 + 30).map(segment).collect())]);
-        let ledger = Ledger { run: "r1".into(), epoch: Epoch(1), minute, segments };
-        objects.put(&job.prefix.key(&ObjectName::Ledger(minute)), serde_json::to_vec(&ledger).unwrap().into()).await.unwrap();
-    };
+    let write = async |minute| write_minute(&objects, &job, minute).await;
     for minute in 0..4 {
         write(minute).await;
     }

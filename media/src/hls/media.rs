@@ -2,6 +2,7 @@
 
 use super::Kind;
 use super::parts::{self, LowLatency};
+use lectern_contract::ledger::LedgerSegment;
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks, WallMillis};
 use std::fmt::{self, Write};
 
@@ -58,6 +59,12 @@ pub struct Segment {
     pub duration: Ticks,
     /// Which `init-{n}.mp4` it needs.
     pub init: u32,
+}
+
+impl From<LedgerSegment> for Segment {
+    fn from(LedgerSegment { number, offset, duration, init, .. }: LedgerSegment) -> Self {
+        Self { number, offset, duration, init }
+    }
 }
 
 impl Entry {

@@ -107,6 +107,11 @@ fn said(attempt: u32, state: TranscoderState) -> Option<TranscoderSaid> {
     Some(TranscoderSaid { pod: "t-0".into(), run, fresh: true })
 }
 
+/// The owner of attempt 1, of which three reports are missing.
+fn unheard() -> Option<TranscoderSaid> {
+    said(1, running(Some(9))).map(|said| TranscoderSaid { fresh: false, ..said })
+}
+
 fn running(confirmed: Option<u64>) -> TranscoderState {
     let confirmed = confirmed.map(SegmentNumber);
     TranscoderState::Running { confirmed, live_edge: SegmentNumber(9), lag: Ticks(0), bitrate: 700_000, trouble: None, remark: None }
@@ -327,26 +332,24 @@ fn a_transcoder_that_lost_the_run_does_not_call_for_another() {
 #[test]
 fn a_transcoder_that_misses_three_reports_is_replaced_once() {
     let mut lecture = Lecture::live();
-    let silent = || said(1, running(Some(9))).map(|said| TranscoderSaid { fresh: false, ..said });
-    lecture.look(Seen { shard: publishing(), transcoder: silent(), settled: false, ..seen(20) });
+    lecture.look(Seen { shard: publishing(), transcoder: unheard(), settled: false, ..seen(20) });
     assert_eq!(lecture.sent(), None, "an operator that has just started has heard nobody");
-    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(21) });
+    lecture.look(Seen { shard: publishing(), transcoder: unheard(), ..seen(21) });
     assert_eq!(lecture.sent(), Some(2));
-    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(22) });
+    lecture.look(Seen { shard: publishing(), transcoder: unheard(), ..seen(22) });
     assert_eq!(lecture.sent(), None, "its silence is old news");
 }
 
 #[test]
 fn a_transcoder_that_is_lost_together_with_its_shard_is_replaced_before_the_publisher_is_back() {
-    let silent = || said(1, running(Some(9))).map(|said| TranscoderSaid { fresh: false, ..said });
     let mut lecture = Lecture::live();
-    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: silent(), settled: false, ..seen(20) });
+    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: unheard(), settled: false, ..seen(20) });
     assert_eq!(lecture.sent(), None, "an operator that has just started has heard nobody");
-    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: silent(), ..seen(21) });
+    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: unheard(), ..seen(21) });
     assert_eq!(lecture.sent(), Some(2));
     let mut lecture = Lecture::live();
     lecture.look(Seen { shard: ShardSaid::NoPublisher, transcoder: said(1, running(Some(9))), ..seen(20) });
-    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: silent(), ..seen(21) });
+    lecture.look(Seen { shard: ShardSaid::Silent, transcoder: unheard(), ..seen(21) });
     assert_eq!(lecture.sent(), None, "nobody published");
 }
 
@@ -420,17 +423,16 @@ fn after_a_move_that_came_to_nothing_its_owner_is_looked_after_and_moved_as_befo
         lecture.stream.metadata.annotations = None;
         lecture
     };
-    let silent = || said(1, running(Some(9))).map(|said| TranscoderSaid { fresh: false, ..said });
     let mut lecture = kept();
-    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(40) });
+    lecture.look(Seen { shard: publishing(), transcoder: unheard(), ..seen(40) });
     assert_eq!(lecture.sent(), None, "its successor is on the way");
     let mut lecture = kept();
     lecture.look(Seen { shard: publishing(), transcoder: said(1, running(Some(59))), ..seen(80) });
-    lecture.look(Seen { shard: publishing(), transcoder: silent(), has_room: false, ..seen(81) });
+    lecture.look(Seen { shard: publishing(), transcoder: unheard(), has_room: false, ..seen(81) });
     assert_eq!(lecture.sent(), None, "nobody could take it, and the successor's job may still be in the queue");
-    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(82) });
+    lecture.look(Seen { shard: publishing(), transcoder: unheard(), ..seen(82) });
     assert_eq!(lecture.sent(), Some(3));
-    lecture.look(Seen { shard: publishing(), transcoder: silent(), ..seen(83) });
+    lecture.look(Seen { shard: publishing(), transcoder: unheard(), ..seen(83) });
     assert_eq!(lecture.sent(), None, "its silence is old news");
 
     let mut lecture = kept();

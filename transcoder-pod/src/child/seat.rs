@@ -219,7 +219,7 @@ impl Seat {
                     let _ = asked.send(at); // it may be gone again; who asks next is told the same
                     if let Some(at) = at.filter(|_| !std::mem::replace(&mut leaving, true)) {
                         tracing::info!(run = %job.run, %at, "a successor goes on");
-                        late = Instant::now() + THROUGH_WITHIN + Duration::from_millis(job.segment_duration.millis().into());
+                        late = Instant::now() + THROUGH_WITHIN + Duration::from(job.segment_duration);
                     }
                 },
                 () = sleep_until(late), if leaving => {

@@ -20,7 +20,7 @@ const PROBES: usize = 4;
 pub fn successors_in_calm(live: &Live, objects: Objects, job: &LiveJob, status: Status) -> mpsc::Receiver<HandOver> {
     let (ready, heard) = mpsc::channel(SUCCESSORS);
     let (live, mut asking) = (live.clone(), live.successors());
-    let (head, span) = (job.prefix.key(&ObjectName::Head), Duration::from_millis(job.segment_duration.millis().into()) * CALM_SEGMENTS);
+    let (head, span) = (job.prefix.key(&ObjectName::Head), Duration::from(job.segment_duration) * CALM_SEGMENTS);
     tokio::spawn(async move {
         while let Some(mut asked) = asking.recv().await {
             let is_calm = tokio::select! {

@@ -15,7 +15,7 @@ use lectern_contract::ledger::{Ended, EndedRendition, Ledger, LedgerSegment};
 use lectern_contract::{Ladder, SegmentNumber, Ticks};
 use lectern_media::cmaf;
 use lectern_media::dash::{Representation, Stretch};
-use lectern_media::hls::{self, Kind, LiveWindow, Multivariant, multivariant};
+use lectern_media::hls::{Kind, LiveWindow, Multivariant, multivariant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -198,8 +198,7 @@ impl Keeper {
 
     fn enter(&mut self, rendition: usize, segment: LedgerSegment) {
         let Some(name) = self.renditions.get(&rendition).map(|named| named.name.clone()) else { return };
-        let LedgerSegment { number, offset, duration, init, .. } = segment;
-        self.windows.entry(name.clone()).or_insert_with(|| empty_window(&self.job)).push(hls::Segment { number, offset, duration, init });
+        self.windows.entry(name.clone()).or_insert_with(|| empty_window(&self.job)).push(segment.into());
         let restored = &mut self.restored;
         restored.first = Some(restored.first.map_or(segment.number, |first| first.min(segment.number)));
         restored.last = restored.last.max(Some(segment.number));

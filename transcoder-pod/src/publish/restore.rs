@@ -7,9 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lectern_cloud::{Objects, StorageError};
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{ObjectName, RunPrefix};
-use lectern_contract::ledger::{EndedRendition, Ledger, LedgerSegment};
+use lectern_contract::ledger::{EndedRendition, Ledger};
 use lectern_contract::{SegmentNumber, TICKS_PER_SECOND};
-use lectern_media::hls::{self, LiveWindow};
+use lectern_media::hls::LiveWindow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A minute of the timeline, in ticks: the span of a ledger.
@@ -120,8 +120,7 @@ async fn ledgers(objects: &Objects, job: &LiveJob, listed: BTreeSet<u64>, next: 
             for segment in segments {
                 restored.last = restored.last.max(Some(segment.number));
                 if segment.number < next {
-                    let LedgerSegment { number, offset, duration, init, .. } = *segment;
-                    window.push(hls::Segment { number, offset, duration, init });
+                    window.push((*segment).into());
                 }
             }
         }

@@ -12,10 +12,9 @@ use lectern_contract::SegmentNumber;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::LedgerSegment;
-use lectern_media::hls::{self, LiveWindow};
+use lectern_media::hls::LiveWindow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 /// Something to upload.
@@ -122,7 +121,7 @@ impl Uploader {
     /// Uploads until [`Item::Last`]. Tries each thing until S3 takes it; whoever is no longer the owner drops this future.
     pub async fn run(mut self) {
         if self.after_death {
-            self.live.has_heard_origins(Duration::from_millis(self.job.segment_duration.millis().into())).await;
+            self.live.has_heard_origins(self.job.segment_duration.into()).await;
         }
         loop {
             let done = match self.backlog.next().await {
@@ -160,10 +159,11 @@ impl Uploader {
         let body = body.copy_to_bytes(body.remaining());
         let bytes = self.put_new(&ObjectName::segment(&self.name, number), body).await.len() as u64;
         self.live.is_stored(&self.name, number);
-        self.window.push(hls::Segment { number, offset, duration, init });
+        let segment = LedgerSegment { number, offset, duration, bytes, init };
+        self.window.push(segment.into());
         self.name_all(false).await?;
         // The keeper is gone only when the run is lost.
-        let _ = self.keeper.send(Event::Confirmed { rendition: self.at, segment: LedgerSegment { number, offset, duration, bytes, init } });
+        let _ = self.keeper.send(Event::Confirmed { rendition: self.at, segment });
         Ok(())
     }
 
