@@ -82,6 +82,8 @@ pub enum Role {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         jobs: Vec<LiveJob>,
     },
+    /// An origin: it is there.
+    Origin,
 }
 
 /// A run at its ingest shard.

@@ -177,14 +177,30 @@ mod tests {
     }
 
     fn out(pods: &[Seen], silent: &[&str]) -> Vec<String> {
-        let reporters = pods.iter().filter(|pod| pod.kind.1 != ORIGIN); // origins do not report
-        let heard = reporters.map(|pod| (pod.name.clone(), !silent.contains(&&*pod.name))).collect();
+        let heard = pods.iter().map(|pod| (pod.name.clone(), !silent.contains(&&*pod.name))).collect();
         to_take_out(pods, &heard).into_values().flatten().map(|pod| pod.name.clone()).collect()
     }
 
     #[test]
     fn shards_and_origins_of_a_node_of_which_nobody_is_heard_are_taken_out() {
-        assert_eq!(out(&two_nodes(), &["ingest-a", "transcoder-a"]), ["ingest-a", "origin-a"]);
+        assert_eq!(out(&two_nodes(), &["ingest-a", "transcoder-a", "origin-a"]), ["ingest-a", "origin-a"]);
+        assert!(out(&two_nodes(), &["ingest-a", "transcoder-a"]).is_empty(), "the origin is heard");
+        let mut pods = two_nodes();
+        pods.push(pod("origin-c", "c", ORIGIN));
+        assert_eq!(out(&pods, &["origin-c"]), ["origin-c"], "it was alone on its node");
+    }
+
+    /// Of the build before, which says nothing of its origins.
+    #[test]
+    fn a_pod_that_never_reported_says_nothing_of_its_node() {
+        let heard = |origin: Option<bool>| {
+            let reporters = [("ingest-a", Some(false)), ("transcoder-a", Some(false)), ("origin-a", origin), ("ingest-b", Some(true))];
+            reporters.into_iter().filter_map(|(pod, heard)| Some((pod.to_owned(), heard?))).collect::<HashMap<_, _>>()
+        };
+        let pods = two_nodes();
+        let out = |origin| to_take_out(&pods, &heard(origin)).into_values().flatten().map(|pod| &*pod.name).collect::<Vec<_>>();
+        assert_eq!(out(None), ["ingest-a", "origin-a"]);
+        assert!(out(Some(true)).is_empty());
     }
 
     #[test]
@@ -194,18 +210,21 @@ mod tests {
 
     #[test]
     fn who_hears_nobody_at_all_takes_nobody_out() {
-        assert!(out(&two_nodes(), &["ingest-a", "transcoder-a", "ingest-b", "transcoder-b"]).is_empty());
+        assert!(out(&two_nodes(), &["ingest-a", "transcoder-a", "origin-a", "ingest-b", "transcoder-b", "origin-b"]).is_empty());
     }
 
     #[test]
     fn the_last_one_of_a_kind_stays() {
         let mut pods = two_nodes();
         pods.iter_mut().find(|pod| pod.name == "origin-b").unwrap().ready = false;
-        assert_eq!(out(&pods, &["ingest-a", "transcoder-a"]), ["ingest-a"]);
+        let silent = ["ingest-a", "transcoder-a", "origin-a"];
+        assert_eq!(out(&pods, &silent), ["ingest-a"]);
         pods.push(Seen { kind: ("other".into(), ORIGIN.into()), ..pod("origin-c", "b", ORIGIN) });
-        assert_eq!(out(&pods, &["ingest-a", "transcoder-a"]), ["ingest-a"], "another pool's serves other lectures");
-        pods.push(pod("origin-d", "c", ORIGIN));
-        assert_eq!(out(&pods, &["ingest-a", "transcoder-a"]), ["ingest-a"], "of that one's node nobody knows anything");
+        assert_eq!(out(&pods, &silent), ["ingest-a"], "another pool's serves other lectures");
+        pods.push(pod("origin-d", "a", ORIGIN));
+        assert_eq!(out(&pods, &[&silent[..], &["origin-d"]].concat()), ["ingest-a"], "that one's node is silent, too");
+        pods.push(pod("origin-e", "c", ORIGIN));
+        assert_eq!(out(&pods, &[&silent[..], &["origin-d"]].concat()), ["ingest-a", "origin-a", "origin-d"]);
     }
 
     #[tokio::test]

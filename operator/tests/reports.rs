@@ -72,6 +72,9 @@ async fn a_pod_reports_for_itself_and_nobody_else() {
     assert_eq!(answer(&shard, address, &shard_of("other")).await, Some(403), "of another pool");
     let transcoder = peer(&ca, PeerRole::Transcoder, "default").await;
     assert_eq!(answer(&transcoder, address, &shard_of("default")).await, Some(403), "a transcoder is no shard");
+    let origin = peer(&ca, PeerRole::Origin, "default").await;
+    assert_eq!(answer(&origin, address, &shard_of("default")).await, Some(403), "an origin is no shard");
+    assert_eq!(answer(&origin, address, &Report { pod: "origin-0".into(), role: Role::Origin, ..shard_of("default") }).await, Some(204));
     let stranger = peer(&Ca::new(), PeerRole::Ingest, "default").await;
     assert_eq!(answer(&stranger, address, &shard_of("default")).await, None, "of another CA");
     let mut clear = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -79,7 +82,7 @@ async fn a_pod_reports_for_itself_and_nobody_else() {
     let mut said = Vec::new();
     let _ = clear.read_to_end(&mut said).await;
     assert!(!said.starts_with(b"HTTP"), "in the clear");
-    assert_eq!((heard.heard_of("default", now), heard.heard_of("other", now)), (1, 0));
+    assert_eq!((heard.heard_of("default", now), heard.heard_of("other", now)), (2, 0));
     stop.cancel();
 }
 

@@ -3,11 +3,14 @@
 use anyhow::Context;
 use clap::Parser;
 use lectern_cloud::Objects;
+use lectern_contract::report::Role;
 use lectern_origin_pod::{args::Args, http, https, metrics::Metrics, pages::Pages, runs::Runs, store::Store, viewing::Viewing};
 use lectern_podkit::health::{self, Readiness};
+use lectern_podkit::report::{self, Collect};
 use lectern_podkit::{Tasks, shutdown, telemetry};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -31,6 +34,8 @@ async fn main() -> anyhow::Result<()> {
     let Some(peers) = stop.run_until_cancelled(args.peer_tls.when_there(&args.pod.pool, &readiness)).await else {
         return tasks.join().await;
     };
+    let says: Collect = Arc::new(|_| Role::Origin);
+    tasks.spawn("reports", report::run(args.pod, peers.clone(), says, Arc::default(), None, stop.clone()));
     let runs = Runs::new(store, pushed, peers, metrics.clone());
     tasks.spawn("sweep", runs.clone().sweep(stop.clone()));
     let (viewing, reading) = Viewing::follow(args.viewing_keys_dir, stop.clone()).await;

@@ -323,7 +323,7 @@ mod tests {
         });
         let asked_for = |report: &Report| match &report.role {
             Role::Ingest { orphans, .. } => orphans.len(),
-            Role::Transcoder { .. } => 0,
+            Role::Transcoder { .. } | Role::Origin => 0,
         };
         let (stop, changed) = (CancellationToken::new(), Arc::new(Notify::new()));
         let reports = tokio::spawn(run(pod, PeerTls::plain(), collect, changed.clone(), None, stop.clone()));

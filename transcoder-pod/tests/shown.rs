@@ -7,11 +7,12 @@ mod stage;
 
 use bytes::Bytes;
 use common::way::Way;
-use common::{folder, lecture};
+use common::{folder, lecture, shard};
+use lectern_cloud::testing::Backend;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::message::Message as _;
-use lectern_contract::{Epoch, SegmentNumber, Ticks};
+use lectern_contract::{Epoch, SegmentDuration, SegmentNumber, Ticks};
 use lectern_media::fragments;
 use lectern_origin_pod::directives::Directives;
 use lectern_origin_pod::metrics::Metrics;
@@ -188,6 +189,39 @@ async fn segments_that_s3_did_not_have_when_their_maker_let_go_are_stored_as_the
     let shown = student.watches_to_the_end().await;
     assert!(shown.contains_key(&left), "{:?}", shown.keys());
     stage.play("left-play").await;
+}
+
+/// A successor that cannot reach the owner takes it for dead. But it lives, and origins stay with it until it moves the head next and is refused: what students
+/// have of it by then is the successor's, too, although that had made it and could have stored its own.
+#[tokio::test]
+async fn what_an_owner_shows_that_only_its_successor_cannot_reach_is_stored_as_it_was_shown() {
+    let frames = lecture("unreached", 30, Ticks(90_000), &[]);
+    let backend = Backend::ministack().await.unwrap();
+    let objects = backend.objects("lectures").await.unwrap();
+    let ahead = shard::serve(frames.clone()).await; // the successor has each segment before the owner
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut stage = Stage::prepared(frames, backend, objects).await;
+    (stage.job.segment_duration, stage.job.parts) = (SegmentDuration::try_from(6_000).unwrap(), None);
+    let _owner = Pod::start("pod-a", &stage.backend);
+    stage.queue.send(&stage.job.to_message()).await.unwrap();
+    let mut student = Student::of(&stage);
+    student.until("a segment", |shown| shown.contains_key("360p/0.m4s")).await;
+
+    let way = Way::to(stage.backend.port(), "PUT").await;
+    let address = stage.head().await.unwrap().address.unwrap();
+    way.says(&address.replace("127.0.0.1", "224.0.0.1"), &address); // nobody can connect to a group (RFC 5771)
+    let mut successor = Pod::command("pod-b", [&way.endpoint, &stage.backend.endpoint()], &stage.backend);
+    successor.env("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"); // it is told another thing than S3 says
+    let job = LiveJob { feed: ahead.to_string(), replaces: Some(Epoch(1)), ..stage.job.clone() };
+    stage.until("a segment in S3", Duration::from_secs(10), |head| head.next_segment.0 == 1).await;
+    let _successor = Pod::spawn(successor);
+    stage.queue.send(&job.to_message()).await.unwrap();
+    let head = stage.until("the successor", Duration::from_secs(20), |head| head.epoch == Epoch(2)).await;
+    assert!(head.owner.0.starts_with("pod-b/") && !head.ended, "{head:?}");
+    let shown = student.watches_to_the_end().await;
+    assert!(shown.contains_key(&format!("360p/{}.m4s", head.next_segment)), "{:?}", shown.keys());
+    stage.has_all(0..6).await;
+    stage.play("unreached-play").await;
 }
 
 /// A successor has a dozen things to ask of S3 while students wait: it is not let in before these are answered.

@@ -53,6 +53,17 @@ pub enum Door {
     Another,
 }
 
+/// What of a pool is on the node that a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnNode {
+    /// The lecture's transcoder, and neither shards nor origins.
+    Transcoder,
+    /// Its transcoder, the shard that owns it, and one of two origins.
+    All,
+    /// One of two origins, and nothing else.
+    Origin,
+}
+
 /// A fault, or planned work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Fault {
@@ -92,6 +103,8 @@ pub enum Fault {
     LeadersNodeKilled,
     /// The same of a node on which the owning shard and one of two origins are, too; the publisher comes back 3 s later.
     WholeNodeKilled,
+    /// The same of a node on which of all the pool one of two origins is.
+    OriginsNodeKilled,
     /// SIGSTOP for the owning shard, and SIGCONT 15 s later.
     ShardFrozen,
     /// SIGKILL for the owning shard, whose pod starts it again; the publisher comes back.
@@ -222,7 +235,7 @@ impl Fault {
             | Self::OriginFrozen
             | Self::OperatorFrozen => AWAY,
             Self::NodePaused => AWAY,
-            Self::NodeKilled | Self::LeadersNodeKilled => DARK,
+            Self::NodeKilled | Self::LeadersNodeKilled | Self::OriginsNodeKilled => DARK,
             // And its publisher may have to wait for an answer.
             Self::WholeNodeKilled => DARK.saturating_add(ANSWERED),
             Self::KeysChanged | Self::ChartUpgraded => REPLACED,
@@ -291,7 +304,7 @@ impl Fault {
 
     /// Whether it is done to what only a pool of the suite's own has: ways to S3 and SQS, a node, a second origin.
     pub const fn needs_a_pool(self) -> bool {
-        self.needs_node()
+        self.needs_node().is_some()
             || self.troubles().is_some()
             || matches!(self.link(), Some((Way::Store | Way::Queue, _)))
             || matches!(
@@ -318,9 +331,14 @@ impl Fault {
         }
     }
 
-    /// Whether it is done to a node, on which the lecture's transcoder has to be.
-    pub const fn needs_node(self) -> bool {
-        matches!(self, Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled)
+    /// Of one that is done to a node, what has to be there.
+    pub const fn needs_node(self) -> Option<OnNode> {
+        match self {
+            Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled => Some(OnNode::Transcoder),
+            Self::WholeNodeKilled => Some(OnNode::All),
+            Self::OriginsNodeKilled => Some(OnNode::Origin),
+            _ => None,
+        }
     }
 
     /// The link that it makes bad, and how.
@@ -352,7 +370,8 @@ impl Fault {
             | Self::NodePaused
             | Self::NodeKilled
             | Self::LeadersNodeKilled
-            | Self::WholeNodeKilled => Some(6_000.0),
+            | Self::WholeNodeKilled
+            | Self::OriginsNodeKilled => Some(6_000.0),
             Self::ShardFrozen
             | Self::ShardKilled
             | Self::ShardLost

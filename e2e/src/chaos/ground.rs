@@ -1,6 +1,6 @@
 //! Which pool a lecture suffers in: the default one, or one of its own whose ways to S3 and SQS can be spoilt.
 
-use super::Fault;
+use super::{Fault, OnNode};
 use crate::http_proxy::HttpProxy;
 use crate::lab::{Elsewhere, Lab, STEP};
 use crate::nodes::node_of;
@@ -43,7 +43,7 @@ pub enum Store {
 pub(super) struct Ground {
     /// Its name.
     pub pool: String,
-    /// The node that is struck, if one is: of the pool's pods only transcoders are on it, but where half of all are to be.
+    /// The node that is struck, if one is.
     pub node: Option<String>,
     ways: Option<Ways>,
 }
@@ -83,16 +83,19 @@ impl Ground {
         spec.ingest.public_url = format!("rtmp://{node}:{port}/live");
         spec.origin.public_url = format!("http://{node}:{}", port + 1);
         let (beside, struck) = nodes(lab).await?;
-        let with_node = faults.iter().any(|fault| fault.needs_node());
-        let whole = faults.contains(&Fault::WholeNodeKilled);
-        if whole || faults.contains(&Fault::EachOriginKilled) {
+        let on_it = faults.iter().find_map(|fault| fault.needs_node());
+        if matches!(on_it, Some(OnNode::All | OnNode::Origin)) || faults.contains(&Fault::EachOriginKilled) {
             spec.origin.replicas = 2;
         }
-        if with_node && !whole {
-            let there = BTreeMap::from([(HOSTNAME.to_owned(), beside)]);
-            (spec.ingest.scheduling.node_selector, spec.origin.scheduling.node_selector) = (there.clone(), there);
+        let elsewhere = match on_it {
+            Some(OnNode::Transcoder) => vec![&mut spec.ingest.scheduling, &mut spec.origin.scheduling],
+            Some(OnNode::Origin) => vec![&mut spec.ingest.scheduling, &mut spec.transcoder.class.scheduling],
+            Some(OnNode::All) | None => vec![],
+        };
+        for scheduling in elsewhere {
+            scheduling.node_selector = BTreeMap::from([(HOSTNAME.to_owned(), beside.clone())]);
         }
-        let ground = Self { pool, node: with_node.then_some(struck), ways: Some(ways) };
+        let ground = Self { pool, node: on_it.map(|_| struck), ways: Some(ways) };
         lab.goes_with_the_test(Elsewhere::Secret(ground.pool.clone()));
         // SeaweedFS knows no other, and MiniStack takes any.
         ground.has_keys(lab, if seaweedfs.is_some() { KEY } else { FIRST_KEY }).await?;

@@ -1,6 +1,6 @@
 //! A lecture that is to suffer, and all that it takes.
 
-use super::fault::{Door, Fault, Way};
+use super::fault::{Door, Fault, OnNode, Way};
 use super::ground::Ground;
 use super::upgrade::Upgrade;
 use super::{MOVE, strike};
@@ -180,25 +180,34 @@ impl<'a> Stage<'a> {
         .await
     }
 
-    /// Moves the lecture until its transcoder is on the node that is struck, and, where it is to be `whole`, its shard and an origin are, too. Whose it is, S3 knows first: a
-    /// stream's status lags behind, and who believed it would move the lecture back.
-    pub async fn is_on_its_node(&self, prefix: &RunPrefix, whole: bool) -> Result<()> {
-        let Some(node) = &self.ground.node else { return Ok(()) };
-        if whole {
+    /// Moves pods until of the lecture's this is on the node that is struck.
+    pub async fn is_on_its_node(&self, prefix: &RunPrefix, what: OnNode) -> Result<()> {
+        let node = self.ground.node()?;
+        if let OnNode::All | OnNode::Origin = what {
             self.is_spread("origin", node).await?;
+        }
+        if let OnNode::All = what {
             self.is_spread("ingest", node).await?;
             self.shard_is_on(node).await?;
         }
+        if let OnNode::All | OnNode::Transcoder = what {
+            self.transcoder_is_on(node, prefix).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the lecture until its transcoder is on `node`. Whose it is, S3 knows first: a stream's status lags behind, and who believed it would move the lecture back.
+    async fn transcoder_is_on(&self, node: &str, prefix: &RunPrefix) -> Result<()> {
         let mut moved_from = None;
         eventually(&format!("a transcoder on {node}"), STEP, async || {
             let head: Head = self.lab.storage.json(prefix, &ObjectName::Head).await?;
             let owner = head.owner.0.split('/').next().unwrap_or_default();
             let at = node_of(&self.lab.pods().get(owner).await?)?;
             let moves = self.lecture.api().get(&self.lecture.name).await?.annotations().contains_key(MOVE);
-            if at == *node && !moves {
+            if at == node && !moves {
                 return Ok(Look::Found(()));
             }
-            if at != *node && !moves && moved_from != Some(head.epoch) {
+            if at != node && !moves && moved_from != Some(head.epoch) {
                 self.lecture.annotate(MOVE, "now").await?;
                 moved_from = Some(head.epoch);
             }

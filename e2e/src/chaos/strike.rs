@@ -179,7 +179,7 @@ impl Fault {
         }
         match self {
             Self::NodePaused => lab.node_stands_still(stage.ground.node()?).await,
-            Self::NodeKilled | Self::LeadersNodeKilled => lab.node_dies(stage.ground.node()?).await,
+            Self::NodeKilled | Self::LeadersNodeKilled | Self::OriginsNodeKilled => lab.node_dies(stage.ground.node()?).await,
             Self::WholeNodeKilled => {
                 lab.node_dies(stage.ground.node()?).await?;
                 stage.publisher_goes()?;
@@ -272,7 +272,9 @@ impl Fault {
                 Ok(())
             }
             Self::NodePaused => stage.lab.node_goes_on(stage.ground.node()?).await,
-            Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled => stage.lab.node_starts(stage.ground.node()?).await,
+            Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled | Self::OriginsNodeKilled => {
+                stage.lab.node_starts(stage.ground.node()?).await
+            }
             _ => Ok(()),
         }
     }
@@ -283,9 +285,7 @@ impl Fault {
             Self::ShardLost => stage.lab.comes_back(&target.shard).await?,
             Self::TranscoderCutOff => stage.lab.is_replaced(&target.transcoder, None).await?,
             Self::KeysChanged => stage.ground.is_asked_by(NEXT_KEY).await?,
-            Self::NodePaused | Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled => {
-                stage.lab.node_is_ready(stage.ground.node()?).await?
-            }
+            _ if self.needs_node().is_some() => stage.lab.node_is_ready(stage.ground.node()?).await?,
             Self::PublisherJumps => stage.publishes_on_after(JUMPS).await?,
             _ => {}
         }

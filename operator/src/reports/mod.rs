@@ -178,14 +178,11 @@ impl Reports {
     /// epoch and attempt before the earlier.
     pub fn transcoder(&self, run: &RunId, now: Instant) -> Option<TranscoderSaid> {
         let pods = self.lock();
-        let said = pods.iter().filter_map(|(pod, heard)| match &heard.said {
-            Said::Transcoder(transcoder) => {
-                let fresh = heard.is_fresh(now);
-                let said = |run: &TranscoderRun, fresh| TranscoderSaid { pod: pod.clone(), run: run.clone(), fresh };
-                let said_now = transcoder.runs.get(run).map(|run| said(run, fresh));
-                said_now.or_else(|| heard.dropped.get(run).map(|(run, _)| said(run, false)))
-            }
-            Said::Ingest(_) => None,
+        let said = pods.iter().filter_map(|(pod, heard)| {
+            let (transcoder, fresh) = (heard.said.transcoder()?, heard.is_fresh(now));
+            let said = |run: &TranscoderRun, fresh| TranscoderSaid { pod: pod.clone(), run: run.clone(), fresh };
+            let said_now = transcoder.runs.get(run).map(|run| said(run, fresh));
+            said_now.or_else(|| heard.dropped.get(run).map(|(run, _)| said(run, false)))
         });
         // Who has lost the run says so for a minute, and knows nothing of how the one fares that has it.
         said.max_by_key(|said| (said.fresh && said.run.state != TranscoderState::Lost, weight(&said.run)))
@@ -193,10 +190,9 @@ impl Reports {
 
     /// How many jobs `pod` works on, and what they take; `None` where it has not reported lately.
     pub fn load(&self, pod: &str, now: Instant) -> Option<(usize, Needs)> {
-        match self.lock().get(pod).filter(|heard| heard.is_fresh(now)).map(|heard| &heard.said)? {
-            Said::Transcoder(transcoder) => Some((transcoder.working(), transcoder.taken)),
-            Said::Ingest(_) => None,
-        }
+        let pods = self.lock();
+        let transcoder = pods.get(pod).filter(|heard| heard.is_fresh(now))?.said.transcoder()?;
+        Some((transcoder.working(), transcoder.taken))
     }
 
     /// The pods of a pool that reported lately.
@@ -280,6 +276,7 @@ async fn take(
     let role = match report.role {
         Role::Ingest { .. } => PeerRole::Ingest,
         Role::Transcoder { .. } => PeerRole::Transcoder,
+        Role::Origin => PeerRole::Origin,
     };
     if !reporter.is(role, &report.pool) {
         metrics.report(false);

@@ -84,6 +84,7 @@ impl Heard {
 pub(super) enum Said {
     Ingest(Ingest),
     Transcoder(Transcoder),
+    Origin,
 }
 
 /// What a transcoder says.
@@ -123,6 +124,7 @@ impl From<Role> for Said {
                 }
                 Self::Transcoder(Transcoder { slots, class, budget, taken, runs: kept })
             }
+            Role::Origin => Self::Origin,
         }
     }
 }
@@ -132,26 +134,22 @@ impl Said {
     pub fn ingest(&self) -> Option<&Ingest> {
         match self {
             Self::Ingest(ingest) => Some(ingest),
-            Self::Transcoder(_) => None,
+            Self::Transcoder(_) | Self::Origin => None,
         }
     }
 
     /// The transcoder's words, if it is one.
     pub fn transcoder(&self) -> Option<&Transcoder> {
         match self {
-            Self::Ingest(_) => None,
             Self::Transcoder(transcoder) => Some(transcoder),
+            Self::Ingest(_) | Self::Origin => None,
         }
     }
 
     /// The streams that are named in it.
     pub fn streams(&self) -> impl Iterator<Item = &StreamRef> {
-        let (ingest, transcoder) = match self {
-            Self::Ingest(ingest) => (Some(ingest), None),
-            Self::Transcoder(transcoder) => (None, Some(&transcoder.runs)),
-        };
-        let of_ingest = ingest.into_iter().flat_map(|ingest| ingest.runs.values().map(|run| &run.stream).chain(ingest.orphaned()));
-        of_ingest.chain(transcoder.into_iter().flat_map(|runs| runs.values().map(|run| &run.stream)))
+        let of_ingest = self.ingest().into_iter().flat_map(|ingest| ingest.runs.values().map(|run| &run.stream).chain(ingest.orphaned()));
+        of_ingest.chain(self.transcoder().into_iter().flat_map(|transcoder| transcoder.runs.values().map(|run| &run.stream)))
     }
 }
 

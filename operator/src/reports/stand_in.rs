@@ -35,8 +35,8 @@ impl Default for Duty {
 /// Takes the jobs out of a report.
 pub(super) fn jobs_in(role: &mut Role) -> Vec<LiveJob> {
     match role {
-        Role::Ingest { .. } => Vec::new(),
         Role::Transcoder { jobs, .. } => std::mem::take(jobs),
+        Role::Ingest { .. } | Role::Origin => Vec::new(),
     }
 }
 

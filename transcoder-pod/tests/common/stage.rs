@@ -9,6 +9,7 @@ use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_contract::ledger::{Ended, Ledger};
+use lectern_contract::message::Message as _;
 use lectern_contract::{PartCount, SegmentDuration, StreamRef, WallMillis};
 use lectern_transcoder_pod::publish::NEWEST;
 use std::collections::BTreeMap;
@@ -167,6 +168,13 @@ impl Stage {
 
     /// With the queue of `backend`, and `objects` wherever they are.
     pub async fn set_with(frames: Vec<FeedFrame>, backend: Backend, objects: Objects) -> Self {
+        let stage = Self::prepared(frames, backend, objects).await;
+        stage.queue.send(&stage.job.to_message()).await.unwrap();
+        stage
+    }
+
+    /// The same with a job that nobody has been given yet.
+    pub async fn prepared(frames: Vec<FeedFrame>, backend: Backend, objects: Objects) -> Self {
         let queue = backend.queue("jobs").await.unwrap();
         let stream = StreamRef { namespace: "school".into(), name: "algebra".into() };
         let job = LiveJob {
@@ -187,7 +195,6 @@ impl Stage {
             idle_after_ms: 20_000,
             stream,
         };
-        queue.send(&serde_json::to_string(&job).unwrap()).await.unwrap();
         Self { backend, objects, queue, job }
     }
 
@@ -250,7 +257,8 @@ impl Stage {
             for (rendition, segments) in ledger.segments {
                 // Whole, but for the first (pictures begin within it) and the last.
                 let whole = segments.iter().filter(|segment| (1..segments.len() as u64 - 1).contains(&segment.number.0));
-                let nominal = |ticks: u64| if rendition == "audio" { ticks.abs_diff(180_000) <= 1920 } else { ticks == 180_000 };
+                let whole_ticks = self.job.segment_duration.ticks().0;
+                let nominal = |ticks: u64| ticks.abs_diff(whole_ticks) <= if rendition == "audio" { 1920 } else { 0 };
                 assert!(whole.clone().all(|segment| nominal(segment.duration.0)), "{rendition}: {segments:?}");
                 numbers.entry(rendition).or_default().extend(segments.iter().map(|segment| segment.number.0));
             }

@@ -1,8 +1,8 @@
-//! A way to a server on this machine that can be cut or lose answers, and tells when a word passes.
+//! A way to a server on this machine that can be cut, lose answers or say another thing, and tells when a word passes.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,7 +13,15 @@ pub struct Way {
     pub endpoint: String,
     cut: watch::Sender<bool>,
     passed: watch::Receiver<u32>,
-    to_lose: Arc<AtomicU32>,
+    answers: Arc<Answers>,
+}
+
+/// What becomes of answers.
+#[derive(Default)]
+struct Answers {
+    to_lose: AtomicU32,
+    /// What is said in the place of what.
+    instead: OnceLock<(String, String)>,
 }
 
 impl Way {
@@ -23,24 +31,30 @@ impl Way {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (cut, seen) = watch::channel(false);
         let (told, passed) = watch::channel(0);
-        let to_lose = Arc::new(AtomicU32::new(0));
-        let loses = to_lose.clone();
+        let answers = Arc::new(Answers::default());
+        let become_of_them = answers.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass_on(client, port, word, (seen.clone(), loses.clone()), told.clone()));
+                tokio::spawn(pass_on(client, port, word, (seen.clone(), become_of_them.clone()), told.clone()));
             }
         });
-        Self { endpoint, cut, passed, to_lose }
+        Self { endpoint, cut, passed, answers }
     }
 
     /// Breaks the connections of the next so many answers, before anything of them is heard.
     pub fn loses_answers(&self, count: u32) {
-        self.to_lose.store(count, Ordering::Relaxed);
+        self.answers.to_lose.store(count, Ordering::Relaxed);
     }
 
     /// How many of them there are still to come.
     pub fn answers_to_lose(&self) -> u32 {
-        self.to_lose.load(Ordering::Relaxed)
+        self.answers.to_lose.load(Ordering::Relaxed)
+    }
+
+    /// From now on and once for all, answers say `instead` in the place of `word`, which is as long.
+    pub fn says(&self, instead: &str, word: &str) {
+        assert_eq!(word.len(), instead.len(), "the answer's length is told before it");
+        self.answers.instead.set((word.to_owned(), instead.to_owned())).unwrap();
     }
 
     /// Waits until the word passes once more.
@@ -70,7 +84,7 @@ async fn pass_on(
     client: TcpStream,
     port: u16,
     word: &str,
-    (mut cut, to_lose): (watch::Receiver<bool>, Arc<AtomicU32>),
+    (mut cut, become_of_them): (watch::Receiver<bool>, Arc<Answers>),
     told: watch::Sender<u32>,
 ) {
     if *cut.borrow_and_update() {
@@ -92,8 +106,14 @@ async fn pass_on(
     let answers = async {
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = answers.read(&mut bytes).await {
-            if to_lose.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            if become_of_them.to_lose.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                 break;
+            }
+            if let Some((word, instead)) = become_of_them.instead.get() {
+                // What is looked for is short, and sent in one go.
+                while let Some(at) = bytes[..count].windows(word.len()).position(|window| window == word.as_bytes()) {
+                    bytes[at..at + word.len()].copy_from_slice(instead.as_bytes());
+                }
             }
             if back.write_all(&bytes[..count]).await.is_err() {
                 break;
