@@ -28,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long renditions may take to come to where the successor goes on, beside a segment's length; then the rest of them is its.
 const THROUGH_WITHIN: Duration = Duration::from_secs(5);
-/// How long a pod that is being stopped waits for what it has made to be stored, and where a successor is ready to publish, whose first segment students have in hand by then.
+/// How long a pod that is being stopped waits for what it has made to be stored.
 const STORED_WITHIN: Duration = Duration::from_secs(10);
+/// The same where a successor is ready to publish: students have its predecessor's last segment in hand for about as long.
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// How long S3 may take for the head of a new run to say where its media begins; then another child tries.
 const SHIFT_WITHIN: Duration = Duration::from_secs(60);
