@@ -75,7 +75,7 @@ fn only_peers_get_at_what_is_for_peers() {
         peers.filter_map(Value::as_array).flatten().map(|value| value.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     // ARCHITECTURE.md, "What crosses a border".
-    assert_eq!(from("operator", 7100), ["ingest", "transcoder"]);
+    assert_eq!(from("operator", 7100), ["ingest", "transcoder", "origin"]);
     assert_eq!(from("ingest", 7000), ["transcoder", "ingest"]);
     assert_eq!(from("ingest", 7001), ["ingest"]);
     assert_eq!(from("transcoder", GIVEN), ["origin", "transcoder"]);
