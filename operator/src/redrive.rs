@@ -80,10 +80,14 @@ pub async fn redrive(queue: &Queue, args: &RedriveArgs, out: &mut impl Write) ->
         dead.delete(&letter.receipt).await?;
         moved += 1;
     }
-    for receipt in seen {
-        dead.extend(&receipt, Duration::ZERO).await?;
+    for receipt in &seen {
+        dead.extend(receipt, Duration::ZERO).await?;
     }
-    writeln!(out, "{moved} of the messages in {} went to {}", dead.at(), queue.at())?;
+    if args.list {
+        writeln!(out, "messages in {}: {}", dead.at(), seen.len())?;
+    } else {
+        writeln!(out, "{moved} of the messages in {} went to {}", dead.at(), queue.at())?;
+    }
     Ok(())
 }
 
