@@ -198,8 +198,8 @@ async fn what_an_owner_shows_that_only_its_successor_cannot_reach_is_stored_as_i
     let frames = lecture("unreached", 30, Ticks(90_000), &[]);
     let backend = Backend::ministack().await.unwrap();
     let objects = backend.objects("lectures").await.unwrap();
-    let ahead = shard::serve(frames.clone()).await; // the successor has each segment before the owner
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let ahead = tokio::time::Instant::now() - Duration::from_secs(3);
+    let ahead = shard::serve_begun(frames.clone(), ahead).await; // the successor has each segment before the owner
     let mut stage = Stage::prepared(frames, backend, objects).await;
     (stage.job.segment_duration, stage.job.parts) = (SegmentDuration::try_from(6_000).unwrap(), None);
     let _owner = Pod::start("pod-a", &stage.backend);

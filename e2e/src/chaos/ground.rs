@@ -43,8 +43,8 @@ pub enum Store {
 pub(super) struct Ground {
     /// Its name.
     pub pool: String,
-    /// The node that is struck, if one is.
-    pub node: Option<String>,
+    /// The node that is struck, if one is, and what has to be there.
+    pub node: Option<(String, OnNode)>,
     ways: Option<Ways>,
 }
 
@@ -95,7 +95,7 @@ impl Ground {
         for scheduling in elsewhere {
             scheduling.node_selector = BTreeMap::from([(HOSTNAME.to_owned(), beside.clone())]);
         }
-        let ground = Self { pool, node: on_it.map(|_| struck), ways: Some(ways) };
+        let ground = Self { pool, node: on_it.map(|what| (struck, what)), ways: Some(ways) };
         lab.goes_with_the_test(Elsewhere::Secret(ground.pool.clone()));
         // SeaweedFS knows no other, and MiniStack takes any.
         ground.has_keys(lab, if seaweedfs.is_some() { KEY } else { FIRST_KEY }).await?;
@@ -133,7 +133,7 @@ impl Ground {
     }
 
     pub fn node(&self) -> Result<&str> {
-        self.node.as_deref().context("no node is the lecture's own")
+        self.node.as_ref().map(|(node, _)| &**node).context("no node is the lecture's own")
     }
 
     /// How many requests came to harm.

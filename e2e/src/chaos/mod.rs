@@ -106,9 +106,7 @@ async fn suffer(
     let stream = stage.lecture.wait_for("Playable=True with a transcoder", STEP, playing).await?;
     let prefix = prefix_of(&stream)?;
     stage.leader_is_there(faults.contains(&Fault::LeadersNodeKilled)).await?;
-    if let Some(on_it) = faults.iter().find_map(|fault| fault.needs_node()) {
-        stage.is_on_its_node(&prefix, on_it).await?;
-    }
+    stage.is_on_its_node(&prefix).await?;
     if let (Some(release), Some(door)) = (release, &stage.door) {
         stage.upgrade = Some(Box::pin(Upgrade::begins(lab, release, &door.rtmp())).await?);
     }

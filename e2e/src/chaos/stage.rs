@@ -164,7 +164,7 @@ impl<'a> Stage<'a> {
 
     /// Lets operators take turns until the leader is on the node that is struck, or is not.
     pub async fn leader_is_there(&self, wanted: bool) -> Result<()> {
-        let Some(node) = &self.ground.node else { return Ok(()) };
+        let Some((node, _)) = &self.ground.node else { return Ok(()) };
         eventually(&format!("a leader on {node}: {wanted}"), STEP, async || {
             let leaders = self.lab.leaders().await?;
             let [leader] = &leaders[..] else { return Ok(Look::NotYet(format!("{} lead", leaders.len()))) };
@@ -180,9 +180,9 @@ impl<'a> Stage<'a> {
         .await
     }
 
-    /// Moves pods until of the lecture's this is on the node that is struck.
-    pub async fn is_on_its_node(&self, prefix: &RunPrefix, what: OnNode) -> Result<()> {
-        let node = self.ground.node()?;
+    /// Moves pods until what has to be on the node that is struck is there.
+    pub async fn is_on_its_node(&self, prefix: &RunPrefix) -> Result<()> {
+        let Some((node, what)) = &self.ground.node else { return Ok(()) };
         if let OnNode::All | OnNode::Origin = what {
             self.is_spread("origin", node).await?;
         }

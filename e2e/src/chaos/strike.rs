@@ -272,9 +272,7 @@ impl Fault {
                 Ok(())
             }
             Self::NodePaused => stage.lab.node_goes_on(stage.ground.node()?).await,
-            Self::NodeKilled | Self::LeadersNodeKilled | Self::WholeNodeKilled | Self::OriginsNodeKilled => {
-                stage.lab.node_starts(stage.ground.node()?).await
-            }
+            _ if self.needs_node().is_some() => stage.lab.node_starts(stage.ground.node()?).await,
             _ => Ok(()),
         }
     }

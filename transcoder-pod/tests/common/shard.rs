@@ -10,11 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-/// Serves `frames`, then the end of the run; the first frame is `began` ago.
+/// Serves `frames` from now on, then the end of the run.
 pub async fn serve(frames: Vec<FeedFrame>) -> SocketAddr {
+    serve_begun(frames, Instant::now()).await
+}
+
+/// The same of a lecture whose first frame came when it `began`.
+pub async fn serve_begun(frames: Vec<FeedFrame>, began: Instant) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (frames, began) = (Arc::new(frames), Instant::now());
+    let frames = Arc::new(frames);
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             tokio::spawn(reader(socket, frames.clone(), began));

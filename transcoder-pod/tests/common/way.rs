@@ -13,12 +13,12 @@ pub struct Way {
     pub endpoint: String,
     cut: watch::Sender<bool>,
     passed: watch::Receiver<u32>,
-    answers: Arc<Answers>,
+    fate: Arc<Fate>,
 }
 
 /// What becomes of answers.
 #[derive(Default)]
-struct Answers {
+struct Fate {
     to_lose: AtomicU32,
     /// What is said in the place of what.
     instead: OnceLock<(String, String)>,
@@ -31,30 +31,30 @@ impl Way {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (cut, seen) = watch::channel(false);
         let (told, passed) = watch::channel(0);
-        let answers = Arc::new(Answers::default());
-        let become_of_them = answers.clone();
+        let fate = Arc::new(Fate::default());
+        let theirs = fate.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass_on(client, port, word, (seen.clone(), become_of_them.clone()), told.clone()));
+                tokio::spawn(pass_on(client, port, word, (seen.clone(), theirs.clone()), told.clone()));
             }
         });
-        Self { endpoint, cut, passed, answers }
+        Self { endpoint, cut, passed, fate }
     }
 
     /// Breaks the connections of the next so many answers, before anything of them is heard.
     pub fn loses_answers(&self, count: u32) {
-        self.answers.to_lose.store(count, Ordering::Relaxed);
+        self.fate.to_lose.store(count, Ordering::Relaxed);
     }
 
     /// How many of them there are still to come.
     pub fn answers_to_lose(&self) -> u32 {
-        self.answers.to_lose.load(Ordering::Relaxed)
+        self.fate.to_lose.load(Ordering::Relaxed)
     }
 
     /// From now on and once for all, answers say `instead` in the place of `word`, which is as long.
     pub fn says(&self, instead: &str, word: &str) {
         assert_eq!(word.len(), instead.len(), "the answer's length is told before it");
-        self.answers.instead.set((word.to_owned(), instead.to_owned())).unwrap();
+        self.fate.instead.set((word.to_owned(), instead.to_owned())).unwrap();
     }
 
     /// Waits until the word passes once more.
@@ -80,13 +80,7 @@ impl Way {
     }
 }
 
-async fn pass_on(
-    client: TcpStream,
-    port: u16,
-    word: &str,
-    (mut cut, become_of_them): (watch::Receiver<bool>, Arc<Answers>),
-    told: watch::Sender<u32>,
-) {
+async fn pass_on(client: TcpStream, port: u16, word: &str, (mut cut, fate): (watch::Receiver<bool>, Arc<Fate>), told: watch::Sender<u32>) {
     if *cut.borrow_and_update() {
         return;
     }
@@ -106,13 +100,15 @@ async fn pass_on(
     let answers = async {
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = answers.read(&mut bytes).await {
-            if become_of_them.to_lose.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            if fate.to_lose.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                 break;
             }
-            if let Some((word, instead)) = become_of_them.instead.get() {
+            if let Some((word, instead)) = fate.instead.get() {
                 // What is looked for is short, and sent in one go.
-                while let Some(at) = bytes[..count].windows(word.len()).position(|window| window == word.as_bytes()) {
-                    bytes[at..at + word.len()].copy_from_slice(instead.as_bytes());
+                for at in 0..=count.saturating_sub(word.len()) {
+                    if bytes[at..count].starts_with(word.as_bytes()) {
+                        bytes[at..at + word.len()].copy_from_slice(instead.as_bytes());
+                    }
                 }
             }
             if back.write_all(&bytes[..count]).await.is_err() {
