@@ -71,14 +71,11 @@ pub struct ChildSays {
     pub epoch: Epoch,
     /// How it goes.
     pub state: TranscoderState,
+    /// Whether it has begun a segment of the run: who goes on after it can be told where.
+    pub has_begun: bool,
 }
 
 impl ChildSays {
-    /// Whether the child has the run, and media comes out.
-    pub fn is_running(&self) -> bool {
-        matches!(self.state, TranscoderState::Running { .. })
-    }
-
     /// Whether the job is done with: its message can go.
     pub fn is_final(&self) -> bool {
         use TranscoderState::{Ended, Failed, Idle, Lost};
@@ -132,14 +129,14 @@ pub fn main(stop: CancellationToken) -> Task<ChildError> {
             supervised.cancel();
         });
         let (status, epoch) = (Status::default(), Arc::new(AtomicU64::new(0)));
-        let saying = tokio::spawn(say_on(status.clone(), epoch.clone()));
+        let (said, saying) = (status.clone(), tokio::spawn(say_on(status.clone(), epoch.clone())));
         let outcome = run(job, status, epoch.clone(), stop).await;
         saying.abort();
         // Not through the runtime's end: it would wait for the thread that reads standard input.
         match outcome {
             Ok(state) => {
                 if let Some(state) = state {
-                    say(&ChildSays { epoch: Epoch(epoch.load(Ordering::Relaxed)), state });
+                    say(&ChildSays { epoch: Epoch(epoch.load(Ordering::Relaxed)), state, has_begun: said.has_begun() });
                 }
                 std::process::exit(0)
             }
@@ -154,8 +151,11 @@ pub fn main(stop: CancellationToken) -> Task<ChildError> {
 async fn say_on(status: Status, epoch: Arc<AtomicU64>) {
     let mut ticks = tokio::time::interval(SAY_EVERY);
     loop {
-        ticks.tick().await;
-        say(&ChildSays { epoch: Epoch(epoch.load(Ordering::Relaxed)), state: status.state() });
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = status.until_begun() => {} // a pod may be stopped at any time, and then it should be known
+        }
+        say(&ChildSays { epoch: Epoch(epoch.load(Ordering::Relaxed)), state: status.state(), has_begun: status.has_begun() });
     }
 }
 

@@ -5,18 +5,26 @@ use lectern_contract::{SegmentNumber, Ticks};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Segments per rendition that the bit rate is taken over.
 const RATE_OVER: usize = 4;
 
 /// Shared by the tasks of a child; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Status(Arc<Mutex<Inner>>);
+pub struct Status(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    inner: Mutex<Inner>,
+    begun: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
     waiting_for: Option<String>,
     at_live_edge: bool,
+    has_begun: bool,
     newest_input: Ticks,
     behind: Duration,
     newest_end: Ticks,
@@ -29,7 +37,7 @@ struct Inner {
 
 impl Status {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the child waits for before it can start; `None`: nothing amiss.
@@ -52,6 +60,23 @@ impl Status {
     /// Whether all that the feed had was read once.
     pub fn is_at_live_edge(&self) -> bool {
         self.lock().at_live_edge
+    }
+
+    /// A segment is begun.
+    pub fn begun(&self) {
+        if !std::mem::replace(&mut self.lock().has_begun, true) {
+            self.0.begun.notify_one();
+        }
+    }
+
+    /// Whether a segment was begun: from then on a successor can be told where to go on.
+    pub fn has_begun(&self) -> bool {
+        self.lock().has_begun
+    }
+
+    /// Resolves once, when the first segment is begun.
+    pub async fn until_begun(&self) {
+        self.0.begun.notified().await;
     }
 
     /// A segment of `bytes` was offered to origins.

@@ -300,6 +300,7 @@ impl Studio {
             tracing::debug!(rendition = rendition.named.name, late = now_late, "samples belong to segments that were made before");
         }
         self.newest = self.newest.max(Some(number));
+        self.status.begun();
         self.publish(at, made);
         Ok(())
     }

@@ -224,6 +224,23 @@ async fn what_an_owner_shows_that_only_its_successor_cannot_reach_is_stored_as_i
     stage.play("unreached-play").await;
 }
 
+/// Students see parts long before there is a segment: a run that has only begun does not stop for a pod that does, either.
+#[tokio::test]
+async fn a_run_whose_pod_stops_in_its_first_segment_is_handed_over() {
+    let stage = Stage::set(lecture("first", 14, Ticks(90_000), &[])).await;
+    let first = Pod::start("pod-a", &stage.backend);
+    let mut student = Student::of(&stage);
+    student.until("two parts", |shown| shown.contains_key("360p/0.1.m4s")).await;
+    let (log, _second) = a_second(&stage, "first");
+    first.terminate();
+    until_said(&log, "the owner hands over").await;
+    let head = stage.until("its successor", Duration::from_secs(30), |head| head.epoch > Epoch(1)).await;
+    assert!(head.owner.0.starts_with("pod-b/") && !head.ended, "{head:?}");
+    student.watches_to_the_end().await;
+    stage.has_all(0..8).await;
+    stage.play("first-play").await;
+}
+
 /// A successor has a dozen things to ask of S3 while students wait: it is not let in before these are answered.
 #[tokio::test]
 async fn a_run_does_not_move_while_s3_gives_trouble() {

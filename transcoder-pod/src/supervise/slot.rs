@@ -278,7 +278,8 @@ impl Slots {
     fn give_up(&self, job: &LiveJob, number: u64, how: &str, crashes: u32) -> String {
         let reason = format!("the transcoder process crashed {crashes} times; last: {how}");
         tracing::error!(stream = %job.stream, run = %job.run, reason, "a job is given up");
-        self.board.says(number, &ChildSays { epoch: Epoch(0), state: TranscoderState::Failed { reason: reason.clone() } });
+        self.board
+            .says(number, &ChildSays { epoch: Epoch(0), state: TranscoderState::Failed { reason: reason.clone() }, has_begun: false });
         self.board.end(number, true);
         reason
     }
@@ -397,9 +398,9 @@ impl Slots {
         timeout(LOOK_WITHIN, looking).await.unwrap_or(false)
     }
 
-    /// Has another pod get ready to go on with `job` after the child here, if that has come to run it; whether the queue has taken the message.
+    /// Has another pod get ready to go on with `job` after the child here, if that has begun a segment; whether the queue has taken the message.
     async fn call_one_after(&self, job: &LiveJob, last: Option<&ChildSays>) -> bool {
-        let Some(&ChildSays { epoch, .. }) = last.filter(|says| says.is_running()) else { return false };
+        let Some(&ChildSays { epoch, .. }) = last.filter(|says| says.has_begun) else { return false };
         let successor = LiveJob { replaces: Some(epoch), ..job.clone() };
         match heart::in_time(CALL_WITHIN, self.queue.send(&successor.to_message())).await {
             Ok(()) => {
