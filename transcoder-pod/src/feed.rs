@@ -4,7 +4,7 @@ use crate::engine::{Input, Rungs};
 use crate::pace::{Pace, Verdict};
 use crate::retry::Backoff;
 use crate::shards::Shards;
-use crate::silence::{PATIENCE, Silence, WITHOUT_SHARD};
+use crate::silence::{Silence, WITHOUT_SHARD, patience};
 use crate::status::Status;
 use bytes::BytesMut;
 use lectern_contract::feed::{ALIVE_EVERY, AccessUnit, FeedFrame, FeedRequest, TimedMetadata, Track};
@@ -79,6 +79,8 @@ pub struct Feed {
     run: RunId,
     idle_after: Duration,
     cut_after: Duration,
+    /// How long media may be late, see [`patience`].
+    patience: Duration,
     from: Option<Ticks>,
     /// The engine is given the feed's times and this.
     shift: Ticks,
@@ -124,6 +126,7 @@ impl Feed {
             run: job.run.clone(),
             idle_after: Duration::from_millis(job.idle_after_ms),
             cut_after: job.segment_duration.into(),
+            patience: patience(job),
             from,
             shift,
             inputs,
@@ -259,7 +262,7 @@ impl Feed {
         // One that has just been found may have what was missed meanwhile, and say that it is there before it comes to that.
         let is_found = self.served.is_some_and(|since| now.duration_since(since) >= QUIET);
         let is_there = is_found && self.alive.is_none_or(|heard| now.duration_since(heard) < QUIET);
-        for (track, until) in silence.fill(now, if is_there { PATIENCE } else { WITHOUT_SHARD }) {
+        for (track, until) in silence.fill(now, if is_there { self.patience } else { WITHOUT_SHARD }) {
             self.give(Input::Fill(track, until)).await?;
         }
         Ok(())

@@ -16,6 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// How long an owner has to answer before it is taken for dead: it is in the same cluster, and a lecture waits. Linux sends again what was lost on the way to a new
 /// connection after a second, so that a longer wait would have to be that much longer. Who is taken for dead and is not finds that out when it moves the head.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// The same of one that has called for who claims the run: it lived just now, works on, and where as many encoders start as stop its answer may take seconds.
+/// Should it die meanwhile, the operator has another claim the run.
+const CALLER_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A run that this process owns, as far as it knows.
 #[derive(Debug)]
@@ -133,7 +136,8 @@ impl Ownership {
             let taking = async {
                 if let Some(before) = before.as_ref().filter(|before| before.owner != *owner)
                     && let Some(address) = &before.address
-                    && lives(before, address, peers).await
+                    && lives(before, address, peers, if job.replaces == Some(before.epoch) { CALLER_ANSWERS_WITHIN } else { ANSWER_WITHIN })
+                        .await
                 {
                     return Err(NotTaken::Alive(address.clone()));
                 }
@@ -237,9 +241,9 @@ fn encode(head: &Head) -> Bytes {
     serde_json::to_vec(head).unwrap_or_default().into() // a Head has only strings and numbers: it always encodes
 }
 
-/// Whether the owner that `head` names still works for the run, at `address`.
-async fn lives(head: &Head, address: &str, peers: &PeerTls) -> bool {
-    match tokio::time::timeout(ANSWER_WITHIN, ask(address, head, peers)).await {
+/// Whether the owner that `head` names still works for the run, at `address`, and says so `within` that time.
+async fn lives(head: &Head, address: &str, peers: &PeerTls, within: Duration) -> bool {
+    match tokio::time::timeout(within, ask(address, head, peers)).await {
         Ok(Ok(alive)) => alive,
         Ok(Err(_)) | Err(_) => false,
     }

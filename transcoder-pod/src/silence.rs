@@ -2,11 +2,14 @@
 
 use lectern_contract::Ticks;
 use lectern_contract::feed::Track;
+use lectern_contract::job::LiveJob;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A track is missed after so long, while its shard is there to say that nothing comes.
+/// A track is missed after so long, while its shard is there to say that nothing comes: what comes later than that is lost.
 pub const PATIENCE: Duration = Duration::from_secs(1);
+/// The same at most where players have segments in hand to wait with.
+const LONG_PATIENCE: Duration = Duration::from_secs(3);
 /// As long as the shard itself is away: it has what the lecturer sends meanwhile, and another takes over within this.
 pub const WITHOUT_SHARD: Duration = Duration::from_secs(5);
 /// A source of few pictures a second is missed after so many of them.
@@ -17,6 +20,15 @@ const STEP: Ticks = Ticks::from_millis(1_000);
 const LONGEST_HOLE: Ticks = Ticks::from_millis(60_000);
 /// A step of the stamps beyond this says nothing of how often something comes.
 const LONGEST_STEP: Duration = Duration::from_secs(10);
+
+/// How long media may be late before the slate has its place, while its shard is there: as long as the players of `job` do not notice. They keep three segments from the
+/// live edge (RFC 8216 §6.3.3), or three parts and a little.
+pub fn patience(job: &LiveJob) -> Duration {
+    match job.parts {
+        Some(_) => PATIENCE,
+        None => Duration::from(job.segment_duration).clamp(PATIENCE, LONG_PATIENCE),
+    }
+}
 
 /// What was heard of a run's tracks.
 #[derive(Debug, Default)]

@@ -23,8 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 /// A machine that has not caught up with the feed by then is no better place for the run.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(20);
-/// How long the owner may take to connect and answer, and between two words of one that has this successor wait.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long the owner may take to connect, and for its first word: it works on meanwhile, and where as many encoders start as stop nobody is quick. Who is sent away is
+/// not called again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// The same between two words of one that has this successor wait. It says one a second, and its silence is its death.
+const SPEAKS_AGAIN_WITHIN: Duration = Duration::from_secs(3);
 /// How long a successor waits for its time with what it has made in hand, which grows. Then it gets ready anew.
 const WAITS_FOR: Duration = Duration::from_secs(30);
 
@@ -161,7 +164,7 @@ async fn ask(address: &str, run: &RunId, peers: &PeerTls) -> Result<(), Refusal>
                 }
             }
             Some(said) => break said,
-            None => match timeout(ANSWER_WITHIN, socket.read_buf(&mut answer)).await {
+            None => match timeout(if waits { SPEAKS_AGAIN_WITHIN } else { ANSWER_WITHIN }, socket.read_buf(&mut answer)).await {
                 Ok(Ok(count)) if count > 0 => {}
                 Ok(Ok(_)) => return Ok(()), // it is done, or gone
                 Ok(Err(_)) | Err(_) if waits => return Ok(()),

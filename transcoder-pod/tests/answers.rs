@@ -1,16 +1,21 @@
-//! Conditional writes whose answers are lost: a writer's own is told from another's.
+//! Answers that are lost or late: a writer's own write is told from another's, and a busy owner from a dead one.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use bytes::Bytes;
-use common::claim::{claim, job};
+use bytes::{Bytes, BytesMut};
+use common::claim::{claim, job, try_to_claim};
 use common::way::Way;
 use lectern_cloud::testing::Backend;
 use lectern_cloud::{BucketAt, Objects, Precondition, PutIfError};
+use lectern_contract::job::LiveJob;
+use lectern_contract::push::PushFrame;
 use lectern_contract::{Epoch, SegmentNumber, Ticks};
-use lectern_transcoder_pod::head::HeadError;
+use lectern_transcoder_pod::head::{Claim, HeadError};
 use serde_json::json;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 /// A bucket, and the same by a way that can lose answers.
 async fn bucket() -> (Backend, Objects, Objects, Way) {
@@ -61,4 +66,28 @@ async fn a_head_that_was_moved_unheard_is_moved_on_and_one_that_another_has_take
     way.loses_answers(1);
     let lost = ours.change(|head| head.next_segment = SegmentNumber(9)).await.unwrap_err();
     assert!(matches!(lost, HeadError::Lost { epoch: Epoch(2), .. }), "{lost}");
+}
+
+/// Where six encoders start at once, one that lives may need a second for its answer. Who was called by it waits; who comes after it has fallen silent does not.
+#[tokio::test]
+async fn an_owner_that_has_called_its_successor_may_take_a_while_to_answer() {
+    let (_backend, objects, ..) = bucket().await;
+    let (listener, job) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), job(&json!({ "video": [], "audio": [] })));
+    let address = listener.local_addr().unwrap().to_string();
+    assert!(matches!(try_to_claim(&objects, &job, "pod-a/1", &address).await, Claim::Owned { .. }));
+    tokio::spawn(async move {
+        while let Ok((mut asking, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let mut answer = BytesMut::new();
+                PushFrame::Serving { epoch: Epoch(1) }.encode(&mut answer);
+                asking.write_all(&answer).await
+            });
+        }
+    });
+    let called = LiveJob { replaces: Some(Epoch(1)), ..job.clone() };
+    let alive = try_to_claim(&objects, &called, "pod-b/1", "127.0.0.1:1").await;
+    assert!(matches!(&alive, Claim::Alive { head, .. } if head.epoch == Epoch(1)), "{alive:?}");
+    let taken = try_to_claim(&objects, &job, "pod-c/1", "127.0.0.1:1").await;
+    assert!(matches!(&taken, Claim::Owned { ownership, .. } if ownership.head().epoch == Epoch(2)), "{taken:?}");
 }

@@ -7,12 +7,16 @@ use lectern_transcoder_pod::head::{Claim, Ownership};
 
 /// The ownership of the job's run, for `owner`. Nobody answers at its address, so that whoever comes next finds it dead.
 pub async fn claim(objects: &Objects, job: &LiveJob, owner: &str) -> Ownership {
-    let (owner, address) = (owner.into(), "127.0.0.1:1");
-    let (list, get_ready) = (async || Ok(()), async |(), _| Ok(()));
-    match Ownership::claim(objects, &PeerTls::plain(), job, (&owner, address), list, get_ready).await.unwrap() {
+    match try_to_claim(objects, job, owner, "127.0.0.1:1").await {
         Claim::Owned { ownership, .. } => *ownership,
         other => panic!("{other:?}"),
     }
+}
+
+/// How a claim of the job's run goes, for `owner` at `address`.
+pub async fn try_to_claim(objects: &Objects, job: &LiveJob, owner: &str, address: &str) -> Claim<()> {
+    let (list, get_ready) = (async || Ok(()), async |(), _| Ok(()));
+    Ownership::claim(objects, &PeerTls::plain(), job, (&owner.into(), address), list, get_ready).await.unwrap()
 }
 
 /// A job with this ladder, in segments of 2 s.
