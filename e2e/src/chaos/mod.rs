@@ -108,7 +108,7 @@ async fn suffer(
     stage.leader_is_there(faults.contains(&Fault::LeadersNodeKilled)).await?;
     stage.is_on_its_node(&prefix).await?;
     if let (Some(release), Some(door)) = (release, &stage.door) {
-        stage.upgrade = Some(Box::pin(Upgrade::begins(lab, release, &door.rtmp())).await?);
+        stage.upgrade = Some(Box::pin(Upgrade::begins(lab, release, &door.rtmp(), latency)).await?);
     }
     stage.is_led_by_links(faults, &prefix).await?;
     let playback = stream.status.and_then(|status| status.playback).context("status.playback")?;

@@ -44,11 +44,11 @@ impl<'a> Upgrade<'a> {
         format!("{SHARD}0")
     }
 
-    /// Publishes five lectures by the shard at `rtmp`, and remembers who makes them.
-    pub async fn begins(lab: &'a Lab, release: &'a Release, rtmp: &str) -> Result<Self> {
+    /// Publishes five lectures of this latency by the shard at `rtmp`, and remembers who makes them.
+    pub async fn begins(lab: &'a Lab, release: &'a Release, rtmp: &str, latency: &str) -> Result<Self> {
         let mut beside = Vec::new();
         for name in BESIDE {
-            let lecture = lab.apply(name, small(json!({}))).await?;
+            let lecture = lab.apply(name, small(json!({ "latency": latency }))).await?;
             let publisher = lab.publish(rtmp, &lecture.credentials().await?.1, Shot::small())?;
             let playable = lecture.until("Playable", "True").await?;
             beside.push((prefix_of(&playable)?, lecture, publisher));
