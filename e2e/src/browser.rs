@@ -51,6 +51,20 @@ pub struct Sample {
     pub frames: Vec<Frame>,
 }
 
+/// Seconds of media with which nobody waits for more.
+const IN_HAND: f64 = 0.5;
+
+/// Seconds of media that a player has from where it is on, by its state.
+fn in_hand(state: &serde_json::Value) -> f64 {
+    let at = state["currentTime"].as_f64().unwrap_or_default();
+    let ranges = state["buffered"].as_array().into_iter().flatten();
+    let ahead = ranges.filter_map(|range| {
+        let (start, end) = (range[0].as_f64()?, range[1].as_f64()?);
+        (start <= at && at <= end).then_some(end - at)
+    });
+    ahead.fold(0.0, f64::max)
+}
+
 /// What may happen to a page for a second.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,9 +81,9 @@ fn frames<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Frame>, D::Er
 }
 
 impl Sample {
-    /// How often it had to wait for data.
+    /// How often it had to wait for data. A browser that has no time to decode says that it waits, too, with seconds of media in hand.
     pub fn stalls(&self) -> usize {
-        self.waits.len()
+        self.waits.iter().filter(|wait| in_hand(wait) < IN_HAND).count()
     }
 
     /// The counters that could be read, in the order shown.
@@ -432,4 +446,19 @@ pub fn installed() -> Result<PathBuf> {
         std::fs::write(folder.join(".installed"), lockfile)?;
     }
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_hand;
+    use serde_json::json;
+
+    #[test]
+    fn a_player_has_in_hand_what_is_buffered_from_its_place_on() {
+        let state = |at: f64, buffered: &[[f64; 2]]| json!({"currentTime": at, "buffered": buffered});
+        assert!((in_hand(&state(38.5, &[[1.0, 2.0], [19.5, 48.0]])) - 9.5).abs() < 1e-9);
+        for nothing in [state(48.0, &[[19.5, 48.0]]), state(48.5, &[[19.5, 48.0], [49.0, 60.0]]), state(1.0, &[]), json!({})] {
+            assert!(in_hand(&nothing) < 1e-9, "{nothing}");
+        }
+    }
 }

@@ -83,8 +83,8 @@ async fn under_a_lecture(lab: &Lab, release: &Release) -> Result<()> {
 }
 
 /// An upgrade gives every pod of the pool another template, under six lectures: transcoders are replaced one by one, the origin too, and the shards hand their streams over.
-/// Every picture of all six is there, once, and who watches one of them never waits (a player that has a buffer: at low latency six encoders and a browser on two cores are
-/// themselves what it would wait for).
+/// Every picture of all six is there, once, and who watches one of them never waits for media (a player that has a buffer: at low latency six encoders and a browser on two
+/// cores are themselves what it would wait for).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn six_lectures_go_on_while_every_pod_of_their_pool_is_replaced() -> Result<()> {
     let cost = chaos::trial(&[Fault::ChartUpgraded], "Standard", Store::Ministack).await?;

@@ -125,6 +125,9 @@ async fn suffer(
     let seconds = u32::try_from((QUIET + lasting + AFTER).as_secs())?;
     let (sample, struck) = tokio::join!(browser.sample(seconds), happen(faults, &mut stage, &target, &prefix));
     let ((struck, over), sample) = (struck.with_context(|| format!("{faults:?}"))?, sample?);
+    for wait in &sample.waits {
+        eprintln!("  the player had to wait: {wait}");
+    }
     let over = (over - struck + QUIET).as_secs_f64();
     ensure!(over + SEEN < sample.seconds, "it was over after {over:.0} s, and the player was watched for {:.0}", sample.seconds);
     for fault in faults {
