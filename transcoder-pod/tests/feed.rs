@@ -257,24 +257,11 @@ async fn a_shard_that_is_there_and_has_nothing_has_its_silence_filled() {
 #[tokio::test]
 async fn media_that_is_late_is_lost_at_low_latency_only() {
     let filled = async |parts: Option<PartCount>| {
-        let listener = listener().await;
-        let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            let mut socket = listener.accept().await.unwrap().0;
-            let mut say = async |frames: &[FeedFrame]| {
-                let mut output = BytesMut::new();
-                frames.iter().for_each(|frame| frame.encode(&mut output));
-                socket.write_all(&output).await.unwrap();
-            };
-            say(&[serving(1), FeedFrame::Alive, config(), unit(90_000)]).await;
-            for _ in 0..30 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                say(&[FeedFrame::Alive]).await;
-            }
-            say(&[unit(93_000), FeedFrame::End]).await;
-            std::future::pending::<()>().await; // its end is not heard before what it has said
-        });
-        let job = LiveJob { parts, segment_duration: SegmentDuration::try_from(4_000).unwrap(), ..with_a_slate(&address, None) };
+        let mut answer = vec![serving(1), FeedFrame::Alive, config(), unit(90_000)];
+        answer.extend([const { FeedFrame::Alive }; 5]); // 300 ms each
+        answer.extend([unit(93_000), FeedFrame::End]);
+        let shard = Shard::plain(vec![answer]).await;
+        let job = LiveJob { parts, segment_duration: SegmentDuration::try_from(4_000).unwrap(), ..with_a_slate(&shard.address, None) };
         let (end, inputs) = read_shifted(&job, PeerTls::plain(), Ticks(0)).await;
         assert_eq!(end, FeedEnd::Ended);
         inputs.iter().any(|input| matches!(input, Input::Fill(..)))

@@ -43,7 +43,7 @@ async fn every_publisher_is_taken() -> Result<()> {
 }
 
 async fn is_taken(lab: &Lab, kind: &Kind) -> Result<()> {
-    // A publisher whose machine is busy sends late, and what comes later than by a second would be a slate.
+    // A publisher whose machine is busy sends late, and what comes later than by a segment would be a slate.
     let spec = json!({"title": kind.name, "reconnect": {"slate": {"enabled": false}}});
     let lecture = lab.apply(kind.name, small(spec)).await?;
     let (url, key) = lecture.credentials().await?;
