@@ -145,6 +145,8 @@ pub enum FeedFrame {
     Metadata(TimedMetadata),
     /// Nothing came from `from` on: the publisher left; or what lies in between is lost to this reader, which was too slow or
     /// asks for what this owner never had.
+    ///
+    /// What follows lies at `from` or later, but for sound that begins before its picture: that lies behind the sound before the gap.
     Gap {
         /// Where the last access unit ended, or what the reader asked for.
         from: Ticks,
