@@ -84,6 +84,12 @@ window.probe = (() => {
   };
   const seen = () => JSON.stringify(state());
 
+  // Seconds of media that the player has from where it is on.
+  const inHand = ({ currentTime, buffered }) => {
+    for (let i = 0; i < buffered.length; i++) if (buffered.start(i) <= currentTime && currentTime <= buffered.end(i)) return buffered.end(i) - currentTime;
+    return 0;
+  };
+
   // The video renditions that the player offers, whichever it is; each with what that player knows it by.
   const offered = () => {
     const { hls, shaka, dash } = player();
@@ -200,13 +206,13 @@ window.probe = (() => {
       const { video } = player();
       const frames = [];
       const waits = [];
-      const stall = () => waits.push({ at: now(), ...state() });
+      const stall = () => waits.push({ at: now(), inHand: inHand(video), ...state() });
       video.addEventListener('waiting', stall);
       if (trouble) setTimeout(troubles[trouble], 1000, video);
       const from = { at: now(), time: video.currentTime, dropped: dropped(video) };
       try {
         await atFrames(video, seconds * 1000 + 10_000, (frame) => {
-          frames.push([frame.at, frame.mediaTime, frame.counter, frame.margin, frame.presented]);
+          frames.push([frame.at, frame.mediaTime, frame.counter, frame.margin, frame.presented, inHand(video)]);
           return frame.at - from.at >= seconds * 1000 ? true : undefined;
         }, () => `${frames.length} frames came, ${seen()}`);
       } finally {

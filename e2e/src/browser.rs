@@ -33,6 +33,8 @@ pub struct Frame {
     pub margin: f64,
     /// How many the browser has shown up to it. A busy page is not told of each.
     pub presented: u32,
+    /// Seconds of media that the player had from there on.
+    pub in_hand: f64,
 }
 
 /// What a page showed for a while.
@@ -51,19 +53,8 @@ pub struct Sample {
     pub frames: Vec<Frame>,
 }
 
-/// Seconds of media with which nobody waits for more.
+/// Seconds of media with which a player waits for nothing: where its picture stands still all the same, the browser had no time to decode.
 const IN_HAND: f64 = 0.5;
-
-/// Seconds of media that a player has from where it is on, by its state.
-fn in_hand(state: &serde_json::Value) -> f64 {
-    let at = state["currentTime"].as_f64().unwrap_or_default();
-    let ranges = state["buffered"].as_array().into_iter().flatten();
-    let ahead = ranges.filter_map(|range| {
-        let (start, end) = (range[0].as_f64()?, range[1].as_f64()?);
-        (start <= at && at <= end).then_some(end - at)
-    });
-    ahead.fold(0.0, f64::max)
-}
 
 /// What may happen to a page for a second.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -76,14 +67,15 @@ pub enum Trouble {
 }
 
 fn frames<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Frame>, D::Error> {
-    let rows = Vec::<(f64, f64, Option<u32>, f64, u32)>::deserialize(from).map_err(D::Error::custom)?;
-    Ok(rows.into_iter().map(|(at, media_time, counter, margin, presented)| Frame { at, media_time, counter, margin, presented }).collect())
+    let rows = Vec::<(f64, f64, Option<u32>, f64, u32, f64)>::deserialize(from).map_err(D::Error::custom)?;
+    let frame = |(at, media_time, counter, margin, presented, in_hand)| Frame { at, media_time, counter, margin, presented, in_hand };
+    Ok(rows.into_iter().map(frame).collect())
 }
 
 impl Sample {
-    /// How often it had to wait for data. A browser that has no time to decode says that it waits, too, with seconds of media in hand.
+    /// How often it had to wait for media. A browser that has no time to decode says that it waits, too.
     pub fn stalls(&self) -> usize {
-        self.waits.iter().filter(|wait| in_hand(wait) < IN_HAND).count()
+        self.waits.iter().filter(|wait| wait["inHand"].as_f64().unwrap_or_default() < IN_HAND).count()
     }
 
     /// The counters that could be read, in the order shown.
@@ -94,11 +86,21 @@ impl Sample {
     /// The longest time for which no new picture can have been shown, in milliseconds: where the page was told of a picture late, those that the browser
     /// had shown meanwhile took their time.
     pub fn longest_stall(&self) -> f64 {
+        self.longest(|_| true)
+    }
+
+    /// The longest of these that came for want of media.
+    pub fn longest_wait(&self) -> f64 {
+        self.longest(|before| before.in_hand < IN_HAND)
+    }
+
+    /// The longest of them after a picture that is `meant`.
+    fn longest(&self, meant: impl Fn(&Frame) -> bool) -> f64 {
         let of = |pair: &[Frame]| {
             let between = f64::from(pair[1].presented.saturating_sub(pair[0].presented).saturating_sub(1));
             pair[1].at - pair[0].at - between * 1e3 / f64::from(crate::pattern::FRAME_RATE)
         };
-        self.frames.windows(2).map(of).fold(0.0, f64::max)
+        self.frames.windows(2).filter(|pair| meant(&pair[0])).map(of).fold(0.0, f64::max)
     }
 
     /// What is wrong with the pictures: unread, out of order, not at their time, or never published.
@@ -449,16 +451,18 @@ pub fn installed() -> Result<PathBuf> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 mod tests {
-    use super::in_hand;
+    use super::Sample;
     use serde_json::json;
 
     #[test]
-    fn a_player_has_in_hand_what_is_buffered_from_its_place_on() {
-        let state = |at: f64, buffered: &[[f64; 2]]| json!({"currentTime": at, "buffered": buffered});
-        assert!((in_hand(&state(38.5, &[[1.0, 2.0], [19.5, 48.0]])) - 9.5).abs() < 1e-9);
-        for nothing in [state(48.0, &[[19.5, 48.0]]), state(48.5, &[[19.5, 48.0], [49.0, 60.0]]), state(1.0, &[]), json!({})] {
-            assert!(in_hand(&nothing) < 1e-9, "{nothing}");
-        }
+    fn a_browser_that_has_no_time_is_told_from_a_player_that_has_no_media() {
+        // When, at which place, the counter, how clear, how many were shown, and what was in hand.
+        let frames = json!([[0, 0.0, 0, 99, 1, 9.0], [300, 0.033, 1, 99, 2, 9.0], [333, 0.067, 2, 99, 3, 0.02], [453, 0.1, 3, 99, 4, 2.0]]);
+        let waits = json!([{"inHand": 9.0}, {"inHand": 0.02}]);
+        let sample: Sample =
+            serde_json::from_value(json!({"rate": 1.0, "seconds": 1.0, "dropped": 0, "waits": waits, "frames": frames})).unwrap();
+        assert_eq!((sample.longest_stall(), sample.longest_wait(), sample.stalls()), (300.0, 120.0, 1));
     }
 }

@@ -72,6 +72,7 @@ async fn the_browser_reads_every_counter_through_lossy_coding() {
     assert!(told_late(&busy) && busy.longest_stall() < 900.0, "{} ms", busy.longest_stall());
     let paused = browser.sample_while(4, Trouble::Pause).await.unwrap();
     assert!(paused.longest_stall() > 900.0, "{} ms", paused.longest_stall());
+    assert!(paused.longest_wait() < 900.0, "a player that was paused is taken for one without media: {:?}", paused.frames);
 
     let heard = browser.sound(SOON).await.unwrap();
     assert!((heard.hertz - 880.0).abs() < 30.0, "{heard:?}");

@@ -116,7 +116,7 @@ async fn suffer(
     stage.may_suffer(faults, Way::Player, &playback.player).await?;
     // What hls.js does is in the browser's log, for whoever wonders about a stall.
     browser.open(&format!("{}?debug", stage.by_its_link(Way::Player, playback.player)?), None, STEP).await?;
-    browser.playing(STEP).await?;
+    browser.playing_about(STEP).await?;
 
     let watch = Watch::begin(&playback.hls, Stored::new(lab.storage.clone(), prefix.clone()))?;
     let target = Target::of(&stage).await?;
@@ -127,6 +127,9 @@ async fn suffer(
     let ((struck, over), sample) = (struck.with_context(|| format!("{faults:?}"))?, sample?);
     for wait in &sample.waits {
         eprintln!("  the player had to wait: {wait}");
+    }
+    if sample.longest_stall() > sample.longest_wait() {
+        eprintln!("  with media in hand the picture stood still for {:.0} ms: the browser had no time", sample.longest_stall());
     }
     let over = (over - struck + QUIET).as_secs_f64();
     ensure!(over + SEEN < sample.seconds, "it was over after {over:.0} s, and the player was watched for {:.0}", sample.seconds);
@@ -163,7 +166,7 @@ async fn suffer(
         twice: seen.changed.len() + seen.differs_from(&lab.storage, &prefix).await?,
         frames: missing(&verdict.pictures, &stage.published, |pictures| pictures.iter().flatten().copied().collect()),
         sound: missing(&verdict.sounds, &stage.published.iter().map(judge::sounds_of).collect::<Vec<_>>(), Clone::clone),
-        stall: sample.longest_stall(),
+        stall: sample.longest_wait(),
         waits: sample.stalls(),
         late: seen.late().as_secs_f64() * 1e3,
         recovery: seen.recovery(struck).as_secs_f64() * 1e3,
