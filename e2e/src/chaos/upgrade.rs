@@ -91,7 +91,11 @@ impl<'a> Upgrade<'a> {
             lecture.until("Ended", "True").await?;
             self.lab.storage.has_recording(&prefix).await?;
             let (expected, out) = (Expected { published, interrupted: false }, self.lab.out.join(&lecture.name));
-            verdicts.push(judge::ended_run(&self.lab.storage, &prefix, &expected, &out).await.with_context(|| lecture.name.clone())?);
+            let mut verdict = judge::ended_run(&self.lab.storage, &prefix, &expected, &out).await.with_context(|| lecture.name.clone())?;
+            for complaint in &mut verdict.complaints {
+                *complaint = format!("{}: {complaint}", lecture.name);
+            }
+            verdicts.push(verdict);
         }
         self.is_replaced("the shards", |_| true).await?;
         Ok(verdicts)
