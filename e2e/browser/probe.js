@@ -43,6 +43,12 @@ window.probe = (() => {
   // Throws where the player has given up.
   const goesOn = () => { const failed = player()?.failed; if (failed) throw new Error(`the player gave up: ${failed}`); };
 
+  // Seconds of media that the player has from where it is on.
+  const inHand = ({ currentTime, buffered }) => {
+    for (let i = 0; i < buffered.length; i++) if (buffered.start(i) <= currentTime && currentTime <= buffered.end(i)) return buffered.end(i) - currentTime;
+    return 0;
+  };
+
   // Calls `look` at every shown frame until it returns something; throws after `withinMs` with what `seen()` says.
   const atFrames = (video, withinMs, look, seen) => new Promise((resolve, reject) => {
     let over = false;
@@ -52,7 +58,7 @@ window.probe = (() => {
     const frame = (_, meta) => {
       if (over) return;
       try {
-        const found = look({ at: now(), mediaTime: meta.mediaTime, presented: meta.presentedFrames, ...read(video) });
+        const found = look({ at: now(), mediaTime: meta.mediaTime, presented: meta.presentedFrames, inHand: inHand(video), ...read(video) });
         if (found !== undefined) return end(resolve, found);
       } catch (error) { return end(reject, error); }
       video.requestVideoFrameCallback(frame);
@@ -83,12 +89,6 @@ window.probe = (() => {
     };
   };
   const seen = () => JSON.stringify(state());
-
-  // Seconds of media that the player has from where it is on.
-  const inHand = ({ currentTime, buffered }) => {
-    for (let i = 0; i < buffered.length; i++) if (buffered.start(i) <= currentTime && currentTime <= buffered.end(i)) return buffered.end(i) - currentTime;
-    return 0;
-  };
 
   // The video renditions that the player offers, whichever it is; each with what that player knows it by.
   const offered = () => {
@@ -212,7 +212,7 @@ window.probe = (() => {
       const from = { at: now(), time: video.currentTime, dropped: dropped(video) };
       try {
         await atFrames(video, seconds * 1000 + 10_000, (frame) => {
-          frames.push([frame.at, frame.mediaTime, frame.counter, frame.margin, frame.presented, inHand(video)]);
+          frames.push([frame.at, frame.mediaTime, frame.counter, frame.margin, frame.presented, frame.inHand]);
           return frame.at - from.at >= seconds * 1000 ? true : undefined;
         }, () => `${frames.length} frames came, ${seen()}`);
       } finally {

@@ -59,6 +59,8 @@ async fn the_browser_reads_every_counter_through_lossy_coding() {
     assert_eq!(first.counter, 0, "{first:?}");
 
     browser.playing(SOON).await.unwrap();
+    let frame = browser.first_frame(SOON).await.unwrap();
+    assert!(frame.counter.is_some() && frame.in_hand > 1.0, "{frame:?}");
     let sample = browser.sample(10).await.unwrap();
     assert_eq!(sample.complaints(&(0..900)), Vec::<String>::new());
     assert!((0.95..=1.05).contains(&sample.rate), "{}", sample.rate);
