@@ -53,8 +53,11 @@ pub struct Sample {
     pub frames: Vec<Frame>,
 }
 
-/// Seconds of media with which a player waits for nothing: where its picture stands still all the same, the browser had no time to decode.
+/// Seconds of media with which nobody waits for more.
 const IN_HAND: f64 = 0.5;
+/// Seconds of media with which it is the browser that has no time to decode where its picture stands still: more than the one segment that ends a wait, after which
+/// a player may show a picture and stand still once more.
+const IN_PLENTY: f64 = 5.0;
 
 /// What may happen to a page for a second.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -89,9 +92,9 @@ impl Sample {
         self.longest(|_| true)
     }
 
-    /// The longest of these that came for want of media.
+    /// The longest of these for which the browser alone cannot have been the reason: it had no more than a segment or so in hand.
     pub fn longest_wait(&self) -> f64 {
-        self.longest(|before| before.in_hand < IN_HAND)
+        self.longest(|before| before.in_hand < IN_PLENTY)
     }
 
     /// The longest of them after a picture that is `meant`.
@@ -459,10 +462,16 @@ mod tests {
     #[test]
     fn a_browser_that_has_no_time_is_told_from_a_player_that_has_no_media() {
         // When, at which place, the counter, how clear, how many were shown, and what was in hand.
-        let frames = json!([[0, 0.0, 0, 99, 1, 9.0], [300, 0.033, 1, 99, 2, 9.0], [333, 0.067, 2, 99, 3, 0.02], [453, 0.1, 3, 99, 4, 2.0]]);
+        let frames = json!([
+            [0, 0.0, 0, 99, 1, 9.0],
+            [300, 0.033, 1, 99, 2, 9.0],
+            [333, 0.067, 2, 99, 3, 0.02],
+            [453, 0.1, 3, 99, 4, 4.0],
+            [593, 0.133, 4, 99, 5, 4.0]
+        ]);
         let waits = json!([{"inHand": 9.0}, {"inHand": 0.02}]);
         let sample: Sample =
             serde_json::from_value(json!({"rate": 1.0, "seconds": 1.0, "dropped": 0, "waits": waits, "frames": frames})).unwrap();
-        assert_eq!((sample.longest_stall(), sample.longest_wait(), sample.stalls()), (300.0, 120.0, 1));
+        assert_eq!((sample.longest_stall(), sample.longest_wait(), sample.stalls()), (300.0, 140.0, 1));
     }
 }

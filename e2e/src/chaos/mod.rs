@@ -129,7 +129,7 @@ async fn suffer(
         eprintln!("  the player had to wait: {wait}");
     }
     if sample.longest_stall() > sample.longest_wait() {
-        eprintln!("  with media in hand the picture stood still for {:.0} ms: the browser had no time", sample.longest_stall());
+        eprintln!("  with seconds of media in hand the picture stood still for {:.0} ms: the browser had no time", sample.longest_stall());
     }
     let over = (over - struck + QUIET).as_secs_f64();
     ensure!(over + SEEN < sample.seconds, "it was over after {over:.0} s, and the player was watched for {:.0}", sample.seconds);
