@@ -16,7 +16,7 @@ pub struct Cost {
     pub frames: u32,
     /// Tenths of a second of the publisher's sound that the recording does not sound, in the rendition that lacks most.
     pub sound: u32,
-    /// The longest time for which the player showed no new picture for want of media, in milliseconds.
+    /// The longest time for which the player showed no new picture, in milliseconds, with so little in hand that the browser alone cannot have been the reason.
     pub stall: f64,
     /// How often the player had nothing left to play.
     pub waits: usize,
