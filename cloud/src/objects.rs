@@ -13,6 +13,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
 use lectern_contract::keys;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -31,6 +32,8 @@ const BODY: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 16;
 const BACKOFF: Duration = Duration::from_millis(75);
 const LONGEST_BACKOFF: Duration = Duration::from_millis(300);
+/// Where an object's note stands: `x-amz-meta-note`, which S3 gives back with the object and takes up to 2 KB of (S3 user guide, "User-defined object metadata").
+const NOTE: &str = "note";
 /// DeleteObjects takes no more (S3 API reference).
 const DELETE_AT_ONCE: usize = 1000;
 
@@ -53,6 +56,8 @@ pub struct Object {
     pub etag: Etag,
     /// Its media type.
     pub content_type: String,
+    /// What its writer has noted of it, as [`Objects::put_new`] took it.
+    pub note: Option<String>,
 }
 
 /// What must hold for a conditional write to happen.
@@ -140,7 +145,8 @@ impl Objects {
             .map_err(|broken| StorageError::new(FailureKind::Unreachable, what(), broken))?
             .into_bytes();
         let content_type = answer.content_type.unwrap_or_else(|| keys::content_type(key).to_owned());
-        Ok(Some(Object { body, etag: Etag(etag), content_type }))
+        let note = answer.metadata.and_then(|mut metadata| metadata.remove(NOTE));
+        Ok(Some(Object { body, etag: Etag(etag), content_type, note }))
     }
 
     /// Writes `body` to `key`, whatever is there, with the media type and cache rule of [`keys`].
@@ -165,26 +171,35 @@ impl Objects {
     /// # Errors
     /// [`PutIfError::Conflict`] is final. After a transient `Storage` error the write may or may not have happened.
     pub fn put_if<'a>(&'a self, key: &'a str, body: Bytes, precondition: Precondition) -> Pending<'a, Result<Etag, PutIfError>> {
-        Box::pin(async move {
-            let is_trouble = |error: &PutIfError| matches!(error, PutIfError::Storage(_));
-            let (mut lost_answer, mut tries) = (false, Tries::new());
-            loop {
-                let error = match self.troubles.seen_in(body.len(), is_trouble, self.put_if_once(key, body.clone(), &precondition)).await {
-                    Ok(etag) => return Ok(etag),
-                    Err(error) => error,
-                };
-                match error {
-                    PutIfError::Conflict { .. } if lost_answer => return self.claim_own(key, &body, error).await,
-                    PutIfError::Storage(ref failure) if tries.another(failure).await => {
-                        lost_answer |= failure.kind == FailureKind::Unreachable
-                    }
-                    _ => return Err(error),
-                }
-            }
-        })
+        Box::pin(self.put_noted(key, body, None, precondition))
     }
 
-    async fn put_if_once(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<Etag, PutIfError> {
+    /// Writes `body` to `key` where no object has it, as [`Objects::put_if`] does; `note`, in ASCII, stands beside it.
+    ///
+    /// # Errors
+    /// As [`Objects::put_if`].
+    pub fn put_new<'a>(&'a self, key: &'a str, body: Bytes, note: Option<&'a str>) -> Pending<'a, Result<Etag, PutIfError>> {
+        Box::pin(self.put_noted(key, body, note, Precondition::Absent))
+    }
+
+    async fn put_noted(&self, key: &str, body: Bytes, note: Option<&str>, precondition: Precondition) -> Result<Etag, PutIfError> {
+        let is_trouble = |error: &PutIfError| matches!(error, PutIfError::Storage(_));
+        let (mut lost_answer, mut tries) = (false, Tries::new());
+        loop {
+            let once = self.put_if_once(key, body.clone(), note, &precondition);
+            let error = match self.troubles.seen_in(body.len(), is_trouble, once).await {
+                Ok(etag) => return Ok(etag),
+                Err(error) => error,
+            };
+            match error {
+                PutIfError::Conflict { .. } if lost_answer => return self.claim_own(key, &body, error).await,
+                PutIfError::Storage(ref failure) if tries.another(failure).await => lost_answer |= failure.kind == FailureKind::Unreachable,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn put_if_once(&self, key: &str, body: Bytes, note: Option<&str>, precondition: &Precondition) -> Result<Etag, PutIfError> {
         let what = || self.what("conditional put", key);
         let size = body.len();
         let request = match precondition {
@@ -192,6 +207,7 @@ impl Objects {
             Precondition::Absent => self.put_request(&self.once, key, body).if_none_match("*"),
             Precondition::Matches(etag) => self.put_request(&self.once, key, body).if_match(&etag.0),
         };
+        let request = request.set_metadata(note.map(|note| HashMap::from([(NOTE.to_owned(), note.to_owned())])));
         match request.customize().config_override(for_upload(size)).send().await {
             Ok(answer) => {
                 answer.e_tag.map(Etag).ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag").into())

@@ -13,6 +13,7 @@ lectern_cloud::on_every_server! {
     exactly_one_of_many_successors_wins,
     a_stale_version_conflicts_and_changes_nothing,
     a_version_to_match_that_was_deleted_conflicts,
+    what_is_noted_of_an_object_is_read_back_with_it,
     more_than_a_thousand_objects_are_listed_and_deleted,
     a_server_that_dies_is_unreachable_until_it_is_back,
     wrong_keys_are_told_from_a_dead_server,
@@ -102,6 +103,18 @@ async fn a_version_to_match_that_was_deleted_conflicts(backend: Backend) {
     objects.delete_prefix("run/").await.unwrap();
     let late = objects.put_if("run/head.json", bytes("two"), Precondition::Matches(etag)).await;
     assert!(matches!(late, Err(PutIfError::Conflict { .. })), "{late:?}");
+}
+
+async fn what_is_noted_of_an_object_is_read_back_with_it(backend: Backend) {
+    let objects = bucket(&backend).await;
+    let note = r#"{"number":29,"duration":360000,"init":1}"#;
+    objects.put_new("run/29.m4s", bytes("media"), Some(note)).await.unwrap();
+    let late = objects.put_new("run/29.m4s", bytes("other media"), Some("another")).await;
+    assert!(matches!(late, Err(PutIfError::Conflict { .. })), "{late:?}");
+    let there = objects.get("run/29.m4s").await.unwrap().unwrap();
+    assert_eq!((there.body, there.note.as_deref()), (bytes("media"), Some(note)));
+    objects.put_new("run/init-1.mp4", bytes("moov"), None).await.unwrap();
+    assert_eq!(objects.get("run/init-1.mp4").await.unwrap().unwrap().note, None);
 }
 
 async fn more_than_a_thousand_objects_are_listed_and_deleted(backend: Backend) {

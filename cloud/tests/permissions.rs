@@ -146,14 +146,16 @@ async fn objects(backend: &Backend) -> BTreeMap<&'static str, BTreeSet<String>> 
     objects.put_if("run/b", Bytes::from_static(b"c"), Precondition::Matches(first)).await.unwrap();
     // After an answer that was lost it also reads what it may have written, which no server here can be made to need.
     asked.insert("put_if", calls.take().into_iter().chain(["S3.GetObject".to_owned()]).collect());
+    objects.put_new("run/c", Bytes::from_static(b"c"), Some("a note")).await.unwrap();
+    asked.insert("put_new", calls.take().into_iter().chain(["S3.GetObject".to_owned()]).collect());
     objects.get("run/a").await.unwrap().unwrap();
     assert_eq!(objects.get("run/nothing").await.unwrap(), None);
     asked.insert("get", calls.take());
     objects.probe("run/a").await.unwrap();
     asked.insert("probe", calls.take());
-    assert_eq!(objects.list("run/").await.unwrap().len(), 2);
+    assert_eq!(objects.list("run/").await.unwrap().len(), 3);
     asked.insert("list", calls.take());
-    assert_eq!(objects.delete_prefix("run/").await.unwrap(), 2);
+    assert_eq!(objects.delete_prefix("run/").await.unwrap(), 3);
     asked.insert("delete_prefix", calls.take());
     asked
 }

@@ -145,6 +145,16 @@ impl AvcConfig {
         can.then(|| Self { sps: [&self.sps[..], &other.sps].concat(), pps: [&self.pps[..], &other.pps].concat(), ..self.clone() })
     }
 
+    /// The other record that [`AvcConfig::with`] has put into this one, whose own sets have `id`. `None` where none has, or all have.
+    pub fn apart_from(&self, id: u32) -> Option<Self> {
+        let others = |sets: &[Bytes], after| {
+            let all = ids(sets, after)?;
+            let other = sets.iter().zip(&all).filter(|(_, of)| **of != id).map(|(set, _)| set.clone()).collect();
+            Some(other).filter(|_| all.contains(&id))
+        };
+        Self::from_parameter_sets(others(&self.sps, 24)?, others(&self.pps, 0)?).ok()
+    }
+
     /// Whether all parameter sets of `other` are here, too.
     pub fn has(&self, other: &Self) -> bool {
         other.sps.iter().all(|set| self.sps.contains(set)) && other.pps.iter().all(|set| self.pps.contains(set))

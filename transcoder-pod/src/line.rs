@@ -1,7 +1,7 @@
 //! The way of a run's media through a child: the feed's client, and the engine on a thread of its own.
 
 use crate::child::{ChildError, ChildJob};
-use crate::engine::{Card, Engine, Input, Libav, Order, Output};
+use crate::engine::{Card, Engine, Input, Libav, Order, Output, Predecessor};
 use crate::feed::{Feed, FeedEnd};
 use crate::status::Status;
 use lectern_contract::feed::Track;
@@ -58,6 +58,8 @@ pub struct Line {
     pub outputs: mpsc::Receiver<Output>,
     /// Until then pictures that begin a part are keyframes.
     pub joints_until: Ticks,
+    /// Whom the engine follows.
+    pub predecessor: Predecessor,
     engine: std::thread::JoinHandle<Result<(), ChildError>>,
     feed: tokio::task::JoinHandle<FeedEnd>,
     abandoned: CancellationToken,
@@ -95,7 +97,9 @@ impl Line {
             passthrough: given.passthrough,
             parts: job.parts,
             joints_until,
+            predecessor: Predecessor::default(),
         };
+        let predecessor = order.predecessor.clone();
         let (abandoned, stop) = (CancellationToken::new(), stop.child_token());
         let abandon = abandoned.clone();
         let engine = std::thread::Builder::new()
@@ -105,7 +109,7 @@ impl Line {
         let asked = from.map(|from| from.since(shift).since(REORDER));
         let feed = Feed::new(job, peers, (asked, shift), inputs, status, stop.clone(), abandoned.clone());
         let feed = tokio::spawn(if given.deaf_to_pictures { feed.deaf_to(Track::Video) } else { feed }.run());
-        Ok(Self { outputs, joints_until, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
+        Ok(Self { outputs, joints_until, predecessor, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
     }
 
     /// The next output that counts; `None` once the engine has put out its last. An encoder that was cut off ends its rendition, too; the

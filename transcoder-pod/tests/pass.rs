@@ -8,7 +8,7 @@ use common::engine::{Made, TWO, inputs, is_whole, made_of};
 use common::{lecture, small_ladder};
 use lectern_contract::feed::Track;
 use lectern_contract::{PartCount, Ticks};
-use lectern_transcoder_pod::engine::{Backend, Card, Input, Order};
+use lectern_transcoder_pod::engine::{Backend, Card, Input, Order, Predecessor};
 use std::collections::BTreeSet;
 
 const START: Ticks = Ticks(90_000);
@@ -27,6 +27,7 @@ fn order(passthrough: bool) -> Order {
         passthrough,
         parts: None,
         joints_until: Ticks(0),
+        predecessor: Predecessor::default(),
     }
 }
 
@@ -180,4 +181,26 @@ fn who_goes_on_after_another_passes_on_as_well() {
     is_whole("pass-successor", &made, &[1, 1]);
     assert_eq!(made[&0].samples[0].0, 90_000 * 6);
     assert_eq!(passed(&made[&0], &source), (8..17).collect::<Vec<_>>());
+}
+
+/// As a successor does that reaches no shard at first. It needs its predecessor's init section, else what that has stored and shown would have to be made anew.
+#[test]
+fn who_begins_with_a_slate_goes_on_with_its_predecessor_s_init_section() {
+    let sent = sent("pass-slate-first", 16, 0);
+    let source = pictures(&sent);
+    let before = made_of(order(true), sent.clone());
+    let second = |second: u64| Ticks(90_000 * second);
+    let slate = [Input::Fill(Track::Video, second(9)), Input::Fill(Track::Audio, second(9))];
+    let after = |predecessor| {
+        let order = Order { from: second(6), predecessor, ..order(true) };
+        made_of(order, slate.iter().chain(&sent).cloned().collect())
+    };
+    let known = Predecessor::default();
+    known.is_known(small_ladder().video.into_iter().map(|it| it.name).zip(before.values().map(|made| made.init[0].clone())));
+    let made = after(known);
+    is_whole("pass-slate-first", &made, &[1, 1]);
+    assert_eq!([&made[&0].init, &made[&1].init], [&before[&0].init, &before[&1].init]);
+    // Two segments from 10 s on are looked at, the next one is the encoder's.
+    assert_eq!(passed(&made[&0], &source), [16], "and passes the source on once that agrees");
+    assert_ne!(after(Predecessor::default())[&0].init, before[&0].init, "without it nothing is known of the source");
 }

@@ -112,6 +112,8 @@ fn a_record_takes_the_sets_of_another_encoder_if_it_can_tell_them_apart() {
     assert_eq!((both.codec(), both.sps.len(), both.pps.len()), (hd.codec(), 2, 2));
     assert!(both.has(&hd) && both.has(&other) && !hd.has(&other));
     assert_eq!(AvcConfig::parse(&both.encode()).unwrap(), both);
+    assert_eq!((both.apart_from(0), both.apart_from(1)), (Some(other.clone()), Some(hd.clone())));
+    assert_eq!((hd.apart_from(0), hd.apart_from(1)), (None, None), "there is nobody else's");
     assert_eq!(other.with(&hd), None, "level 4.0 is more than 3.1");
     assert_eq!(hd.with(&AvcConfig { profile: 110, ..other }), None);
 }

@@ -9,7 +9,7 @@ mod reel;
 mod shelf;
 
 use crate::child::ChildError;
-use crate::engine::{Backend, Card, Input, Order};
+use crate::engine::{Backend, Card, Input, Order, Predecessor};
 use crate::line::drive;
 use crate::retry::Backoff;
 use books::{Books, Plan};
@@ -158,6 +158,7 @@ async fn encode(given: &ArchiveChild, books: &Books, plan: Plan) -> Result<Outco
         passthrough: false,
         parts: None,
         joints_until: Ticks(0),
+        predecessor: Predecessor::default(),
     };
     let (inputs, taken) = mpsc::channel(INPUTS);
     let (put, mut outputs) = mpsc::channel(OUTPUTS);

@@ -193,6 +193,8 @@ impl Seat {
             }
         };
 
+        line.predecessor.is_known(restored.inits.iter().map(|(name, (_, init))| (name.clone(), init.clone())));
+
         let (events, heard) = mpsc::unbounded_channel();
         let mut successors = successors_in_calm(&live, objects.clone(), &job, status.clone());
         let mut studio = Studio::new(job.clone(), &restored, next, live.clone(), status.clone(), events.clone());

@@ -151,7 +151,10 @@ impl Libav {
         for (at, rendition) in self.order.ladder.video.iter().enumerate() {
             let (told, waiting) = sync_channel(WAITING);
             let (order, out, name) = (self.order.clone(), self.out.clone(), rendition.name.clone());
-            let pass = source.and_then(|(codec, config)| Pass::new(at, rendition, &order, codec, config));
+            let pass = match source {
+                Some((codec, config)) => Pass::new(at, rendition, &order, codec, config),
+                None => order.predecessor.init(&name).and_then(|init| Pass::after(at, rendition, &order, init)),
+            };
             let own = pass.as_ref().map(Pass::own).unwrap_or_default();
             self.passes.extend(pass);
             let rendition = rendition.clone();

@@ -33,6 +33,8 @@ use lectern_contract::feed::{AccessUnit, Codec, TimedMetadata, Track};
 use lectern_contract::{Ladder, PartCount, SegmentDuration, Ticks};
 use lectern_media::captions::Triplet;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 /// Something that decodes a feed once and encodes every rendition of a ladder.
@@ -100,6 +102,23 @@ pub struct Order {
     pub parts: Option<PartCount>,
     /// Pictures that begin a part before this are keyframes, too: what a dead predecessor has made of a segment can be gone on with there.
     pub joints_until: Ticks,
+    /// Whom the engine follows.
+    pub predecessor: Predecessor,
+}
+
+/// The init sections of a predecessor, by rendition, as soon as they are known; all clones are one. An engine that has no source yet goes on with what they say of it.
+#[derive(Debug, Clone, Default)]
+pub struct Predecessor(Arc<OnceLock<BTreeMap<String, Bytes>>>);
+
+impl Predecessor {
+    /// They are known from now on, once and for all.
+    pub fn is_known(&self, inits: impl Iterator<Item = (String, Bytes)>) {
+        self.0.get_or_init(|| inits.collect());
+    }
+
+    fn init(&self, rendition: &str) -> Option<&Bytes> {
+        self.0.get()?.get(rendition)
+    }
 }
 
 impl Order {

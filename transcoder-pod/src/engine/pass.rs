@@ -10,7 +10,11 @@ use ffmpeg_next::frame;
 use lectern_contract::feed::{AccessUnit, Codec};
 use lectern_contract::{Ticks, VideoCodec, VideoRendition};
 use lectern_media::avc::{self, AvcConfig};
+use lectern_media::cmaf;
 use std::sync::{Arc, OnceLock};
+
+/// The id of an encoder's parameter sets beside those of a source: the highest (ISO/IEC 14496-10 §7.4.2.1.1).
+const BESIDE_SOURCE: u8 = 31;
 
 /// The parameters of a rendition's own encoder, and with them, from the beginning, those of the source: the init section stays when the source is
 /// passed on, and no player notices.
@@ -23,7 +27,7 @@ pub struct Own {
 impl Own {
     /// The id of the encoder's parameter sets: sources have theirs under 0.
     pub fn set_id(&self) -> u8 {
-        if self.source.is_some() { 31 } else { 0 } // the highest (ISO/IEC 14496-10 §7.4.2.1.1)
+        if self.source.is_some() { BESIDE_SOURCE } else { 0 }
     }
 
     /// The encoder's `record`, with the source's sets where they fit in.
@@ -58,12 +62,22 @@ impl Pass {
     ///
     /// `codec` and `config`: the source's at the beginning. Should it change, nothing is passed on any more.
     pub fn new(at: usize, rendition: &VideoRendition, order: &Order, codec: Codec, config: &[u8]) -> Option<Self> {
+        Self::of(at, rendition, order, parsed(codec, config)?)
+    }
+
+    /// The same before anything is known of the source but what the `init` section of a predecessor says. This rendition needs it, then, too: what the predecessor has
+    /// shown and stored is gone on with.
+    pub fn after(at: usize, rendition: &VideoRendition, order: &Order, init: &[u8]) -> Option<Self> {
+        let source = cmaf::avc_of_init(init)?.apart_from(BESIDE_SOURCE.into())?;
+        Self::of(at, rendition, order, source)
+    }
+
+    fn of(at: usize, rendition: &VideoRendition, order: &Order, source: AvcConfig) -> Option<Self> {
         let passing = Passing::new(rendition.frame_rate, rendition.bitrate, order.segment_duration)?;
         let can = order.passthrough && order.parts.is_none() && rendition.codec == VideoCodec::H264;
-        let source = parsed(codec, config).filter(|_| can)?;
         let picture = source.picture().ok()?;
         let size = (rendition.width, rendition.height);
-        ((picture.width, picture.height) == size).then(|| Self {
+        (can && (picture.width, picture.height) == size).then(|| Self {
             rendition: at,
             size,
             frame: Ticks(lectern_contract::TICKS_PER_SECOND / u64::from(rendition.frame_rate)), // not zero, says Passing

@@ -7,7 +7,7 @@ use crate::packager::Segment;
 use crate::retry::Backoff;
 use crate::status::Status;
 use bytes::{Buf as _, Bytes};
-use lectern_cloud::{Objects, Precondition, PutIfError, StorageError};
+use lectern_cloud::{Object, Objects, PutIfError, StorageError};
 use lectern_contract::SegmentNumber;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
@@ -145,21 +145,23 @@ impl Uploader {
     }
 
     async fn init(&self, number: u32, body: Bytes) -> Result<(), Over> {
-        let there = self.put_new(&ObjectName::Init(self.name.clone(), number), body.clone()).await;
-        if there != body {
+        match self.put_new(&ObjectName::Init(self.name.clone(), number), body, None).await {
             // A predecessor that is not quite dead was quicker: what was made needs ours.
-            return Err(self.over(Event::InitTaken { rendition: self.at, number }));
+            Some(_) => Err(self.over(Event::InitTaken { rendition: self.at, number })),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn segment(&mut self, segment: Segment) -> Result<(), Over> {
         let Segment { number, offset, duration, init, body, .. } = segment;
         let mut body = self.live.settled(&self.name, number, body);
         let body = body.copy_to_bytes(body.remaining());
-        let bytes = self.put_new(&ObjectName::segment(&self.name, number), body).await.len() as u64;
+        let ours = LedgerSegment { number, offset, duration, bytes: body.len() as u64, init };
+        // Structs of numbers always encode.
+        let note = serde_json::to_string(&ours).unwrap_or_default();
+        let there = self.put_new(&ObjectName::segment(&self.name, number), body, Some(&note)).await;
+        let segment = there.map_or(ours, |there| as_noted(&there, ours));
         self.live.is_stored(&self.name, number);
-        let segment = LedgerSegment { number, offset, duration, bytes, init };
         self.window.push(segment.into());
         self.name_all(false).await?;
         // The keeper is gone only when the run is lost.
@@ -195,19 +197,18 @@ impl Uploader {
         Over
     }
 
-    /// Stores an object where there is none; what there is then: a predecessor's, where that was quicker.
-    async fn put_new(&self, name: &ObjectName, body: Bytes) -> Bytes {
+    /// Stores an object where there is none, and `note` beside it; where a predecessor was quicker, its object, if that is another.
+    async fn put_new(&self, name: &ObjectName, body: Bytes, note: Option<&str>) -> Option<Object> {
         let key = self.job.prefix.key(name);
         let mut backoff = Backoff::default();
         let there = loop {
-            let error = match self.objects.put_if(&key, body.clone(), Precondition::Absent).await {
-                Ok(_) => break body,
+            let error = match self.objects.put_new(&key, body.clone(), note).await {
+                Ok(_) => break None,
                 Err(PutIfError::Conflict { .. }) => match self.objects.get(&key).await {
+                    Ok(Some(object)) if object.body == body => break None,
                     Ok(Some(object)) => {
-                        if object.body != body {
-                            tracing::info!(key, "a predecessor's stays");
-                        }
-                        break object.body;
+                        tracing::info!(key, "a predecessor's stays");
+                        break Some(object);
                     }
                     Ok(None) => continue, // deleted meanwhile
                     Err(error) => error,
@@ -230,6 +231,14 @@ impl Uploader {
         }
         self.status.trouble(&self.name, Some(format!("{} cannot be stored, {waiting} segments wait: {error}", self.name)));
     }
+}
+
+/// How a predecessor's segment is entered, in whose place `ours` was made. Its init section may be another, as that of an encoder that knew of no source is: it says
+/// itself what it needs, and for how long it lasts. Builds before this one have noted nothing, and encoders of one kind say the same of themselves.
+fn as_noted(there: &Object, ours: LedgerSegment) -> LedgerSegment {
+    let noted = there.note.as_deref().and_then(|note| serde_json::from_str::<LedgerSegment>(note).ok());
+    let bytes = there.body.len() as u64;
+    LedgerSegment { bytes, ..noted.filter(|noted| noted.number == ours.number).unwrap_or(ours) }
 }
 
 #[cfg(test)]

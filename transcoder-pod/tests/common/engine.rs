@@ -5,7 +5,7 @@ use bytes::{BufMut as _, Bytes};
 use lectern_contract::feed::FeedFrame;
 use lectern_contract::{Ladder, PartCount, SegmentDuration, Ticks, VideoCodec, VideoRendition};
 use lectern_media::{aac::AacConfig, cmaf};
-use lectern_transcoder_pod::engine::{Backend, Card, Engine, Input, Libav, Order, Output};
+use lectern_transcoder_pod::engine::{Backend, Card, Engine, Input, Libav, Order, Output, Predecessor};
 use lectern_transcoder_pod::packager::{self, Packager, Segment};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,6 +62,7 @@ pub fn transcode_by(encoder: Backend, ladder: Ladder, inputs: Vec<Input>, from: 
             passthrough: true,
             parts: Some(PartCount::LOW_LATENCY),
             joints_until: Ticks(0),
+            predecessor: Predecessor::default(),
         },
         inputs,
     )

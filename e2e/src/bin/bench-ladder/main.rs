@@ -13,7 +13,7 @@ use lectern_e2e::coded::{RATE, Shape, Source, job};
 use lectern_e2e::process::{cpu_seconds, own_bytes};
 use lectern_e2e::settings;
 use lectern_e2e::table::{median, row, spread};
-use lectern_transcoder_pod::engine::{Backend, Card, Engine as _, Input, Libav, Order, Output};
+use lectern_transcoder_pod::engine::{Backend, Card, Engine as _, Input, Libav, Order, Output, Predecessor};
 use lectern_transcoder_pod::publish::{Live, Restored};
 use lectern_transcoder_pod::status::Status;
 use lectern_transcoder_pod::studio::Studio;
@@ -196,6 +196,7 @@ fn transcode(
         passthrough,
         parts: job.parts,
         joints_until: Ticks(0),
+        predecessor: Predecessor::default(),
     };
     let engine = std::thread::spawn(move || {
         let mut engine = Libav::new(order, put)?;
