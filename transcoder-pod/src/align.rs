@@ -1,8 +1,8 @@
-//! How a run's segments come to begin with the keyframes of its source, where that may be passed on as a rendition.
+//! Where a run's media begins, and how its segments come to begin with the keyframes of its source, where that may be passed on as a rendition.
 //!
-//! A run's clock begins when the lecture gets a place, and its source's keyframes come whenever the publisher began. So the first transcoder of a run
-//! looks at the first keyframe, and counts the run's media from so much earlier that it lies on the grid. It writes that into the head, where successors
-//! read it: all of them number segments alike. What playlists say of the wall clock is not moved.
+//! The first transcoder of a run looks at the first keyframe, and begins with that. A run's clock begins when the lecture gets a place, and its source's keyframes come
+//! whenever the publisher began: so it counts the run's media from so much earlier that the keyframe lies on the grid. It writes both into the head, where
+//! successors read it: all of them number segments alike, and make the first one of the same pictures. What playlists say of the wall clock is not moved.
 
 use crate::shards::Shards;
 use bytes::BytesMut;
@@ -22,15 +22,23 @@ const GRID: Ticks = Ticks::from_millis(2_000);
 /// And so much later, within what a picture may be moved by (`engine/passing.rs`): stamps waver, and a keyframe must not come to lie before its boundary.
 const LATER: Ticks = Ticks::from_millis(25);
 
-/// By how much to move the run of `job`, which nobody has worked for yet; zero where its source is none to be passed on, or cannot be seen.
-pub async fn shift(job: &LiveJob, peers: &PeerTls) -> Ticks {
-    match tokio::time::timeout(WITHIN, first_picture(job, peers)).await {
-        Ok(Ok(shift)) => shift,
-        Ok(Err(error)) => {
+/// What was seen of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The time of the first access unit, by the feed's clock.
+    pub begins: Ticks,
+    /// By how much to move the run; zero where its source is none to be passed on.
+    pub shift: Ticks,
+}
+
+/// Looks at the source of `job`, which nobody has worked for yet and which may be `passed` on; `None` where there is nothing to be seen.
+pub async fn look(job: &LiveJob, passed: bool, peers: &PeerTls) -> Option<Seen> {
+    match tokio::time::timeout(WITHIN, first_unit(job, passed, peers)).await.ok()? {
+        Ok(seen) => Some(seen),
+        Err(error) => {
             tracing::info!(%error, "the source cannot be looked at before; its keyframes lie where they lie");
-            Ticks(0)
+            None
         }
-        Err(_) => Ticks(0),
     }
 }
 
@@ -39,19 +47,20 @@ pub fn shifted(job: LiveJob, shift: Ticks) -> LiveJob {
     LiveJob { anchor: WallMillis(job.anchor.0.saturating_sub(shift.as_millis())), ..job }
 }
 
-async fn first_picture(job: &LiveJob, peers: &PeerTls) -> io::Result<Ticks> {
+async fn first_unit(job: &LiveJob, passed: bool, peers: &PeerTls) -> io::Result<Seen> {
     let mut socket = peers.connect(Shards::new(job).address(), PeerRole::Ingest).await?;
     let mut bytes = BytesMut::new();
     FeedRequest::newest(job.run.clone()).encode(&mut bytes);
     socket.write_all(&bytes).await?;
     socket.flush().await?;
-    let mut input = BytesMut::new();
+    let (mut input, mut passed) = (BytesMut::new(), passed);
     while socket.read_buf(&mut input).await? > 0 {
         while let Some(frame) = FeedFrame::decode(&mut input).map_err(io::Error::other)? {
             match frame {
-                FeedFrame::Config { track: Track::Video, codec, config } if !may_be(&job.ladder, codec, &config) => return Ok(Ticks(0)),
-                FeedFrame::AccessUnit(unit) if unit.track == Track::Video && unit.keyframe => {
-                    return Ok(if unit.pts == unit.dts { to_grid(unit.pts) } else { Ticks(0) });
+                FeedFrame::Config { track: Track::Video, codec, config } => passed &= may_be(&job.ladder, codec, &config),
+                FeedFrame::AccessUnit(unit) => {
+                    let can = passed && unit.track == Track::Video && unit.keyframe && unit.pts == unit.dts;
+                    return Ok(Seen { begins: unit.dts, shift: if can { to_grid(unit.pts) } else { Ticks(0) } });
                 }
                 _ => {}
             }

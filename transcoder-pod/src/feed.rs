@@ -145,6 +145,13 @@ impl Feed {
         }
     }
 
+    /// The same of a run of which nothing before it is missed.
+    #[must_use]
+    pub fn of_which_nobody_has_made_anything(self) -> Self {
+        let silence = self.silence.map(|(_, next)| (Silence::new(None, Instant::now()), next));
+        Self { silence, ..self }
+    }
+
     /// The same without what comes of `track`.
     #[must_use]
     pub fn deaf_to(self, track: Track) -> Self {

@@ -130,6 +130,7 @@ impl Ownership {
                 address: Some(address.to_owned()),
                 unstored: false,
                 next_segment: before.as_ref().map_or(SegmentNumber(0), |before| before.next_segment),
+                begins: before.as_ref().and_then(|before| before.begins),
                 shift: before.as_ref().map_or(Ticks(0), |before| before.shift),
                 ended: false,
             };

@@ -5,6 +5,7 @@ use crate::engine::{Card, Engine, Input, Libav, Order, Output, Predecessor};
 use crate::feed::{Feed, FeedEnd};
 use crate::status::Status;
 use lectern_contract::feed::Track;
+use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
 use lectern_contract::{SegmentDuration, SegmentNumber, Ticks};
 use lectern_podkit::clock::wall_now;
@@ -25,6 +26,10 @@ const REORDER: Ticks = Ticks::from_millis(1_000);
 pub enum Begin {
     /// With the newest keyframe.
     Newest,
+    /// With the keyframe of this time of the feed's, as the run's first owner.
+    First(Ticks),
+    /// The same after a first owner, which may have made some parts of what follows.
+    Again(Ticks),
     /// With this segment, which a living predecessor leaves to it.
     With(SegmentNumber),
     /// With this segment, of which a dead predecessor may have made some parts, and some of the next ones.
@@ -32,17 +37,38 @@ pub enum Begin {
 }
 
 impl Begin {
+    /// Where the run that `head` tells of is gone on with: `otherwise`, a way to begin with its next segment, unless nothing of it is confirmed.
+    pub fn after(head: &Head, otherwise: impl FnOnce(SegmentNumber) -> Self) -> Self {
+        match head.begins.filter(|_| head.next_segment == SegmentNumber(0)) {
+            Some(begins) => Self::Again(begins),
+            None => otherwise(head.next_segment),
+        }
+    }
+
     fn segment(self) -> Option<SegmentNumber> {
         match self {
-            Self::Newest => None,
+            Self::Newest | Self::First(_) | Self::Again(_) => None,
             Self::With(number) | Self::Within(number) => Some(number),
         }
     }
 
+    /// From when on the feed of `job` is wanted, by its own clock, of which media is counted from `shift` earlier.
+    fn asked(self, job: &LiveJob, shift: Ticks) -> Option<Ticks> {
+        match self {
+            Self::Newest => None,
+            Self::First(at) | Self::Again(at) => Some(at),
+            Self::With(number) | Self::Within(number) => Some(number.start(job.segment_duration).since(shift).since(REORDER)),
+        }
+    }
+
     /// Before which time a segment may have been begun, where `now` is the run's time.
-    fn joints_until(self, now: Ticks, duration: SegmentDuration) -> Option<Ticks> {
-        let Self::Within(number) = self else { return None };
-        let (from, two) = (number.start(duration), duration.ticks().plus(duration.ticks()));
+    fn joints_until(self, now: Ticks, shift: Ticks, duration: SegmentDuration) -> Option<Ticks> {
+        let from = match self {
+            Self::Within(number) => number.start(duration),
+            Self::Again(at) => at.plus(shift),
+            Self::Newest | Self::First(_) | Self::With(_) => return None,
+        };
+        let two = duration.ticks().plus(duration.ticks());
         // A clock that is wrong is not believed for longer than the feed's history.
         Some(Ticks(now.plus(duration.ticks()).0.clamp(from.plus(two).0, from.plus(HISTORY).0.max(from.plus(two).0))))
     }
@@ -87,7 +113,7 @@ impl Line {
         let text = job.slate.clone().unwrap_or_default();
         let from = begin.segment().map(|number| number.start(job.segment_duration));
         let now = Ticks::from_millis(wall_now().0.saturating_sub(job.anchor.0));
-        let joints_until = begin.joints_until(now, job.segment_duration).unwrap_or_default();
+        let joints_until = begin.joints_until(now, shift, job.segment_duration).unwrap_or_default();
         let order = Order {
             ladder: job.ladder.clone(),
             segment_duration: job.segment_duration,
@@ -106,8 +132,8 @@ impl Line {
             .name("decode".to_owned())
             .spawn(move || drive(order, taken, put, &abandon))
             .map_err(|error| ChildError::Thread(error.to_string()))?;
-        let asked = from.map(|from| from.since(shift).since(REORDER));
-        let feed = Feed::new(job, peers, (asked, shift), inputs, status, stop.clone(), abandoned.clone());
+        let feed = Feed::new(job, peers, (begin.asked(job, shift), shift), inputs, status, stop.clone(), abandoned.clone());
+        let feed = if from.is_none() { feed.of_which_nobody_has_made_anything() } else { feed };
         let feed = tokio::spawn(if given.deaf_to_pictures { feed.deaf_to(Track::Video) } else { feed }.run());
         Ok(Self { outputs, joints_until, predecessor, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
     }
@@ -165,10 +191,12 @@ mod tests {
     fn who_follows_a_death_can_go_on_within_each_segment_that_may_have_been_begun() {
         let two = SegmentDuration::LOW_LATENCY;
         let (at, second) = (SegmentNumber(50), |second: u64| Ticks::from_millis(second * 1000));
-        let until = |now| Begin::Within(at).joints_until(second(now), two);
+        let until = |now| Begin::Within(at).joints_until(second(now), second(0), two);
         assert_eq!(until(103), Some(second(105)), "it is the 103rd second, and 104 begins a segment");
         assert_eq!((until(0), until(3700)), (Some(second(104)), Some(second(164))), "a clock that is wrong");
-        assert_eq!(Begin::With(at).joints_until(second(103), two), None);
-        assert_eq!(Begin::Newest.joints_until(second(103), two), None);
+        assert_eq!(Begin::Again(second(99)).joints_until(second(103), second(1), two), Some(second(105)), "and who begins once more, too");
+        for begin in [Begin::With(at), Begin::First(second(100)), Begin::Newest] {
+            assert_eq!(begin.joints_until(second(103), second(0), two), None, "{begin:?}");
+        }
     }
 }

@@ -57,7 +57,7 @@ impl Preroll {
     ) -> Result<Self, ChildError> {
         let job = align::shifted(given.job.clone(), head.shift);
         let from = head.next_segment;
-        Ok(Self { from, line: Line::start(given, &job, head.shift, begin(from), peers, status, stop)?, held: Vec::new() })
+        Ok(Self { from, line: Line::start(given, &job, head.shift, Begin::after(head, begin), peers, status, stop)?, held: Vec::new() })
     }
 
     /// Holds what the line puts out until `other` is done: an engine that nobody takes anything from is one that does not keep up.

@@ -131,6 +131,33 @@ async fn a_segment_that_a_dead_child_had_begun_is_gone_on_with() {
     stage.play("begun-play").await;
 }
 
+/// A run begins where its first owner came to the feed, anywhere in a segment, and students have that one before S3 has it and the head has passed it.
+#[tokio::test]
+async fn who_follows_one_that_died_in_a_run_s_first_segment_begins_where_that_began() {
+    let backend = Backend::ministack().await.unwrap();
+    let objects = backend.objects("lectures").await.unwrap();
+    let frames = lecture("first", 20, Ticks(90_000), &[]);
+    let mut stage = Stage::prepared(frames.clone(), backend, objects).await; // its shard has not begun, and is not asked
+    // Its newest keyframe is at 2.5 s, and it begins at 1 s, which nobody is shown.
+    let began = tokio::time::Instant::now().checked_sub(Duration::from_millis(1_700)).unwrap();
+    stage.job.feed = shard::serve_begun(frames, began).await.to_string();
+    stage.queue.send(&stage.job.to_message()).await.unwrap();
+    let way = Way::to(stage.backend.port(), "ChangeMessageVisibility").await;
+    let pod = Pod::start_at("pod-a", &way.endpoint, &stage.backend, &[], Stdio::inherit());
+    stage.until("an owner", Duration::from_secs(10), |head| head.address.is_some()).await;
+    let mut student = Student::of(&stage);
+    tokio::join!(way.is_away(Duration::from_millis(4_500)), async {
+        student.until("a segment", |shown| shown.keys().any(|path| path.starts_with("360p/") && path.matches('.').count() == 1)).await;
+        pod.kill_child();
+    });
+    let first = |shown: &BTreeMap<String, Bytes>| shown.keys().filter_map(|path| path.split(['/', '.']).nth(1)?.parse::<u64>().ok()).min();
+    let (begun, shown) = (first(&student.shown).unwrap(), student.watches_to_the_end().await);
+    assert!(begun > 0 && first(&shown) == Some(begun), "{:?}", shown.keys());
+    assert_eq!(stage.head().await.unwrap().epoch, Epoch(2));
+    stage.has_all(begun..11).await;
+    stage.play("first-play").await;
+}
+
 /// Of a pod that dies the supervisor may be dead first: its child sees that, and lets go at once, in the middle of a segment.
 #[tokio::test]
 async fn a_segment_that_was_begun_when_its_maker_let_go_is_gone_on_with() {

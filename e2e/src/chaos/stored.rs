@@ -69,7 +69,7 @@ mod tests {
     fn head(owner: &str, epoch: u64, next: u64) -> Head {
         let (run, address) = (lectern_contract::RunId("run".into()), None);
         let (epoch, next_segment) = (Epoch(epoch), SegmentNumber(next));
-        Head { run, owner: Owner(owner.into()), epoch, address, unstored: false, next_segment, shift: Ticks(0), ended: false }
+        Head { run, owner: Owner(owner.into()), epoch, address, unstored: false, next_segment, begins: None, shift: Ticks(0), ended: false }
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Lab {
             address: address.map(str::to_owned),
             next_segment: SegmentNumber(0),
             unstored: false,
+            begins: None,
             shift: Ticks(0),
             ended,
         };

@@ -17,7 +17,7 @@ use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::report::TranscoderState;
-use lectern_contract::{Epoch, SegmentNumber, Ticks};
+use lectern_contract::{Epoch, SegmentNumber};
 use lectern_podkit::tls::PeerTls;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,7 +33,7 @@ const STORED_WITHIN: Duration = Duration::from_secs(10);
 /// The same where a successor is ready to publish: students have its predecessor's last segment in hand for about as long.
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// How long S3 may take for the head of a new run to say where its media begins; then another child tries.
-const SHIFT_WITHIN: Duration = Duration::from_secs(60);
+const BEGUN_WITHIN: Duration = Duration::from_secs(60);
 
 enum Claimed {
     /// With a line that has begun already, where that was possible.
@@ -167,16 +167,13 @@ impl Seat {
         status.trouble("caution", given.caution.clone());
         let Head { epoch, next_segment: next, .. } = *ownership.head();
         let taken_over = next > SegmentNumber(0) || epoch > Epoch(1);
-        if given.passthrough && !taken_over && job.parts.is_none() {
-            let shift = align::shift(job, &peers).await;
-            if shift > Ticks(0) {
-                let told =
-                    ownership.change_patiently(SHIFT_WITHIN, |head| head.shift = shift, |trouble| status.trouble("head", trouble)).await;
-                match told {
-                    Ok(()) => {}
-                    Err(HeadError::Lost { .. }) => return Ok(Some(TranscoderState::Lost)),
-                    Err(error) => return Err(KeeperError::from(error).into()),
-                }
+        let mut first = None;
+        if !taken_over && let Some(seen) = align::look(job, given.passthrough && job.parts.is_none(), &peers).await {
+            let begin = |head: &mut Head| (head.begins, head.shift) = (Some(seen.begins), seen.shift);
+            match ownership.change_patiently(BEGUN_WITHIN, begin, |trouble| status.trouble("head", trouble)).await {
+                Ok(()) => first = Some(seen.begins),
+                Err(HeadError::Lost { .. }) => return Ok(Some(TranscoderState::Lost)),
+                Err(error) => return Err(KeeperError::from(error).into()),
             }
         }
         let shift = ownership.head().shift;
@@ -184,10 +181,10 @@ impl Seat {
         let (mut line, held) = match preroll {
             Some(Preroll { line, held, .. }) => (line, held),
             None => {
-                let begin = match taken_over {
-                    true if after_death => Begin::Within(next),
-                    true => Begin::With(next),
-                    false => Begin::Newest,
+                let begin = match (taken_over, first) {
+                    (true, _) => Begin::after(ownership.head(), if after_death { Begin::Within } else { Begin::With }),
+                    (false, Some(begins)) => Begin::First(begins),
+                    (false, None) => Begin::Newest,
                 };
                 (Line::start(&given, &job, shift, begin, peers, status.clone(), &stop)?, Vec::new())
             }
