@@ -33,13 +33,16 @@ pub struct Seen {
 
 /// Looks at the source of `job`, which nobody has worked for yet and which may be `passed` on; `None` where there is nothing to be seen.
 pub async fn look(job: &LiveJob, passed: bool, peers: &PeerTls) -> Option<Seen> {
-    match tokio::time::timeout(WITHIN, first_unit(job, passed, peers)).await.ok()? {
-        Ok(seen) => Some(seen),
-        Err(error) => {
+    let mut begins = None;
+    let shift = match tokio::time::timeout(WITHIN, first_picture(job, passed, peers, &mut begins)).await {
+        Ok(Ok(shift)) => shift,
+        Ok(Err(error)) => {
             tracing::info!(%error, "the source cannot be looked at before; its keyframes lie where they lie");
-            None
+            Ticks(0)
         }
-    }
+        Err(_) => Ticks(0),
+    };
+    begins.map(|begins| Seen { begins, shift })
 }
 
 /// The same job, of which media is counted from `shift` earlier.
@@ -47,7 +50,8 @@ pub fn shifted(job: LiveJob, shift: Ticks) -> LiveJob {
     LiveJob { anchor: WallMillis(job.anchor.0.saturating_sub(shift.as_millis())), ..job }
 }
 
-async fn first_unit(job: &LiveJob, passed: bool, peers: &PeerTls) -> io::Result<Seen> {
+/// By how much to move the run; where it `begins`, which may be with sound, is told at once.
+async fn first_picture(job: &LiveJob, passed: bool, peers: &PeerTls, begins: &mut Option<Ticks>) -> io::Result<Ticks> {
     let mut socket = peers.connect(Shards::new(job).address(), PeerRole::Ingest).await?;
     let mut bytes = BytesMut::new();
     FeedRequest::newest(job.run.clone()).encode(&mut bytes);
@@ -59,8 +63,13 @@ async fn first_unit(job: &LiveJob, passed: bool, peers: &PeerTls) -> io::Result<
             match frame {
                 FeedFrame::Config { track: Track::Video, codec, config } => passed &= may_be(&job.ladder, codec, &config),
                 FeedFrame::AccessUnit(unit) => {
-                    let can = passed && unit.track == Track::Video && unit.keyframe && unit.pts == unit.dts;
-                    return Ok(Seen { begins: unit.dts, shift: if can { to_grid(unit.pts) } else { Ticks(0) } });
+                    begins.get_or_insert(unit.dts);
+                    if !passed {
+                        return Ok(Ticks(0));
+                    }
+                    if unit.track == Track::Video && unit.keyframe {
+                        return Ok(if unit.pts == unit.dts { to_grid(unit.pts) } else { Ticks(0) });
+                    }
                 }
                 _ => {}
             }
