@@ -145,9 +145,9 @@ impl Feed {
         }
     }
 
-    /// The same of a run of which nothing before it is missed.
+    /// The same from where the run begins: nothing before it is missed.
     #[must_use]
-    pub fn of_which_nobody_has_made_anything(self) -> Self {
+    pub fn from_the_beginning(self) -> Self {
         let silence = self.silence.map(|(_, next)| (Silence::new(None, Instant::now()), next));
         Self { silence, ..self }
     }

@@ -133,7 +133,7 @@ impl Line {
             .spawn(move || drive(order, taken, put, &abandon))
             .map_err(|error| ChildError::Thread(error.to_string()))?;
         let feed = Feed::new(job, peers, (begin.asked(job, shift), shift), inputs, status, stop.clone(), abandoned.clone());
-        let feed = if from.is_none() { feed.of_which_nobody_has_made_anything() } else { feed };
+        let feed = if from.is_none() { feed.from_the_beginning() } else { feed };
         let feed = tokio::spawn(if given.deaf_to_pictures { feed.deaf_to(Track::Video) } else { feed }.run());
         Ok(Self { outputs, joints_until, predecessor, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
     }
