@@ -233,9 +233,9 @@ fn moof(track: u32, sequence: u32, start: u64, samples: &[Sample], data_offset: 
 /// The RFC 6381 codec string of an init section that [`video_init`] or [`audio_init`] wrote; `None` where it is another's.
 pub fn codec_of_init(init: &[u8]) -> Option<String> {
     match entry_of_init(init)? {
-        Codec::Avc1(avc1) => codec_of_record(VideoCodec::H264, &record_of_box(&avc1.avcc)?).ok(),
-        Codec::Hvc1(hvc1) => codec_of_record(VideoCodec::Hevc, &record_of_box(&hvc1.hvcc)?).ok(),
-        Codec::Av01(av01) => codec_of_record(VideoCodec::Av1, &record_of_box(&av01.av1c)?).ok(),
+        Codec::Avc1(avc1) => codec_of_box(VideoCodec::H264, &avc1.avcc),
+        Codec::Hvc1(hvc1) => codec_of_box(VideoCodec::Hevc, &hvc1.hvcc),
+        Codec::Av01(av01) => codec_of_box(VideoCodec::Av1, &av01.av1c),
         Codec::Mp4a(mp4a) => {
             let specific = mp4a.esds.es_desc.dec_config.dec_specific.as_ref()?;
             AacConfig::parse(&specific.raw).ok().map(|config| config.codec())
@@ -259,6 +259,10 @@ fn entry_of_init(mut init: &[u8]) -> Option<Codec> {
         }
     }
     None
+}
+
+fn codec_of_box(codec: VideoCodec, atom: &impl Atom) -> Option<String> {
+    codec_of_record(codec, &record_of_box(atom)?).ok()
 }
 
 fn record_of_box(atom: &impl Atom) -> Option<Vec<u8>> {

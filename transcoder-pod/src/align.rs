@@ -51,13 +51,13 @@ pub fn shifted(job: LiveJob, shift: Ticks) -> LiveJob {
 }
 
 /// By how much to move the run; where it `begins`, which may be with sound, is told at once.
-async fn first_picture(job: &LiveJob, passed: bool, peers: &PeerTls, begins: &mut Option<Ticks>) -> io::Result<Ticks> {
+async fn first_picture(job: &LiveJob, mut passed: bool, peers: &PeerTls, begins: &mut Option<Ticks>) -> io::Result<Ticks> {
     let mut socket = peers.connect(Shards::new(job).address(), PeerRole::Ingest).await?;
     let mut bytes = BytesMut::new();
     FeedRequest::newest(job.run.clone()).encode(&mut bytes);
     socket.write_all(&bytes).await?;
     socket.flush().await?;
-    let (mut input, mut passed) = (BytesMut::new(), passed);
+    let mut input = BytesMut::new();
     while socket.read_buf(&mut input).await? > 0 {
         while let Some(frame) = FeedFrame::decode(&mut input).map_err(io::Error::other)? {
             match frame {

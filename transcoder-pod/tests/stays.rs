@@ -1,13 +1,16 @@
 //! What S3 has already where a successor stores the same segments: it stays, and is named for what it is.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use bytes::Bytes;
+use common::claim;
 use lectern_cloud::Objects;
 use lectern_cloud::testing::Backend;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
 use lectern_contract::ledger::LedgerSegment;
-use lectern_contract::{Epoch, SegmentNumber, Ticks};
+use lectern_contract::{Epoch, SegmentDuration, SegmentNumber, Ticks};
 use lectern_transcoder_pod::packager::Segment;
 use lectern_transcoder_pod::publish::{Backlog, Event, Item, Live, Uploader, Written, empty_window, marked};
 use lectern_transcoder_pod::status::Status;
@@ -20,11 +23,8 @@ lectern_cloud::on_every_server! {
 const FOUR_SECONDS: Ticks = Ticks(360_000);
 
 fn job() -> LiveJob {
-    let fields = serde_json::json!({
-        "stream": { "namespace": "school", "name": "algebra" }, "title": "", "run": "r1", "attempt": 1, "anchor": 0, "feed": "",
-        "ladder": { "video": [], "audio": [] }, "segmentDuration": 4000, "prefix": "0a/school/algebra/r1", "idleAfterMs": 1,
-    });
-    serde_json::from_value(fields).unwrap()
+    let job = claim::job(&serde_json::json!({ "video": [], "audio": [] }));
+    LiveJob { segment_duration: SegmentDuration::STANDARD, ..job }
 }
 
 fn made(number: u64, init: u32, duration: Ticks, text: &'static str) -> Item {

@@ -1,7 +1,10 @@
 //! A live window that is longer than what a transcoder holds: what its playlists name, what origins get, and what a successor finds.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use bytes::{Bytes, BytesMut};
+use common::claim;
 use lectern_cloud::Objects;
 use lectern_cloud::testing::Backend;
 use lectern_contract::job::LiveJob;
@@ -23,12 +26,8 @@ const FRAME: u32 = 1024;
 
 /// A lecture of sound alone, in segments of 2 s, of which `window_ms` can be gone back.
 fn job(window_ms: u64) -> LiveJob {
-    let fields = serde_json::json!({
-        "stream": { "namespace": "school", "name": "algebra" }, "title": "", "run": "r1", "attempt": 1, "anchor": 0, "feed": "",
-        "ladder": { "video": [], "audio": [{ "name": "audio", "bitrate": 96_000 }] }, "segmentDuration": 2000,
-        "prefix": "0a/school/algebra/r1", "idleAfterMs": 1, "dvrWindowMs": window_ms,
-    });
-    serde_json::from_value(fields).unwrap()
+    let job = claim::job(&serde_json::json!({ "video": [], "audio": [{ "name": "audio", "bitrate": 96_000 }] }));
+    LiveJob { dvr_window_ms: Some(window_ms), ..job }
 }
 
 /// What an origin that comes now gets at once.

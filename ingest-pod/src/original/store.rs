@@ -3,7 +3,7 @@
 use crate::metrics::{Counted, Metrics};
 use crate::stream::Run;
 use bytes::Bytes;
-use lectern_cloud::{Objects, Precondition, PutIfError, StorageError};
+use lectern_cloud::{Objects, PutIfError, StorageError};
 use lectern_contract::Ticks;
 use lectern_contract::keys::{ObjectName, RunPrefix};
 use lectern_media::original::Piece;
@@ -83,7 +83,7 @@ impl Store {
     }
 
     async fn attempt(&self, key: &str, body: &Bytes) -> Result<Outcome, StorageError> {
-        match self.objects.put_if(key, body.clone(), Precondition::Absent).await {
+        match self.objects.put_new(key, body.clone(), None).await {
             Ok(_) => Ok(Outcome::Stored),
             // Of an earlier attempt only the answer may have been lost.
             Err(PutIfError::Conflict { .. }) => match self.objects.get(key).await? {

@@ -138,6 +138,7 @@ proptest! {
     fn no_bytes_panic_what_looks_for_sets(unit in proptest::collection::vec(any::<u8>(), 0..64)) {
         let config = AvcConfig::parse(&bytes_of(RECORDS[0].1)).unwrap();
         let unit = Bytes::from(unit);
-        let _ = (config.without_sets(&unit), is_idr(&unit), config.with(&AvcConfig { sps: vec![unit.clone()], pps: vec![unit.clone()], ..config.clone() }));
+        let other = AvcConfig { sps: vec![unit.clone()], pps: vec![unit.clone()], ..config.clone() };
+        let _ = (config.without_sets(&unit), is_idr(&unit), config.with(&other), other.apart_from(31));
     }
 }

@@ -167,11 +167,10 @@ impl Seat {
         status.trouble("caution", given.caution.clone());
         let Head { epoch, next_segment: next, .. } = *ownership.head();
         let taken_over = next > SegmentNumber(0) || epoch > Epoch(1);
-        let mut first = None;
         if !taken_over && let Some(seen) = align::look(job, given.passthrough && job.parts.is_none(), &peers).await {
             let begin = |head: &mut Head| (head.begins, head.shift) = (Some(seen.begins), seen.shift);
             match ownership.change_patiently(BEGUN_WITHIN, begin, |trouble| status.trouble("head", trouble)).await {
-                Ok(()) => first = Some(seen.begins),
+                Ok(()) => {}
                 Err(HeadError::Lost { .. }) => return Ok(Some(TranscoderState::Lost)),
                 Err(error) => return Err(KeeperError::from(error).into()),
             }
@@ -181,10 +180,9 @@ impl Seat {
         let (mut line, held) = match preroll {
             Some(Preroll { line, held, .. }) => (line, held),
             None => {
-                let begin = match (taken_over, first) {
-                    (true, _) => Begin::after(ownership.head(), if after_death { Begin::Within } else { Begin::With }),
-                    (false, Some(begins)) => Begin::First(begins),
-                    (false, None) => Begin::Newest,
+                let begin = match taken_over {
+                    true => Begin::after(ownership.head(), if after_death { Begin::Within } else { Begin::With }),
+                    false => ownership.head().begins.map_or(Begin::Newest, Begin::First),
                 };
                 (Line::start(&given, &job, shift, begin, peers, status.clone(), &stop)?, Vec::new())
             }

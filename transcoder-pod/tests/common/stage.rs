@@ -256,8 +256,7 @@ impl Stage {
             let ledger: Ledger = serde_json::from_slice(&self.get(&ObjectName::Ledger(minute)).await.unwrap()).unwrap();
             for (rendition, segments) in ledger.segments {
                 // Whole, but for the first (pictures begin within it) and the last.
-                let (_, whole) = segments.split_first().unwrap();
-                let whole = whole.iter().take(whole.len().saturating_sub(1));
+                let whole = segments.iter().skip(1).take(segments.len().saturating_sub(2));
                 let whole_ticks = self.job.segment_duration.ticks().0;
                 let nominal = |ticks: u64| ticks.abs_diff(whole_ticks) <= if rendition == "audio" { 1920 } else { 0 };
                 assert!(whole.clone().all(|segment| nominal(segment.duration.0)), "{rendition}: {segments:?}");
