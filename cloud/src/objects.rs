@@ -8,12 +8,14 @@ use crate::testing::Calls;
 use crate::trouble::Troubles;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Builder, Config, retry::RetryConfig};
-use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use lectern_contract::keys;
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,6 +36,8 @@ const BACKOFF: Duration = Duration::from_millis(75);
 const LONGEST_BACKOFF: Duration = Duration::from_millis(300);
 /// Where an object's note stands: `x-amz-meta-note`, which S3 gives back with the object and takes up to 2 KB of (S3 user guide, "User-defined object metadata").
 const NOTE: &str = "note";
+/// What S3 says of an object that is not there (S3 API reference, "List of error codes").
+const NO_SUCH_KEY: &str = "NoSuchKey";
 /// DeleteObjects takes no more (S3 API reference).
 const DELETE_AT_ONCE: usize = 1000;
 
@@ -135,8 +139,8 @@ impl Objects {
         let what = || self.what("get", key);
         let answer = match self.once.get_object().bucket(&self.at.name).key(key).send().await {
             Ok(answer) => answer,
-            Err(error) if error.code() != Some("NoSuchBucket") && status_of(&error) == Some(404) => return Ok(None),
-            Err(error) => return Err(StorageError::of(what(), error)),
+            Err(error) if error.code() == Some(NO_SUCH_KEY) => return Ok(None),
+            Err(error) => return Err(failure(what(), error)),
         };
         let etag = answer.e_tag.ok_or_else(|| StorageError::new(FailureKind::Other, what(), "the answer has no ETag"))?;
         let body = tokio::time::timeout(BODY, answer.body.collect())
@@ -157,7 +161,7 @@ impl Objects {
         Box::pin(async move {
             let size = body.len();
             let request = self.put_request(&self.client, key, body).customize().config_override(for_upload(size));
-            let sent = async { request.send().await.map(drop).map_err(|error| StorageError::of(self.what("put", key), error)) };
+            let sent = async { request.send().await.map(drop).map_err(|error| failure(self.what("put", key), error)) };
             self.troubles.seen_in(size, |_| true, sent).await
         })
     }
@@ -216,9 +220,9 @@ impl Objects {
                 Some(412) => PutIfError::Conflict { what: what() },
                 // 409: another conditional write of the key was under way (S3 user guide, "Conditional writes"): ask again.
                 Some(409) => StorageError::new(FailureKind::Throttled, what(), error).into(),
-                // 404: the version to match is gone, unless it is the bucket that is missing.
-                Some(404) if error.code() != Some("NoSuchBucket") => PutIfError::Conflict { what: what() },
-                _ => StorageError::of(what(), error).into(),
+                // The version to match is gone.
+                Some(404) if error.code() == Some(NO_SUCH_KEY) => PutIfError::Conflict { what: what() },
+                _ => failure(what(), error).into(),
             }),
         }
     }
@@ -239,7 +243,7 @@ impl Objects {
         let mut pages = self.once.list_objects_v2().bucket(&self.at.name).prefix(prefix).into_paginator().send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| StorageError::of(self.what("list", prefix), error))?;
+            let page = page.map_err(|error| failure(self.what("list", prefix), error))?;
             found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
         }
         Ok(found)
@@ -294,6 +298,17 @@ impl Objects {
             .cache_control(keys::cache_control(key))
             .body(ByteStream::from(body))
     }
+}
+
+/// A failure with an object. A 404 with none of S3's codes (the SDK makes `NotFound` of an empty answer) is not its word on the object: something before it has answered, such
+/// as a proxy that has lost it for a moment. Who took that for "there is none" would give up a run that it owns.
+fn failure<E>(what: String, error: SdkError<E, HttpResponse>) -> StorageError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let is_strange = status_of(&error) == Some(404) && error.code() != Some("NoSuchBucket");
+    let failure = StorageError::of(what, error);
+    if is_strange { StorageError { kind: FailureKind::Unreachable, ..failure } } else { failure }
 }
 
 /// The attempts at one thing.

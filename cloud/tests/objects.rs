@@ -3,8 +3,10 @@
 
 use bytes::Bytes;
 use lectern_cloud::testing::Backend;
-use lectern_cloud::{Etag, FailureKind, Objects, Precondition, PutIfError};
+use lectern_cloud::{BucketAt, Etag, FailureKind, Keys, Objects, Precondition, PutIfError};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 
 lectern_cloud::on_every_server! {
     what_was_put_is_read_back_with_its_media_type,
@@ -174,4 +176,36 @@ async fn wrong_keys_are_told_from_a_dead_server(backend: Backend) {
         Err(error) => assert_eq!(error.kind, FailureKind::Denied, "{error}"),
         Ok(()) => assert!(backend.is_open_to_all(), "a wrong secret was taken"),
     }
+}
+
+/// Answers one request after the other with 404 and these bodies, each on a connection of its own.
+async fn answers_404(server: TcpListener, bodies: &[&str]) {
+    for body in bodies {
+        let (connection, _) = server.accept().await.unwrap();
+        let (mut connection, mut line, mut sent) = (BufReader::new(connection), String::new(), 0);
+        while connection.read_line(&mut line).await.unwrap() > 2 {
+            let length = line.to_ascii_lowercase().strip_prefix("content-length:").and_then(|length| length.trim().parse().ok());
+            sent = length.unwrap_or(sent);
+            line.clear();
+        }
+        connection.read_exact(&mut vec![0; sent]).await.unwrap();
+        let answer = format!("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        connection.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+/// An ingress that has lost its backend for a moment says 404, too. Who takes that for "there is no head" gives up a run that it owns.
+#[tokio::test]
+async fn a_404_that_is_not_s3_s_word_is_asked_again() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = BucketAt::new("lectures", "eu-central-1", Some(format!("http://{}", server.local_addr().unwrap())));
+    let objects = Objects::connect_with(&at, &Keys { id: "id".into(), secret: "secret".into() }).await;
+    let none = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>NoSuchKey</Code><Message>none</Message></Error>";
+    let answers = ["", "default backend - 404", none, "<html>404</html>", none];
+    let asks = async {
+        assert_eq!(objects.get("key").await.unwrap(), None);
+        let written = objects.put_if("key", bytes("mine"), Precondition::Matches(Etag("\"version\"".into()))).await;
+        assert!(matches!(written, Err(PutIfError::Conflict { .. })), "{written:?}");
+    };
+    tokio::join!(answers_404(server, &answers), asks); // all of them are asked for
 }

@@ -5,7 +5,7 @@
 //! | from | to | who, and when |
 //! |---|---|---|
 //! | no head | owned, epoch 1, segment 0 | any transcoder with the job |
-//! | owned, epoch *e* | owned, *e*, where it `begins`, the `shift` | its owner, before it publishes anything |
+//! | owned, epoch 1 | owned, epoch 1, where it `begins`, the `shift` | its owner, before it publishes anything, where it sees something of the source |
 //! | owned, *e* | owned, *e*, a later `next_segment` | its owner, once S3 has all before it, or it was given up, in every rendition that is not five segments behind (half a minute, where something of it still waits for S3) |
 //! | owned, *e* | let go, *e* (`address: None`) | its owner: it was asked to stop, the source is idle, its engine cannot go on, or a successor has asked for the run and what is before its first segment is stored, or has had two seconds for that (ten where nobody waits). Where origins hold what is not stored, be it a predecessor's or parts of a segment that did not get whole, it says so (`unstored`) |
 //! | owned, *e* | owned, *e* + 1, the same `next_segment` | a transcoder with the job whom the owner does not answer: it is dead, or as good as that; or the owner itself, to which the claim's answer was lost |

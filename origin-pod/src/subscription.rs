@@ -22,6 +22,9 @@ const SILENCE: Duration = ALIVE_EVERY.saturating_mul(2).saturating_add(Duration:
 /// How long it is silent on before the head is read once more.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const READ: usize = 256 * 1024;
+/// How often a successor that has not said yet that it serves is told what there is of its predecessors': connections break. One that does not understand it must not be
+/// told for ever.
+const TELLS: u8 = 4;
 
 /// Why a packager pushes no more.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +55,32 @@ pub(crate) async fn keep(run: Arc<Run>, stop: CancellationToken, store: Store, p
     }
 }
 
+/// How often the owner of an epoch was told what there is of its predecessors' that S3 may not have.
+#[derive(Default)]
+struct Told {
+    epoch: Epoch,
+    times: u8,
+}
+
+impl Told {
+    /// Whether the owner of `epoch` is to be told, once more.
+    fn again(&mut self, epoch: Epoch) -> bool {
+        if self.epoch < epoch {
+            *self = Self { epoch, times: 0 };
+        }
+        let again = self.times < TELLS;
+        self.times += u8::from(again);
+        again
+    }
+
+    /// The owner serves: it has read what it was told before it was asked for objects.
+    fn is_heard(&mut self) {
+        self.times = TELLS;
+    }
+}
+
 async fn follow(run: &Run, store: &Store, peers: &PeerTls, metrics: &Metrics) {
-    let (mut backoff, mut told) = (Backoff::new(), Epoch(0));
+    let (mut backoff, mut told) = (Backoff::new(), Told::default());
     loop {
         match store.head(&run.prefix).await {
             Ok(None) => return run.set(Phase::Absent { since: Instant::now() }),
@@ -72,19 +99,19 @@ async fn follow(run: &Run, store: &Store, peers: &PeerTls, metrics: &Metrics) {
     }
 }
 
-/// Takes what the packager at `address`, which `head` names, pushes, until the run ends. A successor is told once what there is of its predecessors' that
-/// S3 may not have: one that does not understand it must not be told for ever.
+/// Takes what the packager at `address`, which `head` names, pushes, until the run ends. A successor is told first what there is of its predecessors' that S3 may not
+/// have.
 async fn listen(
     run: &Run,
     address: &str,
     head: &Head,
     store: &Store,
     (peers, metrics): (&PeerTls, &Metrics),
-    (backoff, told): (&mut Backoff, &mut Epoch),
+    (backoff, told): (&mut Backoff, &mut Told),
 ) -> Result<(), Lost> {
     let mut connection = connect(run, address, store, peers).await?;
     let mut input = BytesMut::new();
-    if std::mem::replace(told, head.epoch) < head.epoch {
+    if told.again(head.epoch) {
         for held in run.held_beyond(head) {
             tracing::info!(run = %run.prefix, rendition = held.rendition, number = %held.number, whole = held.whole, "told to the successor");
             PushRequest::Holds { run: run.prefix.run(), held }.encode(&mut input);
@@ -102,7 +129,10 @@ async fn listen(
     loop {
         while let Some(frame) = PushFrame::decode(&mut input)? {
             match frame {
-                PushFrame::Serving { epoch } if run.heard_of(epoch) => announced = true,
+                PushFrame::Serving { epoch } if run.heard_of(epoch) => {
+                    announced = true;
+                    told.is_heard();
+                }
                 PushFrame::Serving { epoch } => return Err(Lost::Outdated(epoch)),
                 PushFrame::Object { .. } | PushFrame::Joined { .. } if !announced => return Err(Lost::Unannounced),
                 PushFrame::Object { name, body } => {

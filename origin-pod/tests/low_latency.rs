@@ -3,7 +3,11 @@
 
 mod common;
 
+use bytes::BytesMut;
 use common::{Lab, Packager, waiting};
+use lectern_contract::push::PushRequest;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// A playlist of segments of a second whose newest is `newest`, with `parts` of the next.
@@ -233,4 +237,34 @@ async fn a_part_that_this_origin_never_had_is_cut_out_of_its_segment() {
     }
     assert_eq!(lab.metrics.all_fetches(), 1, "the older segment, once");
     assert_eq!(lab.get("360p/14.2.m4s").await.0, 404);
+}
+
+/// What an origin says before it asks for objects: how much of it is of a predecessor's.
+async fn told(connection: &mut TcpStream) -> usize {
+    let (mut input, mut held) = (BytesMut::new(), 0);
+    loop {
+        match PushRequest::decode(&mut input).unwrap() {
+            Some(PushRequest::Holds { .. }) => held += 1,
+            Some(_) => return held,
+            None => assert_ne!(connection.read_buf(&mut input).await.unwrap(), 0, "the origin hung up before it asked"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_successor_that_has_not_said_that_it_serves_is_told_again_what_there_is_and_not_for_ever() {
+    let lab = Lab::start().await;
+    let packager = lecture(&lab).await;
+    let mut answer = lab.client.get(lab.url("360p/13.m4s")).send().await.unwrap();
+    read(&mut answer, "part nought ").await;
+    packager.kill();
+    let successor = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    lab.owned_by(Some(&successor.local_addr().unwrap().to_string()), 2, false).await;
+    let _asks = ask(&lab, "360p/13.m4s"); // or nobody wants the run
+    let mut counts = Vec::new();
+    while counts.len() < 5 {
+        let (mut connection, _) = successor.accept().await.unwrap();
+        counts.push(told(&mut connection).await); // and it breaks
+    }
+    assert!(counts[..4].iter().all(|count| *count > 0) && counts[4] == 0, "{counts:?}");
 }

@@ -4,6 +4,7 @@
 //! whenever the publisher began: so it counts the run's media from so much earlier that the keyframe lies on the grid. It writes both into the head, where
 //! successors read it: all of them number segments alike, and make the first one of the same pictures. What playlists say of the wall clock is not moved.
 
+use crate::retry::Backoff;
 use crate::shards::Shards;
 use bytes::BytesMut;
 use lectern_contract::feed::{Codec, FeedFrame, FeedRequest, Track};
@@ -31,17 +32,24 @@ pub struct Seen {
     pub shift: Ticks,
 }
 
-/// Looks at the source of `job`, which nobody has worked for yet and which may be `passed` on; `None` where there is nothing to be seen.
+/// Looks at the source of `job`, which nobody has worked for yet, and for its first keyframe where it may be `passed` on; `None` where there is nothing to be seen.
 pub async fn look(job: &LiveJob, passed: bool, peers: &PeerTls) -> Option<Seen> {
-    let mut begins = None;
-    let shift = match tokio::time::timeout(WITHIN, first_picture(job, passed, peers, &mut begins)).await {
-        Ok(Ok(shift)) => shift,
-        Ok(Err(error)) => {
-            tracing::info!(%error, "the source cannot be looked at before; its keyframes lie where they lie");
-            Ticks(0)
+    let (mut shards, mut backoff, mut begins) = (Shards::new(job), Backoff::default(), None);
+    let looking = async {
+        loop {
+            match first_picture(job, passed, (shards.address(), peers), &mut begins).await {
+                Ok(shift) => return shift,
+                Err(Unseen::Moved(owner)) if shards.moved(&owner) => continue,
+                Err(Unseen::Moved(_)) => {}
+                Err(Unseen::Io(error)) => {
+                    tracing::info!(%error, shard = shards.address(), "the source cannot be looked at there");
+                    shards.failed();
+                }
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
         }
-        Err(_) => Ticks(0),
     };
+    let shift = tokio::time::timeout(WITHIN, looking).await.unwrap_or(Ticks(0)); // its keyframes lie where they lie
     begins.map(|begins| Seen { begins, shift })
 }
 
@@ -50,9 +58,27 @@ pub fn shifted(job: LiveJob, shift: Ticks) -> LiveJob {
     LiveJob { anchor: WallMillis(job.anchor.0.saturating_sub(shift.as_millis())), ..job }
 }
 
+/// Why nothing is seen of a source.
+enum Unseen {
+    Io(io::Error),
+    /// The run is at another shard.
+    Moved(String),
+}
+
+impl From<io::Error> for Unseen {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 /// By how much to move the run; where it `begins`, which may be with sound, is told at once.
-async fn first_picture(job: &LiveJob, mut passed: bool, peers: &PeerTls, begins: &mut Option<Ticks>) -> io::Result<Ticks> {
-    let mut socket = peers.connect(Shards::new(job).address(), PeerRole::Ingest).await?;
+async fn first_picture(
+    job: &LiveJob,
+    mut passed: bool,
+    (shard, peers): (&str, &PeerTls),
+    begins: &mut Option<Ticks>,
+) -> Result<Ticks, Unseen> {
+    let mut socket = peers.connect(shard, PeerRole::Ingest).await?;
     let mut bytes = BytesMut::new();
     FeedRequest::newest(job.run.clone()).encode(&mut bytes);
     socket.write_all(&bytes).await?;
@@ -71,11 +97,12 @@ async fn first_picture(job: &LiveJob, mut passed: bool, peers: &PeerTls, begins:
                         return Ok(if unit.pts == unit.dts { to_grid(unit.pts) } else { Ticks(0) });
                     }
                 }
+                FeedFrame::Moved { feed } => return Err(Unseen::Moved(feed)),
                 _ => {}
             }
         }
     }
-    Err(io::ErrorKind::UnexpectedEof.into())
+    Err(Unseen::Io(io::ErrorKind::UnexpectedEof.into()))
 }
 
 /// Whether a source with this picture is like one of the renditions.

@@ -104,6 +104,8 @@ pub struct Feed {
     pace: Pace,
     /// A track that is let pass.
     deaf_to: Option<Track>,
+    /// All that there was was read once.
+    caught_up: CancellationToken,
 }
 
 impl Feed {
@@ -142,7 +144,13 @@ impl Feed {
             alive: None,
             pace: Pace::new(Rungs::of(&job.ladder, job.parts.is_some()).steps(), job.segment_duration, Instant::now()),
             deaf_to: None,
+            caught_up: CancellationToken::new(),
         }
+    }
+
+    /// Cancelled once all that the feed had was read.
+    pub fn caught_up(&self) -> CancellationToken {
+        self.caught_up.clone()
     }
 
     /// The same from where the run begins: nothing before it is missed.
@@ -232,7 +240,7 @@ impl Feed {
                 None => return Err(Broken::Deaf),
             }
             if self.served.is_some() && began.elapsed() >= AT_LIVE_EDGE && self.inputs.capacity() == self.inputs.max_capacity() {
-                self.status.caught_up();
+                self.caught_up.cancel();
             }
             while let Some(frame) = FeedFrame::decode(&mut input)? {
                 self.frame(frame).await?;
@@ -356,7 +364,8 @@ impl Feed {
     }
 }
 
-/// How far a predecessor has come that goes on `from` there. One that has stored nothing leaves the run at its beginning, which lies before all media: it has come nowhere.
+/// How far a predecessor has come whose successor asks for the feed `from` there. One that has stored nothing leaves the run at its beginning, which lies before all media: it
+/// has come nowhere.
 fn reached(from: Option<Ticks>) -> Option<Ticks> {
     from.filter(|from| *from > Ticks(0))
 }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// connection after a second, so that a longer wait would have to be that much longer. Who is taken for dead and is not finds that out when it moves the head.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// The same of one that has called for who claims the run: it lived just now, works on, and where as many encoders start as stop its answer may take seconds.
-/// Should it die meanwhile, the operator has another claim the run.
+/// Should it die meanwhile, that is what its successor waits before it finds out.
 const CALLER_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A run that this process owns, as far as it knows.

@@ -86,6 +86,8 @@ pub struct Line {
     pub joints_until: Ticks,
     /// Whom the engine follows.
     pub predecessor: Predecessor,
+    /// Cancelled once all that the feed had was read.
+    pub caught_up: CancellationToken,
     engine: std::thread::JoinHandle<Result<(), ChildError>>,
     feed: tokio::task::JoinHandle<FeedEnd>,
     abandoned: CancellationToken,
@@ -134,8 +136,9 @@ impl Line {
             .map_err(|error| ChildError::Thread(error.to_string()))?;
         let feed = Feed::new(job, peers, (begin.asked(job, shift), shift), inputs, status, stop.clone(), abandoned.clone());
         let feed = if from.is_none() { feed.from_the_beginning() } else { feed };
+        let caught_up = feed.caught_up();
         let feed = tokio::spawn(if given.deaf_to_pictures { feed.deaf_to(Track::Video) } else { feed }.run());
-        Ok(Self { outputs, joints_until, predecessor, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
+        Ok(Self { outputs, joints_until, predecessor, caught_up, engine, feed, abandoned, _gone: stop.clone().drop_guard(), stop })
     }
 
     /// The next output that counts; `None` once the engine has put out its last. An encoder that was cut off ends its rendition, too; the

@@ -23,7 +23,6 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Inner {
     waiting_for: Option<String>,
-    at_live_edge: bool,
     has_begun: bool,
     newest_input: Ticks,
     behind: Duration,
@@ -50,16 +49,6 @@ impl Status {
         let mut inner = self.lock();
         inner.newest_input = inner.newest_input.max(pts);
         inner.behind = behind;
-    }
-
-    /// All that the feed has was read.
-    pub fn caught_up(&self) {
-        self.lock().at_live_edge = true;
-    }
-
-    /// Whether all that the feed had was read once.
-    pub fn is_at_live_edge(&self) -> bool {
-        self.lock().at_live_edge
     }
 
     /// A segment is begun.

@@ -2,8 +2,8 @@
 //!
 //! It reads the feed from the first segment that S3 has not got, keeps what its engine puts out, and asks once it is as near to
 //! the live edge as the feed. The owner names a segment that it has not begun, makes all before it, and lets go of the head. What the successor
-//! kept from there on is published at once: no segment is late, and none is made twice. Where anything of it fails, nobody has lost anything:
-//! the owner goes on, or its successor does what it would do after a crash.
+//! kept from there on is published at once: no segment is late, and none is made twice. Where anything of it fails before the owner has named a segment, it goes on;
+//! what fails later leaves its successor to do what it would do after a crash, and so does an owner that is gone.
 
 use crate::align;
 use crate::child::{ChildError, ChildJob};
@@ -11,10 +11,11 @@ use crate::engine::Output;
 use crate::line::{Begin, Line};
 use crate::status::Status;
 use bytes::BytesMut;
+use lectern_contract::frame::FrameError;
 use lectern_contract::head::Head;
 use lectern_contract::push::{PushFrame, PushRequest};
-use lectern_contract::{RunId, SegmentNumber};
-use lectern_podkit::tls::{PeerRole, PeerTls};
+use lectern_contract::{RunId, SegmentNumber, Ticks};
+use lectern_podkit::tls::{PeerRole, PeerStream, PeerTls};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,6 +41,36 @@ pub struct Preroll {
     pub line: Line,
     /// Since `from`.
     pub held: Vec<Output>,
+    /// The owner has named a segment, and makes all before it.
+    pub agreed: bool,
+}
+
+/// How the owner before has left a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Left {
+    /// There was none, or S3 has all that it has shown.
+    #[default]
+    Stored,
+    /// It has let go, and has shown what S3 does not have.
+    Unstored,
+    /// It does not answer.
+    Dead,
+}
+
+impl Left {
+    /// How the owner that `head` names has left it, where it does not answer.
+    pub fn by(head: &Head) -> Self {
+        match head {
+            Head { address: Some(_), .. } => Self::Dead,
+            Head { unstored: true, .. } => Self::Unstored,
+            _ => Self::Stored,
+        }
+    }
+
+    /// Whether origins may have of it what S3 does not.
+    pub fn is_unstored(self) -> bool {
+        self != Self::Stored
+    }
 }
 
 impl Preroll {
@@ -56,8 +87,20 @@ impl Preroll {
         stop: &CancellationToken,
     ) -> Result<Self, ChildError> {
         let job = align::shifted(given.job.clone(), head.shift);
-        let from = head.next_segment;
-        Ok(Self { from, line: Line::start(given, &job, head.shift, Begin::after(head, begin), peers, status, stop)?, held: Vec::new() })
+        let line = Line::start(given, &job, head.shift, Begin::after(head, begin), peers, status, stop)?;
+        Ok(Self { from: head.next_segment, line, held: Vec::new(), agreed: false })
+    }
+
+    /// Whether it can go on after an owner that has `left` the run so, with segment `next`. What was got ready for one that lives has no keyframes within segments, and
+    /// cannot go on with parts of one that students have; who leaves some is one that dies, or that stops before it has named a segment.
+    pub fn goes_on(&self, left: Left, next: SegmentNumber) -> bool {
+        let within = self.has_joints() || left == Left::Stored || (left == Left::Unstored && self.agreed);
+        self.from <= next && within
+    }
+
+    /// Whether what it makes of a segment that its predecessor has begun can follow that.
+    pub fn has_joints(&self) -> bool {
+        self.line.joints_until > Ticks(0)
     }
 
     /// Holds what the line puts out until `other` is done: an engine that nobody takes anything from is one that does not keep up.
@@ -85,13 +128,21 @@ pub enum Succession {
     Stopped,
 }
 
+/// What an owner says that does not keep the run.
+enum Answer {
+    /// It makes what is before the segment that it has named.
+    HandingOver(PeerStream),
+    /// Nothing, any more: the claim will show what is left to do.
+    Gone,
+}
+
 /// Why an owner does not hand over.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("{0}")]
-    Io(#[from] io::Error),
     #[error("no answer within {} s", ANSWER_WITHIN.as_secs())]
     Late(#[from] tokio::time::error::Elapsed),
+    #[error("it says what it should not: {0}")]
+    Frame(#[from] FrameError),
     #[error("{0}")]
     Refused(String),
 }
@@ -109,13 +160,14 @@ pub async fn succeed(
     stop: &CancellationToken,
 ) -> Result<Succession, ChildError> {
     // One before the first that the owner can name: players want its parts from who goes on (`foregoing.rs`).
-    let Preroll { from, mut line, mut held } = Preroll::begin(given, head, Begin::With, peers.clone(), status.clone(), stop)?;
+    let mut ready = Preroll::begin(given, head, Begin::With, peers.clone(), status, stop)?;
+    let Preroll { line, held, .. } = &mut ready;
     let late = tokio::time::Instant::now() + CAUGHT_UP_WITHIN;
-    while !(status.is_at_live_edge() && held.iter().any(|output| matches!(output, Output::Sample { .. }))) {
+    while !(line.caught_up.is_cancelled() && held.iter().any(|output| matches!(output, Output::Sample { .. }))) {
         tokio::select! {
             output = line.next() => match output {
                 Some(output) => held.push(output),
-                None => return ended(line, stop).await,
+                None => return ended(ready.line, stop).await,
             },
             () = sleep_until(late) => return Ok(Succession::Kept(format!("this pod did not catch up with the feed within {CAUGHT_UP_WITHIN:?}"))),
         }
@@ -131,10 +183,17 @@ pub async fn succeed(
                 None => over = true, // once the owner hands over somebody has to close the run
             },
             () = sleep_until(later), if !over => return Ok(Succession::Later),
-            answer = &mut asked => return Ok(match answer {
-                Ok(()) => Succession::Free(Box::new(Preroll { from, line, held })),
-                Err(refusal) => Succession::Kept(refusal.to_string()),
-            }),
+            answer = &mut asked => match answer {
+                Ok(Answer::HandingOver(mut owner)) => {
+                    // It makes its last segments, and closes the connection once it has let go, or dies.
+                    ready.agreed = true;
+                    let mut nothing = [0; 1];
+                    let _ = ready.go_on_during(owner.read(&mut nothing)).await;
+                    return Ok(Succession::Free(Box::new(ready)));
+                }
+                Ok(Answer::Gone) => return Ok(Succession::Free(Box::new(ready))),
+                Err(refusal) => return Ok(Succession::Kept(refusal.to_string())),
+            },
         }
     }
 }
@@ -146,18 +205,22 @@ async fn ended(line: Line, stop: &CancellationToken) -> Result<Succession, Child
     Ok(if stop.is_cancelled() { Succession::Stopped } else { Succession::Kept(format!("the feed is over: {end:?}")) })
 }
 
-/// Asks the owner at `address` for `run`, and waits until it has let go, for it has given up the segments to come; also until its connection
-/// breaks, when the claim will show what is left to do. An owner that has no time for it yet says now and then that it is there.
-async fn ask(address: &str, run: &RunId, peers: &PeerTls) -> Result<(), Refusal> {
-    let mut socket = timeout(ANSWER_WITHIN, peers.connect(address, PeerRole::Transcoder)).await??;
+/// Asks the owner at `address` for `run`, until it names the segment from which on that is its successor's, or is gone: what it refuses it says. An owner that has no time for
+/// it yet says now and then that it is there.
+async fn ask(address: &str, run: &RunId, peers: &PeerTls) -> Result<Answer, Refusal> {
     let mut bytes = BytesMut::new();
     PushRequest::HandOver(run.clone()).encode(&mut bytes);
-    socket.write_all(&bytes).await?;
-    socket.flush().await?;
+    let asked = async {
+        let mut socket = peers.connect(address, PeerRole::Transcoder).await?;
+        socket.write_all(&bytes).await?;
+        socket.flush().await?;
+        io::Result::Ok(socket)
+    };
+    let Ok(mut socket) = timeout(ANSWER_WITHIN, asked).await? else { return Ok(Answer::Gone) };
     let mut answer = BytesMut::new();
     let mut waits = false;
     let said = loop {
-        match PushFrame::decode(&mut answer).map_err(io::Error::other)? {
+        match PushFrame::decode(&mut answer)? {
             Some(PushFrame::Serving { .. }) => {
                 if !std::mem::replace(&mut waits, true) {
                     tracing::info!(%run, "the owner hands over once S3 is well");
@@ -166,19 +229,53 @@ async fn ask(address: &str, run: &RunId, peers: &PeerTls) -> Result<(), Refusal>
             Some(said) => break said,
             None => match timeout(if waits { SPEAKS_AGAIN_WITHIN } else { ANSWER_WITHIN }, socket.read_buf(&mut answer)).await {
                 Ok(Ok(count)) if count > 0 => {}
-                Ok(Ok(_)) => return Ok(()), // it is done, or gone
-                Ok(Err(_)) | Err(_) if waits => return Ok(()),
-                Ok(Err(broken)) => return Err(broken.into()),
+                Ok(_) => return Ok(Answer::Gone), // it is done, or dead
+                Err(_) if waits => return Ok(Answer::Gone),
                 Err(late) => return Err(late.into()),
             },
         }
     };
     match said {
-        PushFrame::HandingOver { at } => tracing::info!(%run, %at, "the owner hands over"),
-        PushFrame::Refused { reason } => return Err(Refusal::Refused(reason)),
-        _ => return Err(Refusal::Refused("it knows nothing of handing over".to_owned())),
+        PushFrame::HandingOver { at } => {
+            tracing::info!(%run, %at, "the owner hands over");
+            Ok(Answer::HandingOver(socket))
+        }
+        PushFrame::Refused { reason } => Err(Refusal::Refused(reason)),
+        _ => Err(Refusal::Refused("it knows nothing of handing over".to_owned())),
     }
-    let mut nothing = [0; 1];
-    let _ = socket.read(&mut nothing).await;
-    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// What is made of an owner that answers a successor with `said`, or with nothing, and hangs up.
+    async fn heard(said: Option<PushFrame>) -> Result<Answer, Refusal> {
+        let owner = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, run, peers) = (owner.local_addr().unwrap().to_string(), RunId::from("r1"), PeerTls::plain());
+        let answers = async {
+            let (mut socket, _) = owner.accept().await.unwrap();
+            let (mut asked, mut bytes) = (BytesMut::new(), BytesMut::new());
+            while PushRequest::decode(&mut asked).unwrap().is_none() {
+                assert_ne!(socket.read_buf(&mut asked).await.unwrap(), 0, "it hung up before it asked");
+            }
+            said.iter().for_each(|frame| frame.encode(&mut bytes));
+            socket.write_all(&bytes).await.unwrap();
+        };
+        tokio::join!(ask(&address, &run, &peers), answers).0
+    }
+
+    /// It may have let go, or died, a moment before: the claim shows that, and who hears no is not called again.
+    #[tokio::test]
+    async fn only_an_owner_that_says_so_keeps_the_run() {
+        let refused = PushFrame::Refused { reason: "no time".to_owned() };
+        assert!(matches!(heard(Some(refused)).await, Err(Refusal::Refused(reason)) if reason == "no time"));
+        let at = SegmentNumber(7);
+        assert!(matches!(heard(Some(PushFrame::HandingOver { at })).await, Ok(Answer::HandingOver(_))));
+        assert!(matches!(heard(None).await, Ok(Answer::Gone)));
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+        assert!(matches!(ask(&closed, &RunId::from("r1"), &PeerTls::plain()).await, Ok(Answer::Gone)), "nobody is there any more");
+    }
 }

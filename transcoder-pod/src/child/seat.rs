@@ -11,7 +11,7 @@ use crate::publish::{
 use crate::retry::Backoff;
 use crate::status::Status;
 use crate::studio::Studio;
-use crate::succession::{self, Preroll, Succession};
+use crate::succession::{self, Left, Preroll, Succession};
 use lectern_cloud::Objects;
 use lectern_contract::head::Head;
 use lectern_contract::job::LiveJob;
@@ -48,8 +48,7 @@ enum Claimed {
 #[derive(Debug, Default)]
 struct Taken {
     restored: Restored,
-    /// An owner before has not let go of it, or has left segments behind: origins may have what S3 has not.
-    after_death: bool,
+    left: Left,
 }
 
 /// What a child works with.
@@ -73,8 +72,14 @@ impl Seat {
                     epoch.store(since.0, Ordering::Relaxed);
                     self.live.own(since);
                     tracing::info!(run = %self.given.job.run, epoch = %since, %next, address, "the run is ours");
-                    // A predecessor that died on the way may have left more to do than the line began with.
-                    let preroll = preroll.or(begun).filter(|preroll: &Preroll| preroll.from <= next);
+                    // A predecessor that died on the way may have left more to do than the line began with, and parts that it cannot follow.
+                    let in_parts = self.given.job.parts.is_some();
+                    let left = if in_parts { taken.left } else { Left::Stored };
+                    let preroll = preroll.or(begun).filter(|preroll: &Preroll| preroll.goes_on(left, next));
+                    if preroll.as_ref().is_some_and(|preroll| left.is_unstored() && !preroll.has_joints()) {
+                        let all = self.given.job.ladder.video.iter().map(|rendition| rendition.name.clone());
+                        self.live.goes_on_only_after_whole(all.collect());
+                    }
                     return self.work(*ownership, taken, preroll).await;
                 }
                 Claimed::Planned(head, owner) => {
@@ -111,7 +116,7 @@ impl Seat {
                         Some(begun) => begun.go_on_during(restoring).await?,
                         None => restoring.await?,
                     };
-                    Ok((Taken { restored, after_death: head.address.is_some() || head.unstored }, begun))
+                    Ok((Taken { restored, left: Left::by(&head) }, begun))
                 };
                 let claim = Ownership::claim(objects, &self.peers, &given.job, owner, || list(objects, &given.job), get_ready);
                 Ok::<_, HeadError>(match claim.await? {
@@ -158,7 +163,7 @@ impl Seat {
     async fn work(
         self,
         mut ownership: Ownership,
-        Taken { restored, after_death }: Taken,
+        Taken { restored, left }: Taken,
         preroll: Option<Preroll>,
     ) -> Result<Option<TranscoderState>, ChildError> {
         let Self { given, peers, objects, live, status, stop } = self;
@@ -181,7 +186,7 @@ impl Seat {
             Some(Preroll { line, held, .. }) => (line, held),
             None => {
                 let begin = match taken_over {
-                    true => Begin::after(ownership.head(), if after_death { Begin::Within } else { Begin::With }),
+                    true => Begin::after(ownership.head(), if left.is_unstored() { Begin::Within } else { Begin::With }),
                     false => ownership.head().begins.map_or(Begin::Newest, Begin::First),
                 };
                 (Line::start(&given, &job, shift, begin, peers, status.clone(), &stop)?, Vec::new())
@@ -197,7 +202,7 @@ impl Seat {
         if let Some(mib) = given.backlog_mib {
             studio.holds_for_s3((mib as usize) << 20);
         }
-        let mut uploads = uploads(&studio, &job, (&objects, epoch), &restored, (&live, after_death), (&status, &events));
+        let mut uploads = uploads(&studio, &job, (&objects, epoch), &restored, (&live, left), (&status, &events));
         drop(events);
         let mut keeper = tokio::spawn(Keeper::new(objects, job.clone(), status.clone(), ownership, restored).run(heard));
         for output in held {
@@ -279,7 +284,7 @@ fn uploads(
     job: &LiveJob,
     (objects, epoch): (&Objects, Epoch),
     restored: &Restored,
-    (live, after_death): (&Live, bool),
+    (live, left): (&Live, Left),
     (status, keeper): (&Status, &mpsc::UnboundedSender<Event>),
 ) -> JoinSet<()> {
     let mut uploads = JoinSet::new();
@@ -293,7 +298,7 @@ fn uploads(
             job: job.clone(),
             backlog,
             live: live.clone(),
-            after_death,
+            after_death: left.is_unstored(),
             keeper: keeper.clone(),
             status: status.clone(),
         };

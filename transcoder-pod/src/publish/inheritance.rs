@@ -26,14 +26,16 @@ pub(super) struct Inheritance {
     held: HashMap<Place, Held>,
     /// The init section with which each rendition's pictures or sounds are made here.
     inits: HashMap<String, Bytes>,
-    /// Renditions whose encoder makes no keyframe before a part.
+    /// Renditions that are made without a keyframe before a part.
     in_one: Vec<String>,
 }
 
 impl Inheritance {
-    /// Segments of `renditions` that are not whole are not gone on with.
-    pub fn only_whole(&mut self, renditions: Vec<String>) {
+    /// Segments of `renditions` that are not whole are not gone on with; what is of no use then.
+    pub fn only_whole(&mut self, renditions: Vec<String>) -> Vec<Place> {
         self.in_one = renditions;
+        let unfit = self.held.extract_if(|(of, _), held| !held.whole && self.in_one.contains(of));
+        unfit.map(|(place, _)| place).collect()
     }
 
     /// What is made of `rendition` from now on needs `init`; what is of no use with it.
@@ -201,8 +203,13 @@ mod tests {
         assert_eq!(inheritance.init("a", &Bytes::from_static(b"other")), [("a".to_owned(), SegmentNumber(7))]);
         assert!(inheritance.take(held(false, &old), nothing).is_err());
         let mut inheritance = Inheritance::default();
-        inheritance.only_whole(vec!["a".into()]);
+        assert_eq!(inheritance.only_whole(vec!["a".into()]), []);
         assert!(inheritance.take(held(false, &old), nothing).is_err());
         assert!(inheritance.take(held(true, &old), nothing).is_ok());
+        assert_eq!(inheritance.only_whole(vec!["a".into()]), [], "it is whole");
+        let mut inheritance = Inheritance::default();
+        inheritance.take(held(false, &old), nothing).unwrap().unwrap();
+        assert_eq!(inheritance.only_whole(vec!["a".into()]), [("a".to_owned(), SegmentNumber(7))], "what is known already");
+        assert!(inheritance.is_empty());
     }
 }

@@ -81,7 +81,9 @@ impl Live {
 
     /// Of what a predecessor has begun of `renditions` only whole segments can be gone on with.
     pub fn goes_on_only_after_whole(&self, renditions: Vec<String>) {
-        self.lock().inheritance.only_whole(renditions);
+        let mut inner = self.lock();
+        let unfit = inner.inheritance.only_whole(renditions);
+        unfit.into_iter().for_each(|place| inner.make_anew(place, "its encoder cannot go on within a segment"));
     }
 
     /// An origin holds this of a predecessor's; `false` where it has to be made anew.
