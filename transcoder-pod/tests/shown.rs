@@ -7,7 +7,7 @@ mod stage;
 
 use bytes::Bytes;
 use common::way::Way;
-use common::{folder, lecture, shard};
+use common::{folder, lecture, shard, tool};
 use lectern_cloud::testing::Backend;
 use lectern_contract::job::LiveJob;
 use lectern_contract::keys::ObjectName;
@@ -308,8 +308,26 @@ async fn a_run_whose_pod_stops_while_s3_gives_trouble_goes_to_the_successor_that
     let (shown, ()) = tokio::join!(Student::of(&stage).watches_to_the_end(), moves);
     assert!(shown.keys().any(|path| path.contains(".5.")), "{:?}", shown.keys());
     stage.has_all(0..36).await;
-    // The first let go in the middle of a segment: what its successor adds to that begins with a keyframe.
     stage.play("stops-play").await;
+    // Where the first let go in the middle of a segment, what its successor adds to that begins with a keyframe; a decoder says nothing of one that is missing.
+    let (keyframes, segments) = keyframes(&stage, "stops-keys").await;
+    let within = std::fs::read_to_string(&log).unwrap().contains("an origin has some of a predecessor's");
+    assert_eq!(keyframes > segments, within, "{keyframes} keyframes in {segments} segments");
+}
+
+/// How many keyframes the pictures of 360p have in how many segments, all of one run.
+async fn keyframes(stage: &Stage, name: &str) -> (usize, usize) {
+    let folder = PathBuf::from(stage.copy(name).await).with_file_name("360p");
+    let files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let numbered = files.iter().filter_map(|file| Some((file.file_stem()?.to_str()?.parse::<u64>().ok()?, file)));
+    let segments: BTreeMap<u64, &PathBuf> = numbered.collect();
+    let inits: Vec<&PathBuf> = files.iter().filter(|file| file.extension().is_some_and(|kind| kind == "mp4")).collect();
+    assert_eq!(inits.len(), 1, "{files:?}");
+    let whole: Vec<u8> = inits.into_iter().chain(segments.values().copied()).flat_map(|file| std::fs::read(file).unwrap()).collect();
+    let path = folder.join("whole");
+    std::fs::write(&path, whole).unwrap();
+    let flags = tool("ffprobe", &["-v", "error", "-show_entries", "packet=flags", "-of", "csv=p=0", path.to_str().unwrap()]);
+    (flags.lines().filter(|flags| flags.starts_with('K')).count(), segments.len())
 }
 
 /// A pod that reaches S3, and nothing else, by a way that can be cut; and its log.
