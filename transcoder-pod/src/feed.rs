@@ -4,7 +4,7 @@ use crate::engine::{Input, Rungs};
 use crate::pace::{Pace, Verdict};
 use crate::retry::Backoff;
 use crate::shards::Shards;
-use crate::silence::{Silence, WITHOUT_SHARD, patience};
+use crate::silence::{PATIENCE, Silence, WITHOUT_SHARD, patience};
 use crate::status::Status;
 use bytes::BytesMut;
 use lectern_contract::feed::{ALIVE_EVERY, AccessUnit, FeedFrame, FeedRequest, TimedMetadata, Track};
@@ -81,6 +81,8 @@ pub struct Feed {
     cut_after: Duration,
     /// How long media may be late, see [`patience`].
     patience: Duration,
+    /// The shard has said that nothing follows what there is: nothing of it is late.
+    is_over: bool,
     from: Option<Ticks>,
     /// The engine is given the feed's times and this.
     shift: Ticks,
@@ -129,6 +131,7 @@ impl Feed {
             idle_after: Duration::from_millis(job.idle_after_ms),
             cut_after: job.segment_duration.into(),
             patience: patience(job),
+            is_over: false,
             from,
             shift,
             inputs,
@@ -277,7 +280,12 @@ impl Feed {
         // One that has just been found may have what was missed meanwhile, and say that it is there before it comes to that.
         let is_found = self.served.is_some_and(|since| now.duration_since(since) >= QUIET);
         let is_there = is_found && self.alive.is_none_or(|heard| now.duration_since(heard) < QUIET);
-        for (track, until) in silence.fill(now, if is_there { self.patience } else { WITHOUT_SHARD }) {
+        let patience = match is_there {
+            true if self.is_over => PATIENCE,
+            true => self.patience,
+            false => WITHOUT_SHARD,
+        };
+        for (track, until) in silence.fill(now, patience) {
             self.give(Input::Fill(track, until)).await?;
         }
         Ok(())
@@ -294,7 +302,7 @@ impl Feed {
                 }
                 *newest = Some(unit.dts);
                 self.last_media = Instant::now();
-                self.gap = None;
+                (self.gap, self.is_over) = (None, false);
                 self.pace.heard(unit.dts, self.last_media);
                 self.status.input(unit.pts.plus(self.shift), self.pace.late());
                 self.status.trouble("feed", None);
@@ -326,6 +334,7 @@ impl Feed {
             FeedFrame::Gap { from, reason } => {
                 tracing::info!(%from, reason, "a gap in the feed");
                 self.status.trouble("feed", Some(format!("no media: {reason}")));
+                self.is_over = true;
                 self.gap = self.silence.is_none().then(|| Instant::now() + self.cut_after);
                 self.give(Input::Gap).await
             }

@@ -21,8 +21,8 @@ const LONGEST_HOLE: Ticks = Ticks::from_millis(60_000);
 /// A step of the stamps beyond this says nothing of how often something comes.
 const LONGEST_STEP: Duration = Duration::from_secs(10);
 
-/// How long media may be late before the slate has its place, while its shard is there: as long as the players of `job` do not notice. They keep three segments from the
-/// live edge (RFC 8216 §6.3.3), or three parts and a little.
+/// How long media may be late before the slate has its place, while its shard is there and its publisher, too: as long as the players of `job` do not notice. They keep three
+/// segments from the live edge (RFC 8216 §6.3.3), or three parts and a little.
 pub fn patience(job: &LiveJob) -> Duration {
     match job.parts {
         Some(_) => PATIENCE,

@@ -253,11 +253,12 @@ async fn a_shard_that_is_there_and_has_nothing_has_its_silence_filled() {
     guarded(shard).await.unwrap();
 }
 
-/// Players that keep segments in hand wait for it, and those that keep parts cannot.
+/// Players that keep segments in hand wait for it, and those that keep parts cannot; of a publisher that has left there is nothing to wait for.
 #[tokio::test]
 async fn media_that_is_late_is_lost_at_low_latency_only() {
-    let filled = async |parts: Option<PartCount>| {
+    let filled = async |parts: Option<PartCount>, leaves: bool| {
         let mut answer = vec![serving(1), FeedFrame::Alive, config(), unit(90_000)];
+        answer.extend(leaves.then(|| FeedFrame::Gap { from: Ticks(93_000), reason: "the publisher left".to_owned() }));
         answer.extend([const { FeedFrame::Alive }; 5]); // 300 ms each
         answer.extend([unit(93_000), FeedFrame::End]);
         let shard = Shard::plain(vec![answer]).await;
@@ -266,8 +267,8 @@ async fn media_that_is_late_is_lost_at_low_latency_only() {
         assert_eq!(end, FeedEnd::Ended);
         inputs.iter().any(|input| matches!(input, Input::Fill(..)))
     };
-    let (low, standard) = tokio::join!(filled(Some(PartCount::LOW_LATENCY)), filled(None));
-    assert!(low && !standard, "filled at low latency: {low}, otherwise: {standard}");
+    let (low, standard, left) = tokio::join!(filled(Some(PartCount::LOW_LATENCY), false), filled(None, false), filled(None, true));
+    assert!(low && !standard && left, "filled at low latency: {low}, otherwise: {standard}, and of a publisher that has left: {left}");
 }
 
 #[tokio::test]
