@@ -81,8 +81,8 @@ pub struct Feed {
     cut_after: Duration,
     /// How long media may be late, see [`patience`].
     patience: Duration,
-    /// The shard has said that nothing follows what there is: nothing of it is late.
-    is_over: bool,
+    /// The shard has said that nothing follows what there is of a track: nothing of it is late. Who comes next may send one before the other.
+    is_over: [bool; 2],
     from: Option<Ticks>,
     /// The engine is given the feed's times and this.
     shift: Ticks,
@@ -131,7 +131,7 @@ impl Feed {
             idle_after: Duration::from_millis(job.idle_after_ms),
             cut_after: job.segment_duration.into(),
             patience: patience(job),
-            is_over: false,
+            is_over: [false; 2],
             from,
             shift,
             inputs,
@@ -280,8 +280,8 @@ impl Feed {
         // One that has just been found may have what was missed meanwhile, and say that it is there before it comes to that.
         let is_found = self.served.is_some_and(|since| now.duration_since(since) >= QUIET);
         let is_there = is_found && self.alive.is_none_or(|heard| now.duration_since(heard) < QUIET);
-        let patience = match is_there {
-            true if self.is_over => PATIENCE,
+        let patience = |track| match is_there {
+            true if self.is_over[at(track)] => PATIENCE,
             true => self.patience,
             false => WITHOUT_SHARD,
         };
@@ -296,13 +296,13 @@ impl Feed {
             FeedFrame::Config { track, .. } | FeedFrame::AccessUnit(AccessUnit { track, .. }) if self.deaf_to == Some(track) => Ok(()),
             FeedFrame::Config { track, codec, config } => self.give(Input::Config { track, codec, config }).await,
             FeedFrame::AccessUnit(unit) => {
-                let newest = &mut self.newest[usize::from(unit.track == Track::Audio)];
+                let newest = &mut self.newest[at(unit.track)];
                 if newest.is_some_and(|newest| unit.dts <= newest) {
                     return Ok(()); // seen on an earlier connection
                 }
                 *newest = Some(unit.dts);
                 self.last_media = Instant::now();
-                (self.gap, self.is_over) = (None, false);
+                (self.gap, self.is_over[at(unit.track)]) = (None, false);
                 self.pace.heard(unit.dts, self.last_media);
                 self.status.input(unit.pts.plus(self.shift), self.pace.late());
                 self.status.trouble("feed", None);
@@ -334,7 +334,7 @@ impl Feed {
             FeedFrame::Gap { from, reason } => {
                 tracing::info!(%from, reason, "a gap in the feed");
                 self.status.trouble("feed", Some(format!("no media: {reason}")));
-                self.is_over = true;
+                self.is_over = [true; 2];
                 self.gap = self.silence.is_none().then(|| Instant::now() + self.cut_after);
                 self.give(Input::Gap).await
             }
@@ -371,6 +371,11 @@ impl Feed {
         self.pace.waited(began.elapsed());
         given
     }
+}
+
+/// Where the state of a track is kept.
+fn at(track: Track) -> usize {
+    usize::from(track == Track::Audio)
 }
 
 /// How far a predecessor has come whose successor asks for the feed `from` there. One that has stored nothing leaves the run at its beginning, which lies before all media: it

@@ -106,7 +106,7 @@ impl Silence {
     /// What is to be filled `now`, in order: a track, and until when. Each is told once.
     ///
     /// The run's time goes on with the clock on the wall, from where the newest unit of either track left it.
-    pub fn fill(&mut self, now: Instant, patience: Duration) -> Vec<(Track, Ticks)> {
+    pub fn fill(&mut self, now: Instant, patience: impl Fn(Track) -> Duration) -> Vec<(Track, Ticks)> {
         if let Some((reached, since)) = self.reached
             && (self.video.is_none() && self.audio.is_none() && now.duration_since(since) >= WITHOUT_SHARD)
         {
@@ -120,7 +120,7 @@ impl Silence {
         let mut due = Vec::new();
         for (track, slot) in [(Track::Video, &mut self.video), (Track::Audio, &mut self.audio)] {
             let Some(heard) = slot else { continue };
-            if now.duration_since(heard.at) < patience.max(heard.step * MISSED) {
+            if now.duration_since(heard.at) < patience(track).max(heard.step * MISSED) {
                 continue;
             }
             let filled = heard.filled.max(heard.dts);
@@ -159,16 +159,16 @@ mod tests {
     fn silence_is_filled_after_a_second_and_then_as_time_goes() {
         let start = Instant::now() + millis(10_000);
         let mut silence = lecture(start, 40);
-        assert_eq!(silence.fill(start + millis(999), PATIENCE), []);
+        assert_eq!(silence.fill(start + millis(999), |_| PATIENCE), []);
         let both = |until: u64| [(Track::Video, Ticks::from_millis(until)), (Track::Audio, Ticks::from_millis(until))];
-        assert_eq!(silence.fill(start + millis(1000), PATIENCE), both(7000));
-        assert_eq!(silence.fill(start + millis(1000), PATIENCE), []);
-        assert_eq!(silence.fill(start + millis(1100), PATIENCE), both(7100));
+        assert_eq!(silence.fill(start + millis(1000), |_| PATIENCE), both(7000));
+        assert_eq!(silence.fill(start + millis(1000), |_| PATIENCE), []);
+        assert_eq!(silence.fill(start + millis(1100), |_| PATIENCE), both(7100));
         // It comes back, where the clock is by now: nothing is filled until it is away again.
         silence.heard(Track::Video, Ticks::from_millis(7200), start + millis(1200));
-        assert_eq!(silence.fill(start + millis(1250), PATIENCE), both(7250)[1..]);
+        assert_eq!(silence.fill(start + millis(1250), |_| PATIENCE), both(7250)[1..]);
         silence.heard(Track::Audio, Ticks::from_millis(7200), start + millis(1250));
-        assert_eq!(silence.fill(start + millis(2199), PATIENCE), []);
+        assert_eq!(silence.fill(start + millis(2199), |_| PATIENCE), []);
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
         let start = Instant::now() + millis(10_000);
         let mut silence = lecture(start, 40);
         silence.heard(Track::Audio, Ticks::from_millis(7000), start + millis(1000));
-        assert_eq!(silence.fill(start + millis(1000), PATIENCE), [(Track::Video, Ticks::from_millis(7000))]);
+        assert_eq!(silence.fill(start + millis(1000), |_| PATIENCE), [(Track::Video, Ticks::from_millis(7000))]);
     }
 
     #[test]
@@ -187,8 +187,8 @@ mod tests {
             silence.heard(Track::Video, Ticks::from_millis(n * 1000), start + millis(n * 1000));
         }
         let last = start + millis(19_000);
-        assert_eq!(silence.fill(last + millis(1500), PATIENCE), []);
-        assert_eq!(silence.fill(last + millis(3000), PATIENCE).len(), 3, "in steps of a second");
+        assert_eq!(silence.fill(last + millis(1500), |_| PATIENCE), []);
+        assert_eq!(silence.fill(last + millis(3000), |_| PATIENCE).len(), 3, "in steps of a second");
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
         let mut silence = Silence::new(Some(Ticks::from_millis(30_000)), start);
         // The source left long ago, and the feed is what it was then.
         silence.heard(Track::Video, Ticks::from_millis(5_000), start);
-        let filled = silence.fill(start + millis(1_000), PATIENCE);
+        let filled = silence.fill(start + millis(1_000), |_| PATIENCE);
         assert_eq!(filled.last(), Some(&(Track::Video, Ticks::from_millis(31_000))));
         assert!(filled.windows(2).all(|pair| pair[0].1.plus(STEP) >= pair[1].1), "{filled:?}");
     }
@@ -220,7 +220,7 @@ mod tests {
         let start = Instant::now() + millis(10_000);
         let mut silence = lecture(start, 40);
         let back = start + millis(3_200);
-        assert_eq!(silence.fill(back, WITHOUT_SHARD), [], "a shard that is away is waited for longer");
+        assert_eq!(silence.fill(back, |_| WITHOUT_SHARD), [], "a shard that is away is waited for longer");
         let video = |at| (Track::Video, Ticks::from_millis(at));
         let filled = silence.begins(Track::Video, Ticks::from_millis(9_200));
         assert_eq!(filled, [video(7_000), video(8_000), video(9_000), video(9_200)], "from 6000 on");
@@ -234,8 +234,12 @@ mod tests {
     fn a_successor_whose_run_nobody_serves_fills_both_tracks() {
         let start = Instant::now() + millis(10_000);
         let mut silence = Silence::new(Some(Ticks::from_millis(30_000)), start);
-        assert_eq!(silence.fill(start + millis(4_999), PATIENCE), [], "a shard has the run's media, perhaps, and cannot be reached yet");
-        let filled = silence.fill(start + WITHOUT_SHARD, PATIENCE);
+        assert_eq!(
+            silence.fill(start + millis(4_999), |_| PATIENCE),
+            [],
+            "a shard has the run's media, perhaps, and cannot be reached yet"
+        );
+        let filled = silence.fill(start + WITHOUT_SHARD, |_| PATIENCE);
         assert_eq!(filled.len(), 10);
         assert_eq!((filled[0], filled[9]), ((Track::Video, Ticks::from_millis(31_000)), (Track::Audio, Ticks::from_millis(35_000))));
         assert_eq!(silence.begins(Track::Video, Ticks::from_millis(36_000)), [], "it is under way");
@@ -243,6 +247,6 @@ mod tests {
 
     #[test]
     fn what_was_never_heard_is_not_missed() {
-        assert_eq!(Silence::default().fill(Instant::now(), PATIENCE), []);
+        assert_eq!(Silence::default().fill(Instant::now(), |_| PATIENCE), []);
     }
 }

@@ -136,8 +136,12 @@ fn config() -> FeedFrame {
 }
 
 fn unit(dts: u64) -> FeedFrame {
-    let (dts, payload) = (Ticks(dts), Bytes::from_static(b"sound"));
-    FeedFrame::AccessUnit(AccessUnit { track: Track::Audio, dts, pts: dts, keyframe: true, payload })
+    unit_of(Track::Audio, dts)
+}
+
+fn unit_of(track: Track, dts: u64) -> FeedFrame {
+    let (dts, payload) = (Ticks(dts), Bytes::from_static(b"some"));
+    FeedFrame::AccessUnit(AccessUnit { track, dts, pts: dts, keyframe: true, payload })
 }
 
 #[tokio::test]
@@ -258,14 +262,20 @@ async fn a_shard_that_is_there_and_has_nothing_has_its_silence_filled() {
 async fn media_that_is_late_is_lost_at_low_latency_only() {
     let filled = async |parts: Option<PartCount>, leaves: bool| {
         let mut answer = vec![serving(1), FeedFrame::Alive, config(), unit(90_000)];
-        answer.extend(leaves.then(|| FeedFrame::Gap { from: Ticks(93_000), reason: "the publisher left".to_owned() }));
+        if leaves {
+            // The next one's sound comes before its pictures.
+            answer.insert(3, unit_of(Track::Video, 90_000));
+            answer.push(FeedFrame::Gap { from: Ticks(93_000), reason: "another publisher took over".to_owned() });
+            answer.push(unit(92_000));
+        }
         answer.extend([const { FeedFrame::Alive }; 5]); // 300 ms each
         answer.extend([unit(93_000), FeedFrame::End]);
         let shard = Shard::plain(vec![answer]).await;
         let job = LiveJob { parts, segment_duration: SegmentDuration::try_from(4_000).unwrap(), ..with_a_slate(&shard.address, None) };
         let (end, inputs) = read_shifted(&job, PeerTls::plain(), Ticks(0)).await;
         assert_eq!(end, FeedEnd::Ended);
-        inputs.iter().any(|input| matches!(input, Input::Fill(..)))
+        let missed = if leaves { Track::Video } else { Track::Audio };
+        inputs.iter().any(|input| matches!(input, Input::Fill(track, _) if *track == missed))
     };
     let (low, standard, left) = tokio::join!(filled(Some(PartCount::LOW_LATENCY), false), filled(None, false), filled(None, true));
     assert!(low && !standard && left, "filled at low latency: {low}, otherwise: {standard}, and of a publisher that has left: {left}");
