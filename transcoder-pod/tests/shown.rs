@@ -89,10 +89,15 @@ impl<'a> Student<'a> {
     }
 
     /// Looks until the run has ended, and then whether S3 has what was shown.
-    async fn watches_to_the_end(mut self) -> BTreeMap<String, Bytes> {
+    async fn watches_to_the_end(self) -> BTreeMap<String, Bytes> {
+        self.watches_for(Duration::from_secs(60)).await
+    }
+
+    /// The same of a lecture that ends within that time.
+    async fn watches_for(mut self, within: Duration) -> BTreeMap<String, Bytes> {
         let since = Instant::now();
         while !self.stage.head().await.is_some_and(|head| head.ended) {
-            assert!(since.elapsed() < Duration::from_secs(180), "the lecture does not end");
+            assert!(since.elapsed() < within, "the lecture does not end");
             self.look().await;
         }
         for (path, shown) in &self.shown {
@@ -305,7 +310,7 @@ async fn a_run_whose_pod_stops_while_s3_gives_trouble_goes_to_the_successor_that
         let said = std::fs::read_to_string(&log).unwrap();
         assert!(!said.contains("the run stays where it is"), "it waited, and was sent away: {said}");
     };
-    let (shown, ()) = tokio::join!(Student::of(&stage).watches_to_the_end(), moves);
+    let (shown, ()) = tokio::join!(Student::of(&stage).watches_for(Duration::from_secs(180)), moves);
     assert!(shown.keys().any(|path| path.contains(".5.")), "{:?}", shown.keys());
     stage.has_all(0..36).await;
     stage.play("stops-play").await;
