@@ -11,6 +11,8 @@ use tokio::time::Instant;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Older than this is too late. The ring in the shard holds some 60 s, players hold less.
 const BOUND: Duration = Duration::from_millis(1_500);
+/// The same of one that has just begun to encode a rendition again, and was in time before: it is known what it is too slow for.
+const BOUND_ON_TRIAL: Duration = Duration::from_millis(250);
 /// Younger than this is in time.
 const IN_TIME: Duration = Duration::from_millis(500);
 /// Bad periods in a row before anything is done: a moment's load passes.
@@ -18,8 +20,8 @@ const STRIKES: u32 = 2;
 /// In time for so long before a rendition comes back; twice as long each time that this was too early.
 const CALM: Duration = Duration::from_secs(30);
 const MOST_CALM: Duration = Duration::from_secs(600);
-/// Who falls behind within this time after a rendition came back was not ready for it.
-const RELAPSE: Duration = Duration::from_secs(60);
+/// Who falls behind within this time after a rendition came back was not ready for it: so long the rendition is on trial.
+const TRIAL: Duration = Duration::from_secs(60);
 /// The clocks of two machines may drift apart by so many microseconds a second without anybody being late.
 const DRIFT: i64 = 200;
 
@@ -104,7 +106,9 @@ impl Pace {
         let busy = std::mem::take(&mut self.waited) >= period / 2;
         self.judged = now;
         let catches_up = late + period / 10 < before;
-        self.strikes = if busy && late > BOUND && !catches_up { self.strikes + 1 } else { 0 };
+        let on_trial = matches!(self.changed, Some((Verdict::Restore, at)) if now.duration_since(at) < TRIAL);
+        let bound = if on_trial { BOUND_ON_TRIAL } else { BOUND };
+        self.strikes = if busy && late > bound && !catches_up { self.strikes + 1 } else { 0 };
         self.calm = if !busy && late < IN_TIME { self.calm + period } else { Duration::ZERO };
         // Having less to do shows late; having too much again shows by itself.
         let settled = self.changed.is_none_or(|(last, at)| last == Verdict::Restore || now.duration_since(at) >= self.settle);
@@ -114,8 +118,7 @@ impl Pace {
             () => return None,
         };
         if verdict == Verdict::Shed {
-            let relapsed = matches!(self.changed, Some((Verdict::Restore, at)) if now.duration_since(at) < RELAPSE);
-            self.patience = if relapsed { (self.patience * 2).min(MOST_CALM) } else { CALM.max(self.patience / 2) };
+            self.patience = if on_trial { (self.patience * 2).min(MOST_CALM) } else { CALM.max(self.patience / 2) };
             self.taken += 1;
         } else {
             self.taken -= 1;
@@ -209,6 +212,30 @@ mod tests {
         assert_eq!(model.pace.taken, 1);
         model.run(4_000, |_| 3.0, in_time);
         assert_eq!(model.pace.taken, 0, "with room for it, it stays");
+    }
+
+    /// Players have a few seconds in hand, and a trial that fails must not use them up.
+    #[test]
+    fn a_trial_that_fails_is_over_sooner_than_the_first_shedding_took() {
+        let mut model = Model::new();
+        model.run(120, |taken| [0.4, 1.5, 2.0][taken], in_time);
+        let [(first, Verdict::Shed), (back, Verdict::Restore), (again, Verdict::Shed), ..] = model.said[..] else {
+            panic!("{:?}", model.said)
+        };
+        assert!(again - back < first, "{:?}", model.said);
+    }
+
+    /// Opening an encoder takes a moment.
+    #[test]
+    fn a_rendition_that_comes_back_slowly_is_kept_where_it_catches_up() {
+        let mut model = Model::new();
+        let end = (1..120).find(|end| {
+            model.run(*end, |taken| [0.5, 1.5, 2.0][taken], in_time);
+            model.verdicts().ends_with(&[Verdict::Restore])
+        });
+        *model.done.back_mut().unwrap() += Duration::from_millis(1_500);
+        model.run(end.unwrap() + 120, |_| 1.5, in_time);
+        assert_eq!(model.verdicts(), [Verdict::Shed, Verdict::Restore]);
     }
 
     #[test]

@@ -136,12 +136,13 @@ impl Packager {
         Ok(())
     }
 
-    /// From here on segments need init section `init`. The open segment is complete: it needs the one before.
+    /// From here on segments need init section `init`. Where that is another, the open segment is complete: it needs the one before. An encoder that says the same of
+    /// itself again goes on within the segment.
     ///
     /// # Errors
     /// As [`cmaf::segment_head`].
     pub fn set_init(&mut self, init: u32) -> Result<Vec<Made>, CmafError> {
-        let made = self.cut()?;
+        let made = if self.init == init { Vec::new() } else { self.cut()? };
         self.init = init;
         Ok(made)
     }

@@ -2,8 +2,8 @@
 //!
 //! They can where a segment's worth of them is what an encoder would have made: a keyframe at the segment's start, one access unit in
 //! each slot after it, decoded in the order in which they are shown, within the rendition's bit rate. Whether the picture agrees (size, profile) is
-//! told from outside. Two such segments in a row are believed: the encoder is then told one segment ahead to stop, and goes on at the start
-//! of the first segment that is not like that.
+//! told from outside. Two such segments in a row are believed: the encoder is then told one segment ahead to stop. It goes on with the slot after the
+//! last one that was passed, within a segment, too: nobody sees a picture that stands still until the segment's end.
 
 use lectern_contract::{SegmentDuration, SegmentNumber, TICKS_PER_SECOND, Ticks};
 
@@ -33,7 +33,7 @@ pub enum Move {
     Arm(Ticks),
     /// The unit is the rendition's sample that starts then.
     Pass(Ticks),
-    /// From this time on, a segment's start, the encoder is needed again; the last sample lasts until then.
+    /// From this time on, a slot's start, the encoder is needed again; the last sample lasts until then.
     Encode(Ticks),
 }
 
@@ -131,7 +131,7 @@ impl Passing {
         self.good = 0;
         let from = self.from.take()?;
         // Where the encoder is to begin is after all that was passed; what is armed only was not begun.
-        let end = open.map_or(from, |open| open.start.plus(self.duration.ticks()));
+        let end = open.map_or(from, |open| self.slot(open.start, open.filled));
         Some(Move::Encode(end.max(from)))
     }
 
@@ -214,16 +214,16 @@ mod tests {
     }
 
     #[test]
-    fn within_a_segment_the_encoder_begins_with_the_next() {
+    fn within_a_segment_the_encoder_goes_on_with_the_next_slot() {
         let odd: [Unit; 3] = [unit(220, 0), Unit { pts: Ticks(201 * 3000 + 6000), ..unit(201, 0) }, unit(199, 0)];
         for odd in odd {
             let mut passing = passes(0, 200);
-            assert_eq!(passing.take(odd), Some(Move::Encode(second(8))), "{odd:?}");
+            assert_eq!(passing.take(odd), Some(Move::Encode(Ticks(200 * 3000))), "{odd:?}");
         }
         let mut passing = passes(0, 200);
-        assert_eq!(passing.interrupt(), Some(Move::Encode(second(8))));
+        assert_eq!(passing.interrupt(), Some(Move::Encode(Ticks(200 * 3000))));
         assert_eq!(passing.interrupt(), None);
-        assert_eq!(passes(0, 200).agrees(false), Some(Move::Encode(second(8))));
+        assert_eq!(passes(0, 200).agrees(false), Some(Move::Encode(Ticks(200 * 3000))));
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever comes: samples are contiguous from an armed segment on, and the encoder takes over at or after the last one's end.
+        /// Whatever comes: samples are contiguous from an armed segment on, and the encoder takes over at the last one's end.
         #[test]
         fn what_is_passed_has_no_hole(units in proptest::collection::vec((0..4u64, 0..6u8, proptest::bool::weighted(0.02)), 0..1500)) {
             let (mut passing, mut n, mut from, mut next) = (passing(), 0, None, None);
@@ -278,7 +278,7 @@ mod tests {
                         next = Some(start.plus(Ticks(3000)));
                     }
                     Some(Move::Encode(at)) => {
-                        assert!(from.take().is_some() && next.take() <= Some(at) && at.0 % TWO.ticks().0 == 0);
+                        assert!(from.take().is_some() && next.take() == Some(at));
                     }
                     None => {}
                 }

@@ -85,9 +85,11 @@ fn a_segment_opens_with_a_keyframe() {
 }
 
 #[test]
-fn a_new_init_section_starts_a_new_segment() {
+fn a_new_init_section_starts_a_new_segment_and_the_same_one_does_not() {
     let mut packager = packager();
-    segments(&mut packager, 0..30);
+    segments(&mut packager, 0..20);
+    assert!(packager.set_init(0).unwrap().is_empty());
+    segments(&mut packager, 20..30);
     let made = packager.set_init(1).unwrap();
     assert!(matches!(&made[..], [Made::Segment(Segment { init: 0, .. })]), "{made:?}");
     let made = push_all(&mut packager, (60..120).map(picture));
