@@ -43,6 +43,8 @@ pub struct Preroll {
     pub held: Vec<Output>,
     /// The owner has named a segment, and makes all before it.
     pub agreed: bool,
+    /// Students have segments before they are whole.
+    in_parts: bool,
 }
 
 /// How the owner before has left a run.
@@ -88,19 +90,19 @@ impl Preroll {
     ) -> Result<Self, ChildError> {
         let job = align::shifted(given.job.clone(), head.shift);
         let line = Line::start(given, &job, head.shift, Begin::after(head, begin), peers, status, stop)?;
-        Ok(Self { from: head.next_segment, line, held: Vec::new(), agreed: false })
+        Ok(Self { from: head.next_segment, line, held: Vec::new(), agreed: false, in_parts: job.parts.is_some() })
     }
 
-    /// Whether it can go on after an owner that has `left` the run so, with segment `next`. What was got ready for one that lives has no keyframes within segments, and
-    /// cannot go on with parts of one that students have; who leaves some is one that dies, or that stops before it has named a segment.
+    /// Whether it can go on after an owner that has `left` the run so, with segment `next`. Who leaves parts of a segment is one that dies, or that stops before it has
+    /// named a segment.
     pub fn goes_on(&self, left: Left, next: SegmentNumber) -> bool {
-        let within = self.has_joints() || left == Left::Stored || (left == Left::Unstored && self.agreed);
-        self.from <= next && within
+        self.from <= next && (self.follows_parts_of_one_that(left) || (left == Left::Unstored && self.agreed))
     }
 
-    /// Whether what it makes of a segment that its predecessor has begun can follow that.
-    pub fn has_joints(&self) -> bool {
-        self.line.joints_until > Ticks(0)
+    /// Whether it can go on with the parts of a segment that students may have of an owner that has `left` the run so. What was got ready for one that lives has no keyframes
+    /// within segments.
+    pub fn follows_parts_of_one_that(&self, left: Left) -> bool {
+        !self.in_parts || left == Left::Stored || self.line.joints_until > Ticks(0)
     }
 
     /// Holds what the line puts out until `other` is done: an engine that nobody takes anything from is one that does not keep up.

@@ -73,10 +73,8 @@ impl Seat {
                     self.live.own(since);
                     tracing::info!(run = %self.given.job.run, epoch = %since, %next, address, "the run is ours");
                     // A predecessor that died on the way may have left more to do than the line began with, and parts that it cannot follow.
-                    let in_parts = self.given.job.parts.is_some();
-                    let left = if in_parts { taken.left } else { Left::Stored };
-                    let preroll = preroll.or(begun).filter(|preroll: &Preroll| preroll.goes_on(left, next));
-                    if preroll.as_ref().is_some_and(|preroll| left.is_unstored() && !preroll.has_joints()) {
+                    let preroll = preroll.or(begun).filter(|preroll: &Preroll| preroll.goes_on(taken.left, next));
+                    if preroll.as_ref().is_some_and(|preroll| !preroll.follows_parts_of_one_that(taken.left)) {
                         let all = self.given.job.ladder.video.iter().map(|rendition| rendition.name.clone());
                         self.live.goes_on_only_after_whole(all.collect());
                     }
