@@ -36,6 +36,11 @@ fn sent(name: &str, seconds: u32, late: u64) -> Vec<Input> {
     inputs(lecture(name, seconds, START.plus(Ticks::from_millis(late)), &LIKE))
 }
 
+/// The same with its pictures where slots begin.
+fn sent_in_time(name: &str, seconds: u32) -> Vec<Input> {
+    inputs(lecture(name, seconds, START.since(Ticks::from_millis(23)), &LIKE))
+}
+
 /// The source's pictures.
 fn pictures(sent: &[Input]) -> Vec<Bytes> {
     let picture = |input: &Input| match input {
@@ -118,14 +123,36 @@ fn where_the_source_breaks_off_the_encoder_goes_on() {
     let gap: [(&str, Vec<Input>); 3] =
         [("hole", Vec::new()), ("gap", vec![Input::Gap]), ("slate", vec![Input::Fill(Track::Video, Ticks(90_000 * 10))])];
     for (what, instead) in gap {
-        let name = format!("pass-{what}");
-        let whole = sent(&name, 22, 0);
-        let source = pictures(&whole);
-        let made = made_of(order(true), without(whole, 9.5, 10.0, instead));
-        is_whole(&name, &made, &[1, 1]);
-        assert!(made[&0].samples.iter().all(|sample| sample.1 == 3000), "{what}: a picture stands still until its segment's end");
-        let passed = passed(&made[&0], &source);
-        assert!(passed.starts_with(&[8]) && !passed.contains(&10) && passed.ends_with(&[18, 19, 20, 21, 22]), "{what}: {passed:?}");
+        for in_time in [false, true] {
+            let name = format!("pass-{what}-{in_time}");
+            let whole = if in_time { sent_in_time(&name, 22) } else { sent(&name, 22, 0) };
+            let source = pictures(&whole);
+            let made = made_of(order(true), without(whole, 9.5, 10.0, instead.clone()));
+            is_whole(&name, &made, &[1, 1]);
+            assert!(made[&0].samples.iter().all(|sample| sample.1 == 3000), "{name}: a picture stands still until its segment's end");
+            let passed = passed(&made[&0], &source);
+            assert!(passed.starts_with(&[8]) && !passed.contains(&10) && passed.ends_with(&[18, 19, 20, 21, 22]), "{name}: {passed:?}");
+        }
+    }
+}
+
+/// Its parameter sets have the id of the source's, which the init section has by then. (Here the driver refuses each time.)
+#[test]
+fn where_the_source_breaks_off_nvenc_that_has_failed_is_not_tried_again() {
+    let whole = sent("pass-nvenc", 12, 0);
+    let source = pictures(&whole);
+    let made = made_of(Order { encoder: Backend::Nvenc, ..order(true) }, without(whole, 9.5, 10.0, Vec::new()));
+    is_whole("pass-nvenc", &made, &[1, 1]);
+    assert!(passed(&made[&0], &source).starts_with(&[8]));
+    assert_eq!(made[&0].degraded.len(), 1, "{:?}", made[&0].degraded);
+}
+
+/// Without a slate a segment that breaks off is all that there will be of it.
+#[test]
+fn where_nothing_follows_the_source_the_segment_is_cut() {
+    for (name, whole) in [("pass-cut", sent("pass-cut", 12, 0)), ("pass-cut-in-time", sent_in_time("pass-cut-in-time", 12))] {
+        let made = made_of(order(true), without(whole, 9.5, 10.5, vec![Input::Gap, Input::Cut]));
+        assert_eq!([made[&0].cut, made[&1].cut], [1, 1], "{name}");
     }
 }
 
@@ -166,6 +193,9 @@ fn what_is_passed_is_not_shed_and_what_is_shed_is_not_passed() {
     let made = made_of(order(true), all.clone());
     is_whole("pass-shed", &made, &[1, 1]);
     assert_eq!(passed(&made[&0], &source), (8..17).collect::<Vec<_>>(), "there was nothing to shed");
+    let made = made_of(order(true), without(all.clone(), 11.5, 12.0, Vec::new()));
+    is_whole("pass-shed-later", &made, &[2, 1]);
+    assert_eq!(passed(&made[&0], &source), [8, 9, 10], "then there was");
 
     let mut all = sent("pass-shed-first", 16, 0);
     all.insert(at(&all, 1.5), Input::Shed);

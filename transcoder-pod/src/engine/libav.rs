@@ -215,7 +215,14 @@ impl Libav {
     /// Tells the renditions what comes of something that the source did.
     fn pass(&mut self, mut what: impl FnMut(&mut Pass) -> Vec<Told>) -> Result<(), EngineError> {
         let told: Vec<_> = self.passes.iter_mut().map(|pass| (pass.rendition(), what(pass))).collect();
-        told.into_iter().flat_map(|(at, told)| told.into_iter().map(move |told| (at, told))).try_for_each(|(at, told)| self.tell(at, told))
+        for (at, told) in told.into_iter().flat_map(|(at, told)| told.into_iter().map(move |told| (at, told))) {
+            self.tell(at, told)?;
+        }
+        // What the source is not any more has to be encoded by who was behind already.
+        while let Some(stand_in) = self.rungs.due(|at| is_free(&self.passes, at)) {
+            self.step_down(stand_in)?;
+        }
+        Ok(())
     }
 
     fn pictures(&mut self) -> Result<(), EngineError> {
@@ -266,11 +273,14 @@ impl Libav {
 
     /// Lets the rendition below stand in for the costliest one, from the next segment on.
     fn shed(&mut self) -> Result<(), EngineError> {
-        let free: BTreeSet<usize> = self.passes.iter().filter(|pass| pass.is_armed()).map(Pass::rendition).collect();
         // Without pictures there is nothing to shed; the rungs must not think so.
-        let Some(StandIn { rendition, by }) = self.renditions.first().and_then(|_| self.rungs.shed(|at| free.contains(&at))) else {
-            return Ok(());
-        };
+        match self.renditions.first().and_then(|_| self.rungs.shed(|at| is_free(&self.passes, at))) {
+            Some(stand_in) => self.step_down(stand_in),
+            None => Ok(()),
+        }
+    }
+
+    fn step_down(&mut self, StandIn { rendition, by }: StandIn) -> Result<(), EngineError> {
         let from = self.next_segment();
         let follower = Follower { rendition, told: self.renditions[rendition].told.clone(), from, until: None, begun: false };
         self.tell(rendition, Told::Turn { at: from, hurry: true })?;
@@ -291,7 +301,8 @@ impl Libav {
 
     /// The start of the first segment of which no rendition has a picture.
     fn next_segment(&self) -> Ticks {
-        let last = self.shown.iter().filter_map(VideoGrid::last).max().unwrap_or_default();
+        let shown = self.shown.iter().filter_map(VideoGrid::last);
+        let last = shown.chain(self.passes.iter().map(Pass::newest)).max().unwrap_or_default(); // the decoder may hold what was passed
         SegmentNumber::of(last, self.order.segment_duration).next().start(self.order.segment_duration)
     }
 
@@ -419,6 +430,11 @@ impl Engine for Libav {
         }
         Ok(())
     }
+}
+
+/// Whether rendition `at` costs nothing now, or soon: the source is passed on as it.
+fn is_free(passes: &[Pass], at: usize) -> bool {
+    passes.iter().any(|pass| pass.rendition() == at && pass.is_armed())
 }
 
 fn ended(rendition: Rendition) -> Result<(), EngineError> {

@@ -201,8 +201,8 @@ pub enum Output {
         /// For people.
         why: String,
     },
-    /// From the start of a segment on a rendition is put out with the pictures of somebody else, or (`None`) with its own again. It may take a while
-    /// until that segment comes.
+    /// From the start of a segment on a rendition is put out with the pictures of somebody else, or (`None`) with its own again; after the source's within a segment, too. It
+    /// may take a while until that segment comes.
     StandIn {
         /// Place in [`Ladder::names`].
         rendition: usize,

@@ -11,7 +11,7 @@ use lectern_contract::feed::{AccessUnit, Codec};
 use lectern_contract::{Ticks, VideoCodec, VideoRendition};
 use lectern_media::avc::{self, AvcConfig};
 use lectern_media::cmaf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The id of an encoder's parameter sets beside those of a source: the highest (ISO/IEC 14496-10 §7.4.2.1.1).
 const BESIDE_SOURCE: u8 = 31;
@@ -21,7 +21,8 @@ const BESIDE_SOURCE: u8 = 31;
 #[derive(Debug, Default)]
 pub struct Own {
     source: Option<AvcConfig>,
-    record: OnceLock<AvcConfig>,
+    /// Of the encoder that was opened last.
+    record: Mutex<Option<AvcConfig>>,
 }
 
 impl Own {
@@ -33,10 +34,14 @@ impl Own {
     /// The encoder's `record`, with the source's sets where they fit in.
     pub fn complete(&self, record: Bytes) -> Bytes {
         let both = self.source.as_ref().and_then(|source| AvcConfig::parse(&record).ok()?.with(source));
-        match both {
-            Some(both) => self.record.get_or_init(|| both).encode(), // an encoder says the same of itself each time
-            None => record,
-        }
+        let whole = both.as_ref().map_or(record, AvcConfig::encode);
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = both;
+        whole
+    }
+
+    /// Whether the init section has the sets of `source`, too.
+    fn has(&self, source: &AvcConfig) -> bool {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|record| record.has(source)) // whole, whatever panicked
     }
 }
 
@@ -52,6 +57,8 @@ pub struct Pass {
     pending: Option<Encoded>,
     /// Something was passed since the encoder last stopped.
     is_on: bool,
+    /// When the newest one starts that was passed.
+    newest: Ticks,
     /// The rendition has gone on without the source until then.
     filled: Ticks,
 }
@@ -81,11 +88,12 @@ impl Pass {
             rendition: at,
             size,
             frame: Ticks(lectern_contract::TICKS_PER_SECOND / u64::from(rendition.frame_rate)), // not zero, says Passing
-            own: Arc::new(Own { source: Some(source.clone()), record: OnceLock::new() }),
+            own: Arc::new(Own { source: Some(source.clone()), record: Mutex::default() }),
             passing,
             source: Some(source),
             pending: None,
             is_on: false,
+            newest: Ticks(0),
             filled: Ticks(0),
         })
     }
@@ -98,6 +106,11 @@ impl Pass {
     /// Whether its encoder rests, or will soon.
     pub const fn is_armed(&self) -> bool {
         self.passing.is_armed()
+    }
+
+    /// When the newest picture starts that was passed on; zero before the first.
+    pub const fn newest(&self) -> Ticks {
+        self.newest
     }
 
     /// Where the rendition's encoder says what it is.
@@ -113,7 +126,7 @@ impl Pass {
 
     /// A picture of the source, decoded.
     pub fn shown(&mut self, picture: &frame::Video) -> Vec<Told> {
-        let agrees = self.source.as_ref().zip(self.own.record.get()).is_some_and(|(source, own)| own.has(source))
+        let agrees = self.source.as_ref().is_some_and(|source| self.own.has(source))
             && (picture.format(), picture.width(), picture.height()) == (Pixel::YUV420P, self.size.0, self.size.1)
             && !picture.is_interlaced()
             && !ff::is_turned(picture)
@@ -135,6 +148,7 @@ impl Pass {
                 if !std::mem::replace(&mut self.is_on, true) {
                     told.push(relayed(Output::StandIn { rendition: self.rendition, by: Some(By::Source) }));
                 }
+                self.newest = start;
                 self.pending = Some(Encoded { start: start.0, duration: 0, sync: idr, data });
                 told
             }

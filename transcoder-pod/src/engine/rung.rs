@@ -24,7 +24,7 @@ pub enum Told {
     Picture(Picture),
     /// From a time on the rendition is encoded if it was not, and is not if it was.
     Turn {
-        /// A segment's start.
+        /// A slot's start; a segment's, but for where the source breaks off that was passed on.
         at: Ticks,
         /// The encoder is too slow.
         hurry: bool,

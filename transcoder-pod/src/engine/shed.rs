@@ -17,6 +17,8 @@ pub struct StandIn {
 pub struct Rungs {
     rungs: Vec<Rung>,
     shed: Vec<StandIn>,
+    /// Steps that were asked for and not taken yet, because what is to be shed cost nothing.
+    due: usize,
     same_rate: bool,
 }
 
@@ -38,12 +40,27 @@ impl Rungs {
             frame_rate: rendition.frame_rate,
             cost: cost::of_rendition(rendition, Class::Software),
         });
-        Self { rungs: rungs.collect(), shed: Vec::new(), same_rate }
+        Self { rungs: rungs.collect(), shed: Vec::new(), due: 0, same_rate }
     }
 
-    /// Sheds the costliest rendition that another can stand in for: the next lower one. Not one that costs nothing now (`free`). `None` where there is
-    /// none left.
+    /// Sheds the costliest rendition that another can stand in for: the next lower one. Not one that costs nothing now (`free`): that is [`Self::due`] once it does. `None`
+    /// where there is none left.
     pub fn shed(&mut self, free: impl Fn(usize) -> bool) -> Option<StandIn> {
+        let dearest = self.dearest(free);
+        self.due += usize::from(dearest.is_none() && self.dearest(|_| false).is_some());
+        self.shed.extend(dearest);
+        dearest
+    }
+
+    /// Sheds what was asked for when it cost nothing, where it does now.
+    pub fn due(&mut self, free: impl Fn(usize) -> bool) -> Option<StandIn> {
+        let dearest = (self.due > 0).then(|| self.dearest(free)).flatten()?;
+        self.due -= 1;
+        self.shed.push(dearest);
+        Some(dearest)
+    }
+
+    fn dearest(&self, free: impl Fn(usize) -> bool) -> Option<StandIn> {
         let whole = |at: &usize| !self.is_shed(*at);
         let stand_ins = (0..self.rungs.len()).filter(whole).filter(|at| !free(*at)).filter_map(|rendition| {
             let above = &self.rungs[rendition];
@@ -54,9 +71,7 @@ impl Rungs {
             let by = (0..self.rungs.len()).filter(whole).filter(fits).max_by_key(|at| self.rungs[*at].pixels)?;
             Some(StandIn { rendition, by })
         });
-        let dearest = stand_ins.max_by_key(|stand_in| self.rungs[stand_in.rendition].cost)?;
-        self.shed.push(dearest);
-        Some(dearest)
+        stand_ins.max_by_key(|stand_in| self.rungs[stand_in.rendition].cost)
     }
 
     /// How many steps down there are in all.
@@ -70,9 +85,15 @@ impl Rungs {
         self.shed.iter().any(|shed| shed.rendition == rendition)
     }
 
-    /// Takes the last step back.
+    /// Takes the last step back; `None` where that was not taken.
     pub fn restore(&mut self) -> Option<StandIn> {
-        self.shed.pop()
+        match self.due.checked_sub(1) {
+            Some(due) => {
+                self.due = due;
+                None
+            }
+            None => self.shed.pop(),
+        }
     }
 }
 
@@ -112,7 +133,21 @@ mod tests {
         let mut rungs = Rungs::of(&ladder(&[(1080, VideoCodec::H264, 30), (720, VideoCodec::H264, 30), (360, VideoCodec::H264, 30)]), true);
         assert_eq!(rungs.shed(|at| at == 0), Some(StandIn { rendition: 1, by: 2 }));
         assert_eq!((rungs.is_shed(1), rungs.shed(|at| at == 0)), (true, None));
-        assert_eq!(rungs.shed(|_| false), Some(StandIn { rendition: 0, by: 2 }));
+        assert_eq!(rungs.due(|at| at == 0), None, "it costs nothing still");
+        assert_eq!(rungs.due(|_| false), Some(StandIn { rendition: 0, by: 2 }));
+        assert_eq!(rungs.due(|_| false), None, "once");
+    }
+
+    #[test]
+    fn what_was_not_shed_is_what_comes_back_first() {
+        let mut rungs = Rungs::of(&ladder(&[(720, VideoCodec::H264, 30), (360, VideoCodec::H264, 30)]), true);
+        assert_eq!((rungs.shed(|at| at == 0), rungs.restore(), rungs.due(|_| false)), (None, None, None));
+        assert_eq!(
+            (rungs.shed(|_| false).is_some(), rungs.shed(|_| false), rungs.due(|_| false)),
+            (true, None, None),
+            "there is none left"
+        );
+        assert!(rungs.restore().is_some());
     }
 
     #[test]

@@ -76,9 +76,9 @@ impl VideoGrid {
         self.next.unwrap_or(0)
     }
 
-    /// The slots from `start`, a segment's start, on that are taken.
+    /// The slots that start at `start` or later and are taken.
     pub fn taken_from(&self, start: Ticks) -> Range<u64> {
-        let slot = u128::from(start.0) * u128::from(self.rate) / u128::from(TICKS_PER_SECOND);
+        let slot = (u128::from(start.0) * u128::from(self.rate)).div_ceil(u128::from(TICKS_PER_SECOND));
         u64::try_from(slot).unwrap_or(u64::MAX)..self.next()
     }
 

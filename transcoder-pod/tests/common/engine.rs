@@ -22,6 +22,8 @@ pub struct Made {
     /// What is coded of each.
     pub coded: Vec<Bytes>,
     pub ended: bool,
+    /// How often it was said that the open segment gets nothing more.
+    pub cut: usize,
     /// Why it is not encoded as ordered.
     pub degraded: Vec<String>,
 }
@@ -112,7 +114,10 @@ pub fn made_of(order: Order, inputs: Vec<Input>) -> BTreeMap<usize, Made> {
             }
             Output::Degraded { why, .. } => made.degraded.push(why),
             Output::Captions { .. } | Output::Said(_) | Output::StandIn { .. } => unreachable!("passed over above"),
-            Output::Cut { .. } => made.segments.extend(segments(packager.cut().unwrap())),
+            Output::Cut { .. } => {
+                made.cut += 1;
+                made.segments.extend(segments(packager.cut().unwrap()));
+            }
             Output::End { .. } => {
                 made.segments.extend(segments(packager.cut().unwrap()));
                 made.ended = true;
