@@ -25,6 +25,8 @@ pub struct AudioGrid {
     start: Option<u64>,
     /// Where the first sound is to begin, as long as there is none.
     lead: Option<u64>,
+    /// The end of the newest frame: none begins before it.
+    made: u64,
 }
 
 impl AudioGrid {
@@ -32,16 +34,16 @@ impl AudioGrid {
     ///
     /// Both channels have equal lengths.
     pub fn push(&mut self, at: u64, channels: [&[f32]; 2]) -> Vec<SoundFrame> {
-        let mut skip = 0;
+        let (mut skip, mut begins) = (0, false);
         match self.start {
-            None => skip = self.begin_led(at),
+            None => (skip, begins) = (self.begin_led(at), true),
             Some(start) => {
                 let expected = start + self.pending[0].len() as u64;
                 let off = i64::try_from(i128::from(at) - i128::from(expected)).unwrap_or(i64::MAX);
                 if off > LONGEST_SILENCE {
                     // What is pending is less than a frame, and there is nothing to fill it with.
                     self.pending.iter_mut().for_each(Vec::clear);
-                    skip = self.begin(at);
+                    (skip, begins) = (self.begin(at), true);
                 } else if off > TOLERANCE {
                     self.pending.iter_mut().for_each(|pending| pending.resize(pending.len() + off as usize, 0.0));
                 } else if off < -TOLERANCE {
@@ -52,7 +54,7 @@ impl AudioGrid {
         for (pending, channel) in self.pending.iter_mut().zip(channels) {
             pending.extend_from_slice(channel.get(skip..).unwrap_or_default());
         }
-        if skip > channels[0].len() && self.pending[0].is_empty() {
+        if begins && skip > channels[0].len() {
             self.start = None; // too short to reach the grid: begin again with the next
         }
         self.whole()
@@ -79,11 +81,11 @@ impl AudioGrid {
         self.whole()
     }
 
-    /// Starts at the first grid line from `at` on; how many samples lie before it.
+    /// Starts at the first grid line from `at` on where nothing was made yet; how many samples lie before it.
     fn begin(&mut self, at: u64) -> usize {
-        let start = at.next_multiple_of(FRAME as u64);
+        let start = at.max(self.made).next_multiple_of(FRAME as u64);
         self.start = Some(start);
-        (start - at) as usize // below FRAME
+        usize::try_from(start - at).unwrap_or(usize::MAX)
     }
 
     /// The same with the first sound, which may have to begin somewhere else.
@@ -107,7 +109,8 @@ impl AudioGrid {
         while let Some(start) = self.start.filter(|_| self.pending[0].len() >= FRAME) {
             let channels = self.pending.each_mut().map(|pending| pending.drain(..FRAME).collect());
             frames.push(SoundFrame { start, channels });
-            self.start = Some(start + FRAME as u64);
+            self.made = start + FRAME as u64;
+            self.start = Some(self.made);
             self.lead = None;
         }
         frames
@@ -119,6 +122,7 @@ impl AudioGrid {
         if self.pending[0].is_empty() {
             return None;
         }
+        self.made = start + FRAME as u64;
         let channels = self.pending.each_mut().map(|pending| {
             let mut channel = std::mem::take(pending);
             channel.resize(FRAME, 0.0);
@@ -215,6 +219,35 @@ mod tests {
         assert_eq!(starts(&grid.fill(4100)), [2048, 3072]);
         grid.begin_silent(0);
         assert_eq!(grid.expected(), Some(4100));
+    }
+
+    /// Silence stands where sound comes later than it was waited for, and ends with a frame as one time in 64 by the clock.
+    #[test]
+    fn what_comes_when_silence_has_its_place_is_dropped() {
+        let sound = vec![1.0; 1024];
+        let mut grid = AudioGrid::default();
+        grid.push(0, [&sound, &sound]);
+        assert_eq!(grid.fill(10 * 1024).len(), 9);
+        for at in [4, 5, 6] {
+            assert_eq!((grid.push(at * 1024, [&sound, &sound]), grid.expected()), (vec![], Some(10 * 1024)));
+        }
+        assert_eq!(starts(&grid.fill(11 * 1024)), [10 * 1024], "silence goes on");
+        assert_eq!(starts(&grid.push(11 * 1024, [&sound, &sound])), [11 * 1024]);
+    }
+
+    proptest::proptest! {
+        /// Whatever comes, early, late or after a hole: no frame starts before the end of one that was made.
+        #[test]
+        fn sound_never_goes_back(steps in proptest::collection::vec((0..120_000u64, 0..3_000usize, proptest::bool::weighted(0.2)), 0..200)) {
+            let (mut grid, mut end, sound) = (AudioGrid::default(), 0, vec![1.0; 3_000]);
+            for (at, length, fills) in steps {
+                let frames = if fills { grid.fill(end + at % 48_000) } else { grid.push((end + at).saturating_sub(60_000), [&sound[..length], &sound[..length]]) };
+                for frame in frames {
+                    assert!(frame.start >= end && frame.start.is_multiple_of(FRAME as u64));
+                    end = frame.start + FRAME as u64;
+                }
+            }
+        }
     }
 
     #[test]
