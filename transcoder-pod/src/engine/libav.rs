@@ -271,7 +271,7 @@ impl Libav {
         }
     }
 
-    /// Lets the rendition below stand in for the costliest one, from the next segment on.
+    /// Sheds the costliest rendition, once it costs something.
     fn shed(&mut self) -> Result<(), EngineError> {
         // Without pictures there is nothing to shed; the rungs must not think so.
         match self.renditions.first().and_then(|_| self.rungs.shed(|at| is_free(&self.passes, at))) {
@@ -280,6 +280,7 @@ impl Libav {
         }
     }
 
+    /// Lets `by` stand in for `rendition`, from the next segment on.
     fn step_down(&mut self, StandIn { rendition, by }: StandIn) -> Result<(), EngineError> {
         let from = self.next_segment();
         let follower = Follower { rendition, told: self.renditions[rendition].told.clone(), from, until: None, begun: false };

@@ -60,6 +60,7 @@ impl Rungs {
         Some(dearest)
     }
 
+    /// What is shed next, and what stands in for it.
     fn dearest(&self, free: impl Fn(usize) -> bool) -> Option<StandIn> {
         let whole = |at: &usize| !self.is_shed(*at);
         let stand_ins = (0..self.rungs.len()).filter(whole).filter(|at| !free(*at)).filter_map(|rendition| {

@@ -35,8 +35,6 @@ pub struct VideoEncoder {
     given: u64,
     /// It is NVENC.
     hardware: bool,
-    /// NVENC has failed. It is not tried again where the source was passed on meanwhile: the init section has other parameter sets.
-    without_hardware: bool,
     scaler: Scaler,
     last: Option<Last>,
     /// Drawn when it is first needed.
@@ -75,7 +73,6 @@ impl VideoEncoder {
             keyframes,
             given: 0,
             hardware: false,
-            without_hardware: false,
             scaler,
             last: None,
             slate: None,
@@ -129,14 +126,14 @@ impl VideoEncoder {
     /// Opens the encoder that was ordered, or the one that there is, and puts out its parameters.
     fn begin(&mut self) -> Result<(), EngineError> {
         let ordered = match (self.order.encoder, nvenc::encoder_of(self.rendition.codec)) {
-            (Backend::Nvenc, Some(name)) if !self.without_hardware => Some(nvenc::open(name, &self.rendition)),
+            (Backend::Nvenc, Some(name)) => Some(nvenc::open(name, &self.rendition)),
             _ => None,
         };
         self.hardware = matches!(ordered, Some(Ok(_)));
         let encoder = match ordered {
             Some(Ok(encoder)) => encoder,
             Some(Err(error)) => {
-                self.without_hardware = true;
+                self.order.encoder = Backend::Software; // where the source is passed on until the next time the init section has other parameter sets than NVENC's
                 self.put(Output::Degraded { rendition: self.at, why: format!("NVENC cannot be opened ({error}); the CPU encodes") });
                 self.software()?
             }
@@ -308,7 +305,7 @@ impl VideoEncoder {
     /// Goes on in software, from the next picture on: under another init section, and with a keyframe. The open segment ends here; its number is not
     /// used again.
     fn fall_back(&mut self, error: &ffmpeg_next::Error) -> Result<(), EngineError> {
-        (self.hardware, self.without_hardware) = (false, true);
+        (self.hardware, self.order.encoder) = (false, Backend::Software); // as in begin
         let encoder = self.software()?;
         self.put(Output::Degraded { rendition: self.at, why: format!("NVENC failed ({error}); the CPU encodes") });
         self.go_on_with(encoder)
